@@ -1,0 +1,1 @@
+"""What is read: AIST++, songs, prepared sequences, clips, rollouts, the synthetic sample corpus."""

@@ -1,0 +1,184 @@
+"""The songs of the sample corpus: five genres, two training and two test songs each, every beat known exactly.
+
+A song is a lead-in and then sections of eight beats. Section letters say what the band plays and, in `dances.py`, which
+steps fit: A is the groove, B the lift with full chords, C the break. Test songs have tempi, drum patterns,
+harmonies and orders of sections that no training song has.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.sample import instruments
+from datasets.sample.instruments import SAMPLE_RATE_HZ
+
+BEATS_PER_SECTION = 8
+
+
+@dataclass(frozen=True)
+class Song:
+    """What is played.
+
+    Attributes:
+        name: as AIST++ names music, for instance "mBR0".
+        genre: two-letter code as in AIST++.
+        bpm: tempo, beats per minute.
+        lead_in: seconds before the first beat.
+        sections: section letters, repeated as long as the song lasts.
+        kicks: 16 steps of a bar of four beats: x on the beat, o a ghost note.
+        roots: root of the chord of each bar, semitones above the genre's key.
+        seconds: length of the song.
+    """
+
+    name: str
+    genre: str
+    bpm: float
+    lead_in: float
+    sections: str
+    kicks: str
+    roots: tuple[int, ...]
+    seconds: float
+
+    @property
+    def beats(self) -> np.ndarray:
+        """Times of all beats, seconds; the last one leaves at least 0.4 s of sound."""
+        period = 60.0 / self.bpm
+        return self.lead_in + period * np.arange(int((self.seconds - 0.4 - self.lead_in) / period) + 1)
+
+    def section(self, beat: int) -> str:
+        """Letter of the section in which a beat lies."""
+        return self.sections[beat // BEATS_PER_SECTION % len(self.sections)]
+
+
+@dataclass(frozen=True)
+class _Band:
+    """How a genre sounds: key (MIDI), backbeat drum, hats, extra percussion, bass steps, bite, chord timbre and steps."""
+
+    key: int
+    backbeat: str
+    hats: str
+    extra: str
+    bass: str
+    bite: float
+    timbre: str
+    stabs: str
+    minor: bool
+
+
+# Patterns are 16 steps of a bar. hats: h closed, H open. bass: r root, f fifth, o octave. stabs: s short, L held.
+_BANDS = {
+    "BR": _Band(41, "snare", "h-h-h-h-h-h-h-h-", "----------c---c-", "r-----r-r--o--f-", 0.7, "organ", "----s-----s-----", True),
+    "HO": _Band(43, "clap", "--H---H---H---H-", "---c--c----c--c-", "--r---r---r---o-", 0.2, "synth", "s--s--s---s-s---", True),
+    "JB": _Band(38, "rim", "h---h---h---h---", "----------------", "r-------f-------", 0.0, "piano", "L-------L-------", False),
+    "PO": _Band(40, "clap", "h-hhh-hhh-hhh-hh", "--b---b---b--b--", "r--r--o-r--r-o--", 1.0, "rhodes", "--s--s----s--s--", True),
+    "WA": _Band(45, "snare", "--H---H---H---H-", "----------------", "r-o-r-o-r-o-r-o-", 0.5, "strings", "L-----s-L---s-s-", False),
+}  # fmt: skip
+
+_TRAIN_SECONDS, _TEST_SECONDS = 12.6, 20.8
+
+# name: (bpm, lead-in seconds, sections, kick pattern, roots of four bars)
+_TRAIN = {
+    "mBR0": (100, 0.31, "AB", "x--o----x-o-----", (0, 0, 5, 3)),
+    "mBR1": (117, 0.44, "ACB", "x-----o-x--o----", (0, 3, 5, 7)),
+    "mHO0": (122, 0.27, "ABC", "x---x---x---x---", (0, 0, 3, 5)),
+    "mHO1": (132, 0.38, "BAC", "x---x---x---x-o-", (0, 5, 3, 7)),
+    "mJB0": (82, 0.52, "AB", "x-------x-------", (0, 9, 5, 7)),
+    "mJB1": (94, 0.35, "CAB", "x-------x-----o-", (0, 5, 9, 7)),
+    "mPO0": (88, 0.41, "AB", "x-----o-x-------", (0, 0, 10, 10)),
+    "mPO1": (106, 0.24, "BCA", "x--o----x-----o-", (0, 3, 10, 5)),
+    "mWA0": (112, 0.48, "ABC", "x---x---x---x---", (0, 9, 5, 7)),
+    "mWA1": (127, 0.33, "CBA", "x---x---x-o-x---", (0, 4, 5, 7)),
+}
+_TEST = {
+    "mBR4": (104, 0.37, "ABCB", "x--o--o-x-------", (0, 5, 0, 3)),
+    "mBR5": (120, 0.50, "BACA", "x-o-----x-o-----", (0, 7, 5, 3)),
+    "mHO4": (125, 0.42, "ACBA", "x---x-o-x---x---", (0, 3, 0, 5)),
+    "mHO5": (129, 0.29, "CABB", "x-o-x---x---x---", (0, 7, 3, 5)),
+    "mJB4": (86, 0.46, "BACB", "x-----o-x-------", (0, 7, 9, 5)),
+    "mJB5": (98, 0.30, "ABAC", "x--o----x-------", (0, 9, 7, 5)),
+    "mPO4": (92, 0.53, "ACAB", "x-o-----x-------", (0, 10, 0, 3)),
+    "mPO5": (110, 0.36, "BABC", "x-----o-x-o-----", (0, 5, 3, 10)),
+    "mWA4": (115, 0.32, "BCAB", "x---x-o-x---x---", (0, 5, 9, 7)),
+    "mWA5": (134, 0.40, "ABBC", "x---x---x---x-o-", (0, 7, 4, 5)),
+}
+
+
+def all_songs() -> tuple[list[Song], list[Song]]:
+    """The training songs and the test songs, each ordered by name."""
+
+    def build(table: dict[str, tuple], seconds: float) -> list[Song]:
+        return [Song(name, name[1:3], *row, seconds) for name, row in sorted(table.items())]
+
+    return build(_TRAIN, _TRAIN_SECONDS), build(_TEST, _TEST_SECONDS)
+
+
+def render_song(song: Song, seed: int = 0) -> np.ndarray:
+    """The song's sound.
+
+    Args:
+        song: what to play.
+        seed: varies how loud each hat is struck; the beats stay where they are.
+
+    Returns:
+        (N,) int16 mono samples at `SAMPLE_RATE_HZ`.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(song.name.encode())])
+    band, beats, period = _BANDS[song.genre], song.beats, 60.0 / song.bpm
+    mix = np.zeros(int(song.seconds * SAMPLE_RATE_HZ))
+
+    def play(sound: np.ndarray, when: float, level: float) -> None:
+        start = int(round(when * SAMPLE_RATE_HZ))
+        end = min(start + len(sound), len(mix))
+        mix[start:end] += level * sound[: max(end - start, 0)]
+
+    for beat, time in enumerate(beats):
+        section = song.section(beat)
+        root = band.key + song.roots[beat // 4 % len(song.roots)] + (0, 2, -2)["ABC".index(section)]
+        _play_drums(play, band, song, beat, time, period, section, rng)
+        _play_harmony(play, band, beat, time, period, section, root)
+    mix = np.tanh(1.1 * mix / np.abs(mix).max())
+    mix[-int(0.05 * SAMPLE_RATE_HZ) :] *= np.linspace(1, 0, int(0.05 * SAMPLE_RATE_HZ))
+    return np.round(mix / np.abs(mix).max() * 0.89 * 32767).astype(np.int16)
+
+
+def _play_drums(play, band, song, beat, time, period, section, rng) -> None:
+    """The four sixteenths of one beat of percussion."""
+    bar = beat % 4
+    sounds = {"snare": instruments.snare, "clap": instruments.clap, "rim": instruments.rim}
+    if bar % 2:
+        play(sounds[band.backbeat](), time, 0.8)
+    for sixteenth in range(4):
+        at, step = time + sixteenth * period / 4, 4 * bar + sixteenth
+        if song.kicks[step] == "x":
+            play(instruments.kick(0.5 if bar % 2 else 1.0), at, 0.9)
+        elif song.kicks[step] == "o":
+            play(instruments.kick(0.0), at, 0.45)
+        if band.hats[step] != "-" and section != "C":
+            play(instruments.hat(0.02 if band.hats[step] == "h" else 0.06), at, 0.3 * rng.uniform(0.85, 1.0))
+        if band.extra[step] == "b" and section != "A":
+            play(instruments.cowbell(), at, 0.22)
+        if band.extra[step] == "c" and section != "B":
+            play(instruments.conga(57 + 5 * (step % 3)), at, 0.3)
+    if section == "C" and bar % 2 == 0:
+        play(instruments.clap(), time, 0.45)
+
+
+def _play_harmony(play, band, beat, time, period, section, root) -> None:
+    """The four sixteenths of one beat of bass and chords."""
+    third = 3 if band.minor else 4
+    notes = tuple(root + 12 + step for step in (0, third, 7, 12 if section == "A" else 10 if band.minor else 11))
+    if section == "B":
+        notes = tuple(note + 12 for note in notes)
+    for sixteenth in range(4):
+        at, step = time + sixteenth * period / 4, 4 * (beat % 4) + sixteenth
+        if band.bass[step] != "-" and not (section == "C" and sixteenth):
+            note = root - 5 + {"r": 0, "f": 7, "o": 12}[band.bass[step]]
+            play(instruments.bass(note, 0.9 * period, band.bite), at, 0.5)
+        if section == "C":
+            if beat % 4 == 0 and sixteenth == 0:  # the break holds one chord for the whole bar
+                play(instruments.chord(notes, 3.9 * period, "strings"), at, 0.3)
+        elif band.stabs[step] == "s":
+            play(instruments.chord(notes, 0.5 * period, band.timbre), at, 0.34 if section == "B" else 0.22)
+        elif band.stabs[step] == "L":
+            play(instruments.chord(notes, 1.9 * period, band.timbre), at, 0.36 if section == "B" else 0.26)

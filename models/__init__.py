@@ -1,0 +1,1 @@
+"""What is learnt: the choreographic memory, the motion GPT, the actor-critic."""

@@ -1,0 +1,90 @@
+"""Policy and value on one frozen base; TD error, policy loss and value loss as pure functions.
+
+Source: Bailando (CVPR 2022), section 3.5. The policy is the motion GPT; the value is a third stack on the output of
+its base, one number per half, added.
+"""
+
+from typing import Any
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from models.gpt import Head, Logits, MotionGPT, initialise
+from utils.config import config
+
+
+@config
+class ValueConfig:
+    """Sizes of the value stack; its width and heads are the GPT's.
+
+    Attributes:
+        blocks: transformer blocks.
+    """
+
+    blocks: PositiveInt = 3
+
+
+class ActorCritic(nn.Module):
+    """The motion GPT and a value stack on its base. The base never learns here, and nothing drops out."""
+
+    def __init__(self, gpt: MotionGPT, config: ValueConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gpt = gpt
+        self.value = Head(gpt.config, config.blocks, outputs=(1, 1))
+        initialise(self.value)  # Differs from the released code, which starts from uniform weights in [a, 1].
+        self.gpt.base.requires_grad_(False)
+
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint must hold to build this model again."""
+        return {**self.gpt.architecture(), "value_blocks": self.config.blocks}
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "ActorCritic":
+        """The model a checkpoint describes, with fresh weights."""
+        gpt = MotionGPT.from_architecture(architecture, source)
+        return cls(gpt, ValueConfig(blocks=architecture["value_blocks"]))
+
+    def policy(self, features: Tensor) -> Logits:
+        """Logits of the next codes from the base's features (B, 3t, C)."""
+        return self.gpt.head(features)
+
+    def values(self, features: Tensor) -> Tensor:
+        """State values (B, t) from the base's features (B, 3t, C)."""
+        upper, lower = self.value(features)
+        return (upper + lower).squeeze(-1).float()
+
+    def forward(self, features: Tensor, part: str) -> Logits | Tensor:
+        """`policy` or `values` of the base's features: one entry for every kind of training step."""
+        return self.policy(features) if part == "policy" else self.values(features)
+
+
+def first_steps(features: Tensor, steps: int) -> Tensor:
+    """The base's features (B, 3t, C) of the first steps only, (B, 3*steps, C). The mask is causal, so they are equal."""
+    return features.unflatten(1, (3, -1))[:, :, :steps].flatten(1, 2)
+
+
+def td_error(reward: Tensor, values: Tensor, discount: float = 1.0) -> Tensor:
+    """reward[i] + discount * values[i+1] - values[i], the target detached: (B, t) from reward (B, t), values (B, t+1)."""
+    return reward + discount * values[:, 1:].detach() - values[:, :-1]
+
+
+def policy_loss(action_loss: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the mask of -log p(action) * advantage; all (B, t), the advantage detached."""
+    return (action_loss * advantage.detach() * mask).sum() / mask.sum()
+
+
+def value_loss(error: Tensor) -> Tensor:
+    """Mean squared TD error."""
+    return error.square().mean()
+
+
+def policy_entropy(logits: Logits) -> Tensor:
+    """(B, t) entropy in nats of both halves' distributions, added."""
+
+    def entropy(x: Tensor) -> Tensor:
+        log_p = torch.log_softmax(x.float(), -1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+    return entropy(logits.upper) + entropy(logits.lower)

@@ -1,0 +1,184 @@
+"""The cross-conditional motion GPT: next upper and lower code from music and both halves' past codes.
+
+Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper, lower) are laid one after the other along
+time; a token of any stream sees the tokens of all three up to its own time.
+"""
+
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from models.vqvae import Codes
+from utils.config import check, config, to_plain
+
+
+@config
+class GPTConfig:
+    """Sizes of the motion GPT. Codebook sizes and music channels are not here: the memory and the data decide them.
+
+    Attributes:
+        width: channels of a token.
+        heads: attention heads per block.
+        base_blocks: blocks before the value stack branches off.
+        head_blocks: blocks after.
+        context: how many codes it sees.
+        dropout: of embeddings, attention and residuals while training.
+    """
+
+    width: PositiveInt = 768
+    heads: PositiveInt = 12
+    base_blocks: PositiveInt = 6
+    head_blocks: PositiveInt = 6
+    context: PositiveInt = 29
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must divide by heads {self.heads}")
+
+
+class Logits(NamedTuple):
+    """Scores of the next codes: upper (B, t, K_upper) and lower (B, t, K_lower)."""
+
+    upper: Tensor
+    lower: Tensor
+
+
+def cross_conditional_mask(length: int, device: torch.device | None = None) -> Tensor:
+    """(3t, 3t) bool, true where the row may see the column: time of the column <= time of the row, any stream."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().repeat(3, 3)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block with exact GELU."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, dropout)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        x = x + self.attention(self.norm_attention(x), mask)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention under a mask."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.residual_dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C); mask (N, N), true where the row may see the column."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, C/heads) each
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.residual_dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
+
+
+class Base(nn.Module):
+    """Embeddings and the first blocks: music and codes -> features (B, 3t, C)."""
+
+    def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
+        super().__init__()
+        self.embed_music = nn.Linear(music_channels, config.width)
+        self.embed_upper = nn.Embedding(num_codes[0], config.width)
+        self.embed_lower = nn.Embedding(num_codes[1], config.width)
+        self.positions = nn.Parameter(torch.zeros(3, config.context, config.width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.dropout) for _ in range(config.base_blocks)
+        )
+
+    def forward(self, music: Tensor, codes: Codes) -> Tensor:
+        """Features (B, 3t, C) of music (B, t, D) and codes (B, t); the music is one step ahead of the codes."""
+        length = codes.upper.shape[1]
+        if length > self.positions.shape[1] or music.shape[1] != length:
+            raise ValueError(
+                f"{length} codes need {length} music steps and a context of at least {length}; got {music.shape[1]} "
+                f"music steps and a context of {self.positions.shape[1]}"
+            )
+        streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
+        tokens = [stream + self.positions[s, :length] for s, stream in enumerate(streams)]
+        x = self.dropout(torch.cat(tokens, dim=1))  # (B, 3t, C)
+        mask = cross_conditional_mask(length, x.device)
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
+
+
+class Head(nn.Module):
+    """More blocks, LayerNorm, and a bias-free linear map for each half: features (B, 3t, C) -> two outputs (B, t, K)."""
+
+    def __init__(self, config: GPTConfig, blocks: int, outputs: tuple[int, int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(config.width)
+        self.to_upper = nn.Linear(config.width, outputs[0], bias=False)
+        self.to_lower = nn.Linear(config.width, outputs[1], bias=False)
+
+    def forward(self, features: Tensor) -> Logits:
+        """The upper output reads the upper codes' positions, the lower output the lower codes'."""
+        mask = cross_conditional_mask(features.shape[1] // 3, features.device)
+        for block in self.blocks:
+            features = block(features, mask)
+        _, upper, lower = self.norm(features).chunk(3, dim=1)
+        return Logits(self.to_upper(upper), self.to_lower(lower))
+
+
+class MotionGPT(nn.Module):
+    """Base and head: logits of the next codes from music and past codes."""
+
+    def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
+        super().__init__()
+        self.config, self.num_codes, self.music_channels = config, num_codes, music_channels
+        self.base = Base(config, num_codes, music_channels)
+        self.head = Head(config, config.head_blocks, num_codes)
+        initialise(self)
+
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint must hold to build this GPT again."""
+        sizes = {"num_codes": list(self.num_codes), "music_channels": self.music_channels}
+        return {"gpt": to_plain(self.config), **sizes}
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "MotionGPT":
+        """The GPT a checkpoint describes, with fresh weights."""
+        upper, lower = architecture["num_codes"]
+        return cls(check(GPTConfig, architecture["gpt"], source), (upper, lower), architecture["music_channels"])
+
+    def forward(self, music: Tensor, codes: Codes) -> Logits:
+        """Logits of codes 1..t from codes 0..t-1 (B, t) and music 1..t (B, t, D)."""
+        return self.head(self.base(music, codes))
+
+
+def initialise(module: nn.Module, std: float = 0.02) -> None:
+    """Weights N(0, 0.02), biases 0, LayerNorms 1 and 0."""
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Embedding):
+            nn.init.normal_(child.weight, std=std)
+        if isinstance(child, nn.Linear) and child.bias is not None:
+            nn.init.zeros_(child.bias)
+        if isinstance(child, Base):
+            nn.init.normal_(child.positions, std=std)
+
+
+def code_losses(logits: Logits, targets: Codes) -> tuple[Tensor, Tensor]:
+    """Cross-entropies (B, t) in nats of the upper and the lower target codes (B, t)."""
+    return (
+        F.cross_entropy(logits.upper.float().transpose(1, 2), targets.upper, reduction="none"),
+        F.cross_entropy(logits.lower.float().transpose(1, 2), targets.lower, reduction="none"),
+    )

@@ -1,0 +1,148 @@
+"""The codebook: nearest code, straight-through gradient, moving averages, restarts; in step across processes.
+
+Source: VQ-VAE (van den Oord et al. 2017), learnt by moving averages only, with Jukebox's restarts of dead codes
+(arXiv 2005.00341). All state is in buffers, so it is part of every checkpoint.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from utils.config import config
+from utils.distributed import from_main, gather_rows, sum_over_processes
+
+
+@config
+class CodebookConfig:
+    """How a codebook learns.
+
+    Attributes:
+        dim: length of a code.
+        decay: of the moving averages, per training step.
+        restart_below: a code whose moving count is below this is put on a random latent of the batch.
+        restarts: `mended` sets a restarted code's sums to the latent and its count to 1. `released` leaves them alone,
+            as the published code does, so a dead code jumps to a new random latent every step.
+    """
+
+    dim: PositiveInt = 512
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    restart_below: NonNegativeFloat = 1.0
+    restarts: Literal["mended", "released"] = "mended"
+
+
+class Quantized(NamedTuple):
+    """What quantising gives.
+
+    Attributes:
+        latents: (B, C, T') the codes' vectors, with the straight-through gradient to the encoder.
+        codes: (B, T') int64.
+        commitment: scalar mean of (latent - code)², the gradient to the encoder only.
+    """
+
+    latents: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+class Codebook(nn.Module):
+    """K codes of length C.
+
+    Buffers: codes (K, C); sums (K, C) and counts (K,), the moving averages of the latents assigned to each code and of
+    their number; initialised, a flag; restarted, how many codes the last update restarted.
+    """
+
+    codes: Tensor
+    sums: Tensor
+    counts: Tensor
+    initialised: Tensor
+    restarted: Tensor
+
+    def __init__(self, num_codes: int, config: CodebookConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("codes", torch.zeros(num_codes, config.dim))
+        self.register_buffer("sums", torch.zeros(num_codes, config.dim))
+        self.register_buffer("counts", torch.zeros(num_codes))
+        self.register_buffer("initialised", torch.tensor(False))
+        self.register_buffer("restarted", torch.tensor(0))
+        self._known_initialised = False  # spares a device synchronisation per step
+
+    @property
+    def num_codes(self) -> int:
+        """K."""
+        return self.codes.shape[0]
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Vectors (B, C, T') of codes (B, T')."""
+        return F.embedding(codes, self.codes).transpose(1, 2)
+
+    @torch.no_grad()
+    def nearest(self, latents: Tensor) -> Tensor:
+        """Index (N,) of the code nearest to each latent (N, C), by squared distance; the first of equals."""
+        latents = latents.to(self.codes.dtype)
+        distances = latents.square().sum(1, keepdim=True) - 2 * latents @ self.codes.T + self.codes.square().sum(1)
+        return distances.argmin(1)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """Quantises latents (B, C, T') with the codes as they are; in training mode the codes then learn."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.to(self.codes.dtype)
+            rows = latents.detach().transpose(1, 2).flatten(0, 1)  # (B*T', C)
+            if self.training:
+                self._initialise(rows)
+            codes = self.nearest(rows)
+            quantized = self.lookup(codes.view(latents.shape[0], -1))
+            if self.training:
+                self._update(rows, codes)
+            return Quantized(
+                latents=latents + (quantized - latents).detach(),
+                codes=codes.view(latents.shape[0], -1),
+                commitment=(quantized.detach() - latents).square().mean(),
+            )
+
+    @torch.no_grad()
+    def _initialise(self, rows: Tensor) -> None:
+        """Before the first training batch: codes are a random choice of its latents."""
+        if self._known_initialised or bool(self.initialised):
+            self._known_initialised = True
+            return
+        self.codes.copy_(self._random_latents(rows))
+        self.restore()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Moving averages that agree with the codes as they stand: sums = codes, counts = 1."""
+        self.sums.copy_(self.codes)
+        self.counts.fill_(1)
+        self.initialised.fill_(True)
+
+    @torch.no_grad()
+    def _update(self, rows: Tensor, codes: Tensor) -> None:
+        decay = self.config.decay
+        one_hot = F.one_hot(codes, self.num_codes).to(rows.dtype)  # a matmul: deterministic on every device
+        self.sums.mul_(decay).add_(sum_over_processes(one_hot.T @ rows), alpha=1 - decay)
+        self.counts.mul_(decay).add_(sum_over_processes(one_hot.sum(0)), alpha=1 - decay)
+        fresh = self._random_latents(rows)
+        alive = (self.counts >= self.config.restart_below).unsqueeze(1)
+        self.codes.copy_(torch.where(alive, self.sums / self.counts.unsqueeze(1), fresh))
+        self.restarted.copy_((~alive).sum())
+        if self.config.restarts == "mended":
+            self.sums.copy_(torch.where(alive, self.sums, fresh))
+            self.counts.copy_(torch.where(alive.squeeze(1), self.counts, torch.ones_like(self.counts)))
+
+    def _random_latents(self, rows: Tensor) -> Tensor:
+        """A random choice (K, C) of all processes' latents; too few are repeated, with a little noise, first."""
+        rows = gather_rows(rows)
+        if len(rows) < self.num_codes:
+            rows = rows.repeat(-(-self.num_codes // len(rows)), 1)
+            rows = rows + self._draw_noise(rows) * (0.01 / self.config.dim**0.5)
+        return from_main(rows[self._draw_permutation(rows)[: self.num_codes]])
+
+    def _draw_noise(self, rows: Tensor) -> Tensor:
+        return torch.randn_like(rows)
+
+    def _draw_permutation(self, rows: Tensor) -> Tensor:
+        return torch.randperm(len(rows), device=rows.device)

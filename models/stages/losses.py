@@ -1,0 +1,66 @@
+"""The losses of the choreographic memory and of its velocity branch, as pure functions.
+
+Source: Bailando (CVPR 2022), equations 1 to 4. All distances are L1 means.
+"""
+
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from models.vqvae import ChoreographicMemory, Reconstruction
+from utils.config import config
+from utils.motion import difference
+
+
+@config
+class MotionLossConfig:
+    """Weights of the memory's loss; the reconstruction's is 1.
+
+    Attributes:
+        velocity: of the first difference along time.
+        acceleration: of the second difference along time.
+        commitment: of the squared distance from latent to code. The paper prints 0.1; released is 0.02.
+    """
+
+    velocity: NonNegativeFloat = 1.0
+    acceleration: NonNegativeFloat = 1.0
+    commitment: NonNegativeFloat = 0.02
+
+
+def half_loss(
+    prediction: Tensor, target: Tensor, commitment: Tensor, config: MotionLossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of one half and its parts; prediction and target are (B, T, channels)."""
+    error = (prediction - target).float()
+    velocity = difference(error)
+    parts = {
+        "reconstruction": error.abs().mean(),
+        "velocity": velocity.abs().mean(),
+        "acceleration": difference(velocity).abs().mean(),
+        "commitment": commitment,
+    }
+    loss = parts["reconstruction"] + config.commitment * commitment
+    return loss + config.velocity * parts["velocity"] + config.acceleration * parts["acceleration"], parts
+
+
+def memory_loss(
+    reconstruction: Reconstruction, pose: Tensor, memory: ChoreographicMemory, config: MotionLossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean of both halves' losses and their parts, for a pose (B, T, J*3) and what the memory made of it."""
+    halves = {"upper": reconstruction.upper, "lower": reconstruction.lower}
+    losses, logs = [], {}
+    for (half, quantized), target, prediction in zip(
+        halves.items(), memory.split(pose), memory.channels(reconstruction.pose), strict=True
+    ):
+        loss, parts = half_loss(prediction, target, quantized.commitment, config)
+        losses.append(loss)
+        logs |= {f"{name}_{half}": value for name, value in parts.items()}
+    loss = (losses[0] + losses[1]) / 2
+    return loss, {"loss": loss, **logs}
+
+
+def velocity_loss(prediction: Tensor, target: Tensor, acceleration: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of the root velocity (B, T, 3) and its parts: |v̂-v| + acceleration·|Δv̂-Δv|."""
+    error = (prediction - target).float()
+    parts = {"velocity": error.abs().mean(), "acceleration": difference(error).abs().mean()}
+    loss = parts["velocity"] + acceleration * parts["acceleration"]
+    return loss, {"loss": loss, **parts}

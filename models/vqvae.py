@@ -1,0 +1,167 @@
+"""The choreographic memory: a VQ-VAE per half of the body, and the global velocity branch.
+
+Source: Bailando (CVPR 2022), sections 3.2 (memory) and 3.3 (global velocity). Both halves share one config; their
+codebooks may differ in size.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from models.conv import ConvConfig, Decoder, Encoder
+from models.quantizer import Codebook, CodebookConfig, Quantized
+from utils.config import check, config, to_plain
+from utils.motion import with_root, without_root
+from utils.skeleton import SKELETONS
+
+
+@config
+class MemoryConfig:
+    """Sizes of the choreographic memory.
+
+    Attributes:
+        skeleton: name of the skeleton; it decides the channels of both halves.
+        codes_upper: codes in the upper half's codebook.
+        codes_lower: codes in the lower half's codebook.
+        codebook: how codebooks learn.
+        conv: sizes of encoders and decoders.
+    """
+
+    skeleton: str = "smpl_24"
+    codes_upper: PositiveInt = 512
+    codes_lower: PositiveInt = 512
+    codebook: CodebookConfig = Field(default_factory=CodebookConfig)
+    conv: ConvConfig = Field(default_factory=ConvConfig)
+
+    def __post_init__(self) -> None:
+        if self.skeleton not in SKELETONS:
+            raise ValueError(f"unknown skeleton {self.skeleton!r}; there is: {', '.join(SKELETONS)}")
+
+
+class Codes(NamedTuple):
+    """A dance as codes: upper and lower, (B, T') int64 each."""
+
+    upper: Tensor
+    lower: Tensor
+
+
+class Reconstruction(NamedTuple):
+    """A pose (B, T, J*3) that went through the memory, and what quantising each half gave."""
+
+    pose: Tensor
+    upper: Quantized
+    lower: Quantized
+
+
+class HalfVQVAE(nn.Module):
+    """The VQ-VAE of one half: encoder, codebook, decoder."""
+
+    def __init__(self, channels: int, num_codes: int, config: MemoryConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(channels, config.codebook.dim, config.conv)
+        self.codebook = Codebook(num_codes, config.codebook)
+        self.decoder = Decoder(channels, config.codebook.dim, config.conv)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (B, T') of a half's motion (B, T, channels)."""
+        latents = self.encoder(x.transpose(1, 2))
+        rows = latents.transpose(1, 2).flatten(0, 1)
+        return self.codebook.nearest(rows).view(latents.shape[0], -1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The half's motion (B, T, channels) of codes (B, T')."""
+        return self.decoder(self.codebook.lookup(codes)).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Quantized]:
+        """The half's motion (B, T, channels), reconstructed, and what quantising gave."""
+        quantized = self.codebook(self.encoder(x.transpose(1, 2)))
+        return self.decoder(quantized.latents).transpose(1, 2), quantized
+
+
+class ChoreographicMemory(nn.Module):
+    """Two halves that encode motion into codes and decode codes into motion.
+
+    The root slot of every input is zeroed here: the memory never sees where the dancer is. With `velocity`, the
+    global velocity branch, decoded poses hold the root velocity in that slot; without it, what the lower decoder makes
+    of a zero.
+    """
+
+    def __init__(self, config: MemoryConfig, velocity: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        skeleton = SKELETONS[config.skeleton]
+        self.skeleton = skeleton
+        self.upper = HalfVQVAE(3 * len(skeleton.upper), config.codes_upper, config)
+        self.lower = HalfVQVAE(3 * len(skeleton.lower), config.codes_lower, config)
+        self.velocity = Decoder(3, config.codebook.dim, config.conv) if velocity else None
+        order = torch.tensor(skeleton.upper + skeleton.lower)
+        self.register_buffer("_upper", _channels(skeleton.upper), persistent=False)
+        self.register_buffer("_lower", _channels(skeleton.lower), persistent=False)
+        self.register_buffer("_whole", _channels(order.argsort().tolist()), persistent=False)
+
+    @property
+    def frames_per_code(self) -> int:
+        """How many frames one code stands for."""
+        return self.config.conv.frames_per_code
+
+    @property
+    def num_codes(self) -> tuple[int, int]:
+        """Sizes of the upper and the lower codebook."""
+        return self.config.codes_upper, self.config.codes_lower
+
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint must hold to build this memory again."""
+        return {"memory": to_plain(self.config), "velocity": self.velocity is not None}
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "ChoreographicMemory":
+        """The memory a checkpoint describes, with fresh weights."""
+        return cls(check(MemoryConfig, architecture["memory"], source), bool(architecture["velocity"]))
+
+    def split(self, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Upper (B, T, 45) and lower (B, T, 27) channels of a pose (B, T, 72), root slot zeroed; SMPL's numbers."""
+        return self.channels(without_root(pose))
+
+    def channels(self, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Upper and lower channels of a pose as it is; inverse of `join`."""
+        return pose.index_select(-1, self._upper), pose.index_select(-1, self._lower)
+
+    def join(self, upper: Tensor, lower: Tensor) -> Tensor:
+        """The pose of both halves' channels; inverse of `channels`."""
+        return torch.cat([upper, lower], dim=-1).index_select(-1, self._whole)
+
+    def encode(self, pose: Tensor) -> Codes:
+        """Codes (B, T // frames_per_code) of a pose (B, T, J*3); whatever its root slot holds is ignored.
+
+        Raises:
+            ValueError: if the pose is not (B, T, J*3), or shorter than one code.
+        """
+        if pose.ndim != 3 or pose.shape[-1] != len(self._whole):
+            raise ValueError(f"a pose must be (B, T, {len(self._whole)}), got {tuple(pose.shape)}")
+        if pose.shape[1] < self.frames_per_code:
+            raise ValueError(f"a pose needs at least {self.frames_per_code} frames, got {pose.shape[1]}")
+        upper, lower = self.split(pose)
+        return Codes(self.upper.encode(upper), self.lower.encode(lower))
+
+    def decode(self, codes: Codes) -> Tensor:
+        """The pose (B, T, J*3) of codes (B, T'); with the velocity branch its root slot holds the root velocity."""
+        pose = self.join(self.upper.decode(codes.upper), self.lower.decode(codes.lower))
+        return pose if self.velocity is None else with_root(pose, self.decode_velocity(codes.lower))
+
+    def decode_velocity(self, lower_codes: Tensor) -> Tensor:
+        """Root velocity (B, T, 3), metres per frame, of lower codes (B, T')."""
+        assert self.velocity is not None, "this memory was built without its velocity branch"
+        return self.velocity(self.lower.codebook.lookup(lower_codes)).transpose(1, 2)
+
+    def forward(self, pose: Tensor) -> Reconstruction:
+        """The pose (B, T, J*3) through both halves, its root slot zeroed first. T must divide by frames_per_code."""
+        upper, lower = self.split(pose)
+        upper_motion, upper_quantized = self.upper(upper)
+        lower_motion, lower_quantized = self.lower(lower)
+        return Reconstruction(self.join(upper_motion, lower_motion), upper_quantized, lower_quantized)
+
+
+def _channels(joints: tuple[int, ...] | list[int]) -> Tensor:
+    return torch.tensor([3 * joint + axis for joint in joints for axis in range(3)])

@@ -1,0 +1,42 @@
+"""The small models the golden files were made with, loaded through the path published checkpoints take."""
+
+import torch
+
+from models.actor_critic import ActorCritic, ValueConfig
+from models.conv import ConvConfig
+from models.gpt import GPTConfig, MotionGPT
+from models.official import gpt_from_published, memory_from_published
+from models.quantizer import CodebookConfig
+from models.vqvae import ChoreographicMemory, MemoryConfig
+from tests.helpers import golden
+
+GPT_SMALL = GPTConfig(width=96, heads=6, base_blocks=2, head_blocks=2, context=29, dropout=0.0)
+NUM_CODES = (64, 48)
+
+
+def tensors(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+    return {k: torch.from_numpy(v) for k, v in golden(name).items() if k.startswith(prefix) and v.dtype.kind in "fiub"}
+
+
+def memory_small(name: str = "vq_small", restarts: str = "released", velocity: bool | None = None) -> ChoreographicMemory:
+    config = MemoryConfig(
+        codes_upper=64,
+        codes_lower=64,
+        codebook=CodebookConfig(dim=48, restarts=restarts),
+        conv=ConvConfig(width=32),
+    )
+    memory = ChoreographicMemory(config, velocity=name == "vqr_small" if velocity is None else velocity)
+    memory.load_state_dict(memory_from_published(tensors(f"{name}_weights.npz")))
+    return memory
+
+
+def gpt_small() -> MotionGPT:
+    gpt = MotionGPT(GPT_SMALL, NUM_CODES, 438)
+    gpt.load_state_dict(gpt_from_published(tensors("gpt_small_weights.npz")))
+    return gpt.eval()
+
+
+def actor_critic_small() -> ActorCritic:
+    model = ActorCritic(MotionGPT(GPT_SMALL, NUM_CODES, 438), ValueConfig(blocks=1))
+    model.load_state_dict(gpt_from_published(tensors("gptac_small_weights.npz")))
+    return model.eval()

@@ -1,0 +1,75 @@
+"""Several processes in step: a few helpers that do nothing when there is one.
+
+torchrun's environment alone decides (RANK, WORLD_SIZE, LOCAL_RANK), as in nanoGPT.
+"""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def start() -> None:
+    """Joins the process group that torchrun's environment describes, if there is one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def stop() -> None:
+    """Leaves the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that logs and writes."""
+    return rank() == 0
+
+
+def device(name: str = "auto") -> torch.device:
+    """The device of this process: `auto` is the local GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: if a device is asked for that is not there.
+    """
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} was asked for, but no GPU is usable here; use device=cpu or device=auto")
+    return torch.device(name)
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """Sum of x over all processes; x itself when there is one."""
+    if world_size() > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """Rows of all processes' (N, ...), in rank order; all N must be equal. x itself when there is one process."""
+    if world_size() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def from_main(x: Tensor) -> Tensor:
+    """The main process's x, in every process."""
+    if world_size() > 1:
+        x = x.clone()
+        dist.broadcast(x, 0)
+    return x

@@ -1,0 +1,1 @@
+"""Dances people can look at."""
