@@ -49,9 +49,14 @@ def cut_windows(
         raise ValueError(
             f"a dance of {len(upper)} codes and {len(music)} music steps is too short for windows of {steps} codes"
         )
-    start = torch.arange(number).unsqueeze(1)
-    step = start + torch.arange(steps)  # (N, S)
-    frame = start * frames_per_code + torch.arange(steps * frames_per_code)
     mask = torch.zeros(number, steps - 2)
     mask[0], mask[:, -1] = 1, 1
-    return Windows(upper[step], lower[step], music[step], beats[frame.clamp(max=len(beats) - 1)], mask)
+    frames = len(upper) * frames_per_code
+    beats = torch.cat([beats[:frames], beats[-1:].expand(max(0, frames - len(beats)))])
+    return Windows(  # views, not copies: windows overlap in all but one step
+        upper.unfold(0, steps, 1),
+        lower.unfold(0, steps, 1),
+        music[: len(upper)].unfold(0, steps, 1).transpose(1, 2),
+        beats.unfold(0, steps * frames_per_code, frames_per_code),
+        mask,
+    )

@@ -36,6 +36,10 @@ class ActorCritic(nn.Module):
         initialise(self.value)  # Differs from the released code, which starts from uniform weights in [a, 1].
         self.gpt.base.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> "ActorCritic":
+        """Nothing drops out while finetuning: the model stays in eval mode."""
+        return super().train(False)
+
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint must hold to build this model again."""
         return {**self.gpt.architecture(), "value_blocks": self.config.blocks}

@@ -90,7 +90,9 @@ class Decoder(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(
                 residual_stack(config, reverse=True),
-                nn.ConvTranspose1d(config.width, code_dim if s == last else config.width, 4, stride=2, padding=1),
+                nn.ConvTranspose1d(
+                    config.width, code_dim if s == last else config.width, 4, stride=2, padding=1
+                ),
             )
             for s in range(config.downsamplings)
         )

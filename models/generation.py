@@ -4,7 +4,7 @@ Source: Bailando (CVPR 2022), section 3.4, with the window of the released syste
 context, their positions starting anew in every window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import torch
@@ -28,6 +28,7 @@ class GenerationConfig:
         temperature: 0 takes the most probable code (as released); above 0 codes are drawn.
         top_k: draw from the k most probable codes only; 0 is all.
         seed: of the draws.
+        first_codes: upper and lower code that a dance starts from where there is no real one to take them from.
     """
 
     window: PositiveInt | None = None
@@ -35,6 +36,7 @@ class GenerationConfig:
     temperature: NonNegativeFloat = 0.0
     top_k: NonNegativeInt = 0
     seed: int = 0
+    first_codes: tuple[NonNegativeInt, NonNegativeInt] = (423, 12)
 
 
 def window_lengths(steps: int, window: int, restart_at: int | None = None) -> Iterator[int]:
@@ -51,7 +53,11 @@ def window_lengths(steps: int, window: int, restart_at: int | None = None) -> It
 
 @torch.no_grad()
 def generate(
-    gpt: MotionGPT, music: Tensor, first: Codes, config: GenerationConfig | None = None, progress: bool = False
+    gpt: MotionGPT,
+    music: Tensor,
+    first: Codes,
+    config: GenerationConfig | None = None,
+    progress: bool = False,
 ) -> Codes:
     """Composes a dance to music, greedily unless the config says otherwise.
 
@@ -89,6 +95,29 @@ def generate(
         upper[:, k + 1] = _choose(logits.upper[:, -1], config, generator)
         lower[:, k + 1] = _choose(logits.lower[:, -1], config, generator)
     return Codes(upper, lower)
+
+
+def generate_all(
+    gpt: MotionGPT,
+    music: Sequence[Tensor],
+    first: Sequence[Codes],
+    config: GenerationConfig | None,
+    device: torch.device,
+    progress: bool = False,
+) -> list[Codes]:
+    """Dances to songs of any lengths, composed as one batch: one code pair (1,) and music (N_i, D) each.
+
+    Returns:
+        Codes (N_i,) on the CPU for each song. A dance never looks at another one's music, so each is as if alone.
+    """
+    longest = max(len(song) for song in music)
+    padded = [torch.cat([song, song[-1:].expand(longest - len(song), -1)]) for song in music]
+    start = Codes(
+        torch.stack([codes.upper for codes in first]), torch.stack([codes.lower for codes in first])
+    )
+    start = Codes(start.upper.to(device), start.lower.to(device))
+    upper, lower = generate(gpt, torch.stack(padded).to(device), start, config, progress)
+    return [Codes(upper[i, : len(song)].cpu(), lower[i, : len(song)].cpu()) for i, song in enumerate(music)]
 
 
 def _choose(logits: Tensor, config: GenerationConfig, generator: torch.Generator) -> Tensor:

@@ -158,7 +158,9 @@ class MotionGPT(nn.Module):
     def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "MotionGPT":
         """The GPT a checkpoint describes, with fresh weights."""
         upper, lower = architecture["num_codes"]
-        return cls(check(GPTConfig, architecture["gpt"], source), (upper, lower), architecture["music_channels"])
+        return cls(
+            check(GPTConfig, architecture["gpt"], source), (upper, lower), architecture["music_channels"]
+        )
 
     def forward(self, music: Tensor, codes: Codes) -> Logits:
         """Logits of codes 1..t from codes 0..t-1 (B, t) and music 1..t (B, t, D)."""

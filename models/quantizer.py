@@ -83,7 +83,9 @@ class Codebook(nn.Module):
     def nearest(self, latents: Tensor) -> Tensor:
         """Index (N,) of the code nearest to each latent (N, C), by squared distance; the first of equals."""
         latents = latents.to(self.codes.dtype)
-        distances = latents.square().sum(1, keepdim=True) - 2 * latents @ self.codes.T + self.codes.square().sum(1)
+        distances = (
+            latents.square().sum(1, keepdim=True) - 2 * latents @ self.codes.T + self.codes.square().sum(1)
+        )
         return distances.argmin(1)
 
     def forward(self, latents: Tensor) -> Quantized:

@@ -116,7 +116,9 @@ class ChoreographicMemory(nn.Module):
         return {"memory": to_plain(self.config), "velocity": self.velocity is not None}
 
     @classmethod
-    def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "ChoreographicMemory":
+    def from_architecture(
+        cls, architecture: dict[str, Any], source: str = "architecture"
+    ) -> "ChoreographicMemory":
         """The memory a checkpoint describes, with fresh weights."""
         return cls(check(MemoryConfig, architecture["memory"], source), bool(architecture["velocity"]))
 

@@ -59,7 +59,9 @@ def load_checkpoint(path: Path, made_by: str, stages: tuple[str, ...] = ()) -> d
     if not isinstance(content, dict) or "format" not in content:
         raise ValueError(f"{path} is not a checkpoint of this project; one is made by: {made_by}")
     if content["format"] != FORMAT:
-        raise ValueError(f"checkpoint {path} has format {content['format']}, this version reads format {FORMAT}")
+        raise ValueError(
+            f"checkpoint {path} has format {content['format']}, this version reads format {FORMAT}"
+        )
     if stages and content["stage"] not in stages:
         raise ValueError(
             f"checkpoint {path} is of stage {content['stage']!r}, here one of {' or '.join(stages)} is needed; "
@@ -82,7 +84,11 @@ def load_weights(model: nn.Module, state: dict[str, Any], path: Path) -> None:
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
-    problems = [_some("missing", missing), _some("not in this architecture", extra), _some("of another size", shapes)]
+    problems = [
+        _some("missing", missing),
+        _some("not in this architecture", extra),
+        _some("of another size", shapes),
+    ]
     if any(problems):
         raise ValueError(
             f"checkpoint {path} is of another architecture: {'; '.join(p for p in problems if p)}. "

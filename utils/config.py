@@ -50,7 +50,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if it is not YAML, or not a mapping, or holds a key twice.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no config file {path}; the ones that come with the project are in configs/")
+        raise FileNotFoundError(
+            f"there is no config file {path}; the ones that come with the project are in configs/"
+        )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except ConfigError as error:

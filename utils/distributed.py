@@ -46,7 +46,9 @@ def device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} was asked for, but no GPU is usable here; use device=cpu or device=auto")
+        raise ValueError(
+            f"device {name!r} was asked for, but no GPU is usable here; use device=cpu or device=auto"
+        )
     return torch.device(name)
 
 

@@ -48,7 +48,9 @@ class Skeleton:
             ValueError: if the skeleton has no such joint.
         """
         if name not in self.joints:
-            raise ValueError(f"skeleton {self.name!r} has no joint {name!r}; it has: {', '.join(self.joints)}")
+            raise ValueError(
+                f"skeleton {self.name!r} has no joint {name!r}; it has: {', '.join(self.joints)}"
+            )
         return self.joints.index(name)
 
 

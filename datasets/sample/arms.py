@@ -1,7 +1,7 @@
 """Arm poses by name, and the shoulder and elbow rotations that make them.
 
-A pose says where the upper arm and the forearm point, for the left arm in the frame of the chest: x outward, y up,
-z forward. The elbow is a hinge that only flexes, so any pose and any blend of poses is one a human arm can take.
+A pose says where the upper arm and the forearm point, for the left arm in the frame of the chest: x
+outward, y up, z forward. The elbow is a hinge that only flexes, so it never bends the wrong way.
 """
 
 from functools import cache
@@ -38,9 +38,9 @@ ARM_POSES = {
     "clap_high": ((0.45, 0.25, 0.85), (-0.62, 0.55, 0.55)),
     "point_up": ((0.60, 0.70, 0.40), (0.55, 0.75, 0.60)),
     "point_front": ((0.50, 0.05, 1.0), (0.30, 0.15, 1.0)),
-    "wave_1": ((0.92, 0.25, 0.10), (0.80, -0.55, 0.25)),
-    "wave_2": ((0.95, -0.20, 0.12), (0.75, 0.55, 0.25)),
-    "wave_3": ((0.85, -0.50, 0.15), (0.90, -0.05, 0.40)),
+    "wave_1": ((0.95, 0.18, 0.10), (0.85, -0.42, 0.25)),
+    "wave_2": ((0.97, -0.14, 0.12), (0.82, 0.40, 0.25)),
+    "wave_3": ((0.90, -0.36, 0.15), (0.92, -0.05, 0.38)),
     "embrace": ((0.60, -0.20, 0.80), (-0.35, 0.05, 0.95)),
 }  # fmt: skip
 

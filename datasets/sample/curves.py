@@ -1,7 +1,8 @@
 """From keys on beats to smooth curves over frames, in time with the music.
 
-Curves run over beats through a time warp that slows every movement down around each beat, the whole body at once: that
-is what makes a body look as if it hit the beat. Between keys they are monotone cubics: smooth, without overshoot.
+Curves run over beats through a time warp that slows every movement down around each beat, the whole body at
+once: that is what makes a body look as if it hit the beat. Between keys they are monotone cubics, without
+overshoot.
 """
 
 import numpy as np
@@ -32,8 +33,8 @@ def scalar_curve(keys: dict[float, float], at: np.ndarray) -> np.ndarray:
 def rotation_curve(keys: dict[float, Rotation], at: np.ndarray) -> Rotation:
     """Smooth curve of T rotations through {beat: rotation}.
 
-    The half-way rotation of every two keys becomes a key too, so that neighbours are never far apart; then the columns of the
-    matrices are interpolated and made orthogonal again.
+    The half-way rotation of every two keys becomes a key too, so that neighbours are never far apart; then
+    the matrices are interpolated and made orthogonal again.
     """
     beats = np.array(sorted(keys))
     rotations = Rotation.concatenate([keys[beat] for beat in beats])
@@ -46,9 +47,9 @@ def rotation_curve(keys: dict[float, Rotation], at: np.ndarray) -> Rotation:
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
-    """0 to 1 for x in [0, 1], starting and ending at rest."""
+    """0 to 1 for x in [0, 1], starting and ending at rest and without acceleration."""
     x = np.clip(x, 0.0, 1.0)
-    return x * x * (3.0 - 2.0 * x)
+    return x**3 * (10.0 + x * (6.0 * x - 15.0))
 
 
 def bump(x: np.ndarray) -> np.ndarray:

@@ -1,8 +1,11 @@
-"""The instruments of the sample songs: every function returns one struck or held note, mono, in [-1, 1].
+"""The instruments of the sample songs: each function returns one struck or held note, mono, around [-1, 1].
 
-Percussion that marks a beat is broad-band and everything that plays between the beats is narrow-band, because beat
-trackers look at the median over frequency bands of the onset strength: that makes the tempo unmistakable.
+Percussion that marks a beat is broad-band and what plays between the beats is narrow-band: the music
+features take the median over frequency bands of the onset strength, so beats stand out and the tempo is
+unmistakable.
 """
+
+from functools import cache
 
 import numpy as np
 from scipy.signal import butter, sosfilt
@@ -11,7 +14,7 @@ SAMPLE_RATE_HZ = 22050
 
 
 def _seconds(duration: float) -> np.ndarray:
-    return np.arange(int(round(duration * SAMPLE_RATE_HZ))) / SAMPLE_RATE_HZ
+    return np.arange(round(duration * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
 
 
 def _filtered(signal: np.ndarray, kind: str, cutoff_hz: float) -> np.ndarray:
@@ -34,6 +37,7 @@ def midi_hz(note: float) -> float:
     return 440.0 * 2.0 ** ((note - 69.0) / 12.0)
 
 
+@cache
 def kick(click: float = 1.0) -> np.ndarray:
     """Bass drum: a falling sine and a broad-band click of the given level (0 for a ghost note)."""
     t = _seconds(0.28)
@@ -41,6 +45,7 @@ def kick(click: float = 1.0) -> np.ndarray:
     return _fade_out(0.9 * body + 0.55 * click * _noise(len(t), 1) * np.exp(-t / 0.012))
 
 
+@cache
 def snare() -> np.ndarray:
     """Snare drum: two skin tones and a burst of noise."""
     t = _seconds(0.22)
@@ -48,6 +53,7 @@ def snare() -> np.ndarray:
     return _fade_out(0.35 * skin * np.exp(-t / 0.05) + 0.6 * _noise(len(t), 2) * np.exp(-t / 0.045))
 
 
+@cache
 def clap() -> np.ndarray:
     """Hand clap: a sharp burst with a short room."""
     t = _seconds(0.2)
@@ -55,6 +61,15 @@ def clap() -> np.ndarray:
     return _fade_out(0.6 * _filtered(_noise(len(t), 3), "highpass", 500) * burst)
 
 
+@cache
+def crash() -> np.ndarray:
+    """Cymbal: a broad-band stroke with a long hiss."""
+    t = _seconds(0.9)
+    hiss = _filtered(_noise(len(t), 6), "highpass", 4500) * np.exp(-t / 0.25)
+    return _fade_out(0.3 * hiss + 0.5 * _noise(len(t), 7) * np.exp(-t / 0.015))
+
+
+@cache
 def rim() -> np.ndarray:
     """Rim shot: a dry broad-band tick with a wooden tone."""
     t = _seconds(0.12)
@@ -62,12 +77,14 @@ def rim() -> np.ndarray:
     return _fade_out(0.35 * wood + 0.6 * _noise(len(t), 4) * np.exp(-t / 0.016))
 
 
+@cache
 def hat(length: float = 0.025) -> np.ndarray:
     """Hi-hat: noise above 7 kHz that dies with the given time constant in seconds."""
     t = _seconds(6 * length)
     return _fade_out(0.4 * _filtered(_noise(len(t), 5), "highpass", 7000) * np.exp(-t / length))
 
 
+@cache
 def cowbell() -> np.ndarray:
     """Cowbell: two detuned square-ish tones."""
     t = _seconds(0.16)
@@ -75,10 +92,12 @@ def cowbell() -> np.ndarray:
     return _fade_out(0.25 * tone * np.exp(-t / 0.045) * np.minimum(t / 0.004, 1.0))
 
 
+@cache
 def conga(note: float) -> np.ndarray:
     """Hand drum tuned to a MIDI note, without a noisy attack."""
     t = _seconds(0.2)
-    return _fade_out(0.6 * np.sin(2 * np.pi * midi_hz(note) * t) * np.exp(-t / 0.06) * np.minimum(t / 0.005, 1.0))
+    tone = np.sin(2 * np.pi * midi_hz(note) * t)
+    return _fade_out(0.6 * tone * np.exp(-t / 0.06) * np.minimum(t / 0.005, 1.0))
 
 
 def bass(note: float, duration: float, bite: float) -> np.ndarray:

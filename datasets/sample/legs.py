@@ -1,7 +1,7 @@
 """Legs that stand where they should: analytic two-bone inverse kinematics from the pelvis and the feet.
 
-A foot is given by where its toe base stands, so a heel can rise and a foot can pivot without sliding. The knee is a
-hinge: it bends about one axis only, and only backward, whatever the targets.
+A foot is given by where its toe base stands, so a heel can rise and a foot can pivot without sliding. The
+knee is a hinge: it bends about one axis only, and only backward, whatever the targets.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,10 @@ from datasets.smpl import rest_joints
 from utils.skeleton import SMPL_24
 
 TOE_HEIGHT_M = 0.02  # of the toe base of a standing foot
-PELVIS_HEIGHT_M = float(rest_joints()[0, 1] - rest_joints()[10:12, 1].mean() + TOE_HEIGHT_M)  # legs quite straight
-_STRETCH = 0.985  # a leg never gets longer than this share of its bones
+PELVIS_HEIGHT_M = float(
+    rest_joints()[0, 1] - rest_joints()[10:12, 1].mean() + TOE_HEIGHT_M
+)  # legs quite straight
+_STRETCH = 0.992  # a leg never gets longer than this share of its bones
 _SOFTNESS_M = 0.008
 
 
@@ -56,7 +58,9 @@ def ankle_position(foot: Foot, side: int) -> np.ndarray:
     return foot.toe + _foot_rotation(foot).apply(rest[ankle] - rest[toe])
 
 
-def reachable_height(height: np.ndarray, ground: np.ndarray, pelvis: Rotation, feet: tuple[Foot, Foot]) -> np.ndarray:
+def reachable_height(
+    height: np.ndarray, ground: np.ndarray, pelvis: Rotation, feet: tuple[Foot, Foot]
+) -> np.ndarray:
     """The wished pelvis height, lowered smoothly where a leg would otherwise be too short.
 
     Args:
@@ -80,7 +84,10 @@ def reachable_height(height: np.ndarray, ground: np.ndarray, pelvis: Rotation, f
         distance = target[:, [0, 2]] - ground - offset[:, [0, 2]]
         room = (_STRETCH * length) ** 2 - np.sum(distance**2, axis=-1)
         if room.min() <= 0:
-            raise ValueError(f"foot {side} is {np.abs(distance).max():.2f} m from its hip, a leg of {length:.2f} m is too short")
+            far = np.linalg.norm(distance, axis=-1).max()
+            raise ValueError(
+                f"foot {side} is {far:.2f} m from its hip, farther than the leg's {length:.2f} m"
+            )
         limits.append(target[:, 1] + np.sqrt(room) - offset[:, 1])
     return -_SOFTNESS_M * np.logaddexp.reduce(-np.stack(limits) / _SOFTNESS_M, axis=0)
 
@@ -91,7 +98,9 @@ def _hinge_frame(direction: np.ndarray, axis: np.ndarray) -> Rotation:
     return Rotation.from_matrix(np.stack([axis, -direction, np.cross(axis, -direction)], axis=-1))
 
 
-def solve_leg(pelvis_position: np.ndarray, pelvis: Rotation, knee_yaw: np.ndarray, foot: Foot, side: int) -> LegPose:
+def solve_leg(
+    pelvis_position: np.ndarray, pelvis: Rotation, knee_yaw: np.ndarray, foot: Foot, side: int
+) -> LegPose:
     """Rotations of one leg.
 
     Args:
@@ -105,7 +114,7 @@ def solve_leg(pelvis_position: np.ndarray, pelvis: Rotation, knee_yaw: np.ndarra
         The local rotations that put the foot there.
     """
     rest = rest_joints()
-    hip, knee, ankle, toe = _chain(side)
+    hip, knee, ankle, _ = _chain(side)
     thigh, shin = rest[knee] - rest[hip], rest[ankle] - rest[knee]
     upper, lower = np.linalg.norm(thigh), np.linalg.norm(shin)
 
@@ -117,6 +126,9 @@ def solve_leg(pelvis_position: np.ndarray, pelvis: Rotation, knee_yaw: np.ndarra
     along = (upper**2 - lower**2 + distance**2) / (2 * distance)
     bend = along * line + np.sqrt(np.maximum(upper**2 - along**2, 0.0)) * forward
 
+    grounded = np.exp(
+        -(((foot.toe[:, 1:2] - TOE_HEIGHT_M) / 0.04) ** 2)
+    )  # toes stay flat while the heel rises
     x = np.array([1.0, 0.0, 0.0])
     thigh_world = _hinge_frame(_unit(bend), axis) * _hinge_frame(_unit(thigh), x).inv()
     shin_world = _hinge_frame(_unit(distance * line - bend), axis) * _hinge_frame(_unit(shin), x).inv()
@@ -124,5 +136,5 @@ def solve_leg(pelvis_position: np.ndarray, pelvis: Rotation, knee_yaw: np.ndarra
         hip=pelvis.inv() * thigh_world,
         knee=thigh_world.inv() * shin_world,
         ankle=shin_world.inv() * _foot_rotation(foot),
-        toe=Rotation.from_euler("X", -np.maximum(foot.pitch, 0.0) * (foot.toe[:, 1] < TOE_HEIGHT_M + 0.05)),
+        toe=Rotation.from_euler("X", -foot.pitch[:, None] * grounded),
     )

@@ -1,11 +1,12 @@
-"""The songs of the sample corpus: five genres, two training and two test songs each, every beat known exactly.
+"""The songs of the sample corpus: five genres, two training and two test songs each, with known beats.
 
-A song is a lead-in and then sections of eight beats. Section letters say what the band plays and, in `dances.py`, which
-steps fit: A is the groove, B the lift with full chords, C the break. Test songs have tempi, drum patterns,
-harmonies and orders of sections that no training song has.
+A song is a lead-in and then sections of eight beats. Section letters say what the band plays and, in
+`dances.py`, which steps fit: A is the groove, B the lift with full chords, C the break. Test songs have
+tempi, drum patterns, harmonies and orders of sections that no training song has.
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from datasets.sample import instruments
 from datasets.sample.instruments import SAMPLE_RATE_HZ
 
 BEATS_PER_SECTION = 8
+_Play = Callable[[np.ndarray, float, float], None]  # sound, when in seconds, level
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Song:
         name: as AIST++ names music, for instance "mBR0".
         genre: two-letter code as in AIST++.
         bpm: tempo, beats per minute.
-        lead_in: seconds before the first beat.
+        lead_in: seconds before the first beat. Not around half a beat: trackers miss the first beat then.
         sections: section letters, repeated as long as the song lasts.
         kicks: 16 steps of a bar of four beats: x on the beat, o a ghost note.
         roots: root of the chord of each bar, semitones above the genre's key.
@@ -42,9 +44,9 @@ class Song:
 
     @property
     def beats(self) -> np.ndarray:
-        """Times of all beats, seconds; the last one leaves at least 0.4 s of sound."""
+        """Times of all beats, seconds; the last one leaves at least half a second."""
         period = 60.0 / self.bpm
-        return self.lead_in + period * np.arange(int((self.seconds - 0.4 - self.lead_in) / period) + 1)
+        return self.lead_in + period * np.arange(int((self.seconds - 0.5 - self.lead_in) / period) + 1)
 
     def section(self, beat: int) -> str:
         """Letter of the section in which a beat lies."""
@@ -53,7 +55,7 @@ class Song:
 
 @dataclass(frozen=True)
 class _Band:
-    """How a genre sounds: key (MIDI), backbeat drum, hats, extra percussion, bass steps, bite, chord timbre and steps."""
+    """How a genre sounds: key (MIDI note), backbeat drum, patterns, bite of the bass, timbre of chords."""
 
     key: int
     backbeat: str
@@ -66,40 +68,57 @@ class _Band:
     minor: bool
 
 
-# Patterns are 16 steps of a bar. hats: h closed, H open. bass: r root, f fifth, o octave. stabs: s short, L held.
+# Patterns are the 16 steps of a bar. hats: h closed, H open. extra: b cowbell, c conga. bass: r root,
+# f fifth, o octave. stabs, which are the chords: s short, L held.
 _BANDS = {
-    "BR": _Band(41, "snare", "h-h-h-h-h-h-h-h-", "----------c---c-", "r-----r-r--o--f-", 0.7, "organ", "----s-----s-----", True),
-    "HO": _Band(43, "clap", "--H---H---H---H-", "---c--c----c--c-", "--r---r---r---o-", 0.2, "synth", "s--s--s---s-s---", True),
-    "JB": _Band(38, "rim", "h---h---h---h---", "----------------", "r-------f-------", 0.0, "piano", "L-------L-------", False),
-    "PO": _Band(40, "clap", "h-hhh-hhh-hhh-hh", "--b---b---b--b--", "r--r--o-r--r-o--", 1.0, "rhodes", "--s--s----s--s--", True),
-    "WA": _Band(45, "snare", "--H---H---H---H-", "----------------", "r-o-r-o-r-o-r-o-", 0.5, "strings", "L-----s-L---s-s-", False),
+    "BR": _Band(
+        key=41, backbeat="snare", hats="h-h-h-h-h-h-h-h-", extra="----------c---c-", bass="r-----r-r--o--f-",
+        bite=0.7, timbre="organ", stabs="----s-----s-----", minor=True,
+    ),
+    "HO": _Band(
+        key=43, backbeat="clap", hats="--H---H---H---H-", extra="---c--c----c--c-", bass="--r---r---r---o-",
+        bite=0.2, timbre="synth", stabs="s--s--s---s-s---", minor=True,
+    ),
+    "JB": _Band(
+        key=38, backbeat="rim", hats="h---h---h---h---", extra="----------------", bass="r-------f-------",
+        bite=0.0, timbre="piano", stabs="L-------L-------", minor=False,
+    ),
+    "PO": _Band(
+        key=40, backbeat="clap", hats="h-hhh-hhh-hhh-hh", extra="--b---b---b--b--", bass="r--r--o-r--r-o--",
+        bite=1.0, timbre="rhodes", stabs="--s--s----s--s--", minor=True,
+    ),
+    "WA": _Band(
+        key=45, backbeat="snare", hats="--H---H---H---H-", extra="----------------", bass="r-o-r-o-r-o-r-o-",
+        bite=0.5, timbre="strings", stabs="L-----s-L---s-s-", minor=False,
+    ),
 }  # fmt: skip
 
+_ROOM = 0.01  # level of the hiss of the room, so that the first beat does not come out of nothing
 _TRAIN_SECONDS, _TEST_SECONDS = 12.6, 20.8
 
 # name: (bpm, lead-in seconds, sections, kick pattern, roots of four bars)
 _TRAIN = {
-    "mBR0": (100, 0.31, "AB", "x--o----x-o-----", (0, 0, 5, 3)),
+    "mBR0": (100, 0.51, "AB", "x--o----x-o-----", (0, 0, 5, 3)),
     "mBR1": (117, 0.44, "ACB", "x-----o-x--o----", (0, 3, 5, 7)),
-    "mHO0": (122, 0.27, "ABC", "x---x---x---x---", (0, 0, 3, 5)),
+    "mHO0": (122, 0.45, "ABC", "x---x---x---x---", (0, 0, 3, 5)),
     "mHO1": (132, 0.38, "BAC", "x---x---x---x-o-", (0, 5, 3, 7)),
-    "mJB0": (82, 0.52, "AB", "x-------x-------", (0, 9, 5, 7)),
-    "mJB1": (94, 0.35, "CAB", "x-------x-----o-", (0, 5, 9, 7)),
-    "mPO0": (88, 0.41, "AB", "x-----o-x-------", (0, 0, 10, 10)),
+    "mJB0": (82, 0.55, "AB", "x-------x-------", (0, 9, 5, 7)),
+    "mJB1": (94, 0.23, "CAB", "x-------x-----o-", (0, 5, 9, 7)),
+    "mPO0": (88, 0.56, "AB", "x-----o-x-------", (0, 0, 10, 10)),
     "mPO1": (106, 0.24, "BCA", "x--o----x-----o-", (0, 3, 10, 5)),
     "mWA0": (112, 0.48, "ABC", "x---x---x---x---", (0, 9, 5, 7)),
-    "mWA1": (127, 0.33, "CBA", "x---x---x-o-x---", (0, 4, 5, 7)),
+    "mWA1": (127, 0.36, "CBA", "x---x---x-o-x---", (0, 4, 5, 7)),
 }
 _TEST = {
-    "mBR4": (104, 0.37, "ABCB", "x--o--o-x-------", (0, 5, 0, 3)),
+    "mBR4": (104, 0.52, "ABCB", "x--o--o-x-------", (0, 5, 0, 3)),
     "mBR5": (120, 0.50, "BACA", "x-o-----x-o-----", (0, 7, 5, 3)),
     "mHO4": (125, 0.42, "ACBA", "x---x-o-x---x---", (0, 3, 0, 5)),
-    "mHO5": (129, 0.29, "CABB", "x-o-x---x---x---", (0, 7, 3, 5)),
-    "mJB4": (86, 0.46, "BACB", "x-----o-x-------", (0, 7, 9, 5)),
-    "mJB5": (98, 0.30, "ABAC", "x--o----x-------", (0, 9, 7, 5)),
+    "mHO5": (129, 0.46, "CABB", "x-o-x---x---x---", (0, 7, 3, 5)),
+    "mJB4": (86, 0.27, "BACB", "x-----o-x-------", (0, 7, 9, 5)),
+    "mJB5": (98, 0.49, "ABAC", "x--o----x-------", (0, 9, 7, 5)),
     "mPO4": (92, 0.53, "ACAB", "x-o-----x-------", (0, 10, 0, 3)),
-    "mPO5": (110, 0.36, "BABC", "x-----o-x-o-----", (0, 5, 3, 10)),
-    "mWA4": (115, 0.32, "BCAB", "x---x-o-x---x---", (0, 5, 9, 7)),
+    "mPO5": (110, 0.43, "BABC", "x-----o-x-o-----", (0, 5, 3, 10)),
+    "mWA4": (115, 0.54, "BCAB", "x---x-o-x---x---", (0, 5, 9, 7)),
     "mWA5": (134, 0.40, "ABBC", "x---x---x---x-o-", (0, 7, 4, 5)),
 }
 
@@ -128,26 +147,31 @@ def render_song(song: Song, seed: int = 0) -> np.ndarray:
     mix = np.zeros(int(song.seconds * SAMPLE_RATE_HZ))
 
     def play(sound: np.ndarray, when: float, level: float) -> None:
-        start = int(round(when * SAMPLE_RATE_HZ))
+        start = round(when * SAMPLE_RATE_HZ)
         end = min(start + len(sound), len(mix))
         mix[start:end] += level * sound[: max(end - start, 0)]
 
     for beat, time in enumerate(beats):
         section = song.section(beat)
         root = band.key + song.roots[beat // 4 % len(song.roots)] + (0, 2, -2)["ABC".index(section)]
-        _play_drums(play, band, song, beat, time, period, section, rng)
+        _play_drums(play, band, song, beat, time, period, rng)
         _play_harmony(play, band, beat, time, period, section, root)
     mix = np.tanh(1.1 * mix / np.abs(mix).max())
+    mix += _ROOM * rng.uniform(-1.0, 1.0, len(mix))
     mix[-int(0.05 * SAMPLE_RATE_HZ) :] *= np.linspace(1, 0, int(0.05 * SAMPLE_RATE_HZ))
     return np.round(mix / np.abs(mix).max() * 0.89 * 32767).astype(np.int16)
 
 
-def _play_drums(play, band, song, beat, time, period, section, rng) -> None:
+def _play_drums(
+    play: _Play, band: _Band, song: Song, beat: int, time: float, period: float, rng: np.random.Generator
+) -> None:
     """The four sixteenths of one beat of percussion."""
-    bar = beat % 4
+    bar, section = beat % 4, song.section(beat)
     sounds = {"snare": instruments.snare, "clap": instruments.clap, "rim": instruments.rim}
     if bar % 2:
         play(sounds[band.backbeat](), time, 0.8)
+    if beat % BEATS_PER_SECTION == 0 or beat == len(song.beats) - 1:
+        play(instruments.crash(), time, 0.6)
     for sixteenth in range(4):
         at, step = time + sixteenth * period / 4, 4 * bar + sixteenth
         if song.kicks[step] == "x":
@@ -164,10 +188,13 @@ def _play_drums(play, band, song, beat, time, period, section, rng) -> None:
         play(instruments.clap(), time, 0.45)
 
 
-def _play_harmony(play, band, beat, time, period, section, root) -> None:
+def _play_harmony(
+    play: _Play, band: _Band, beat: int, time: float, period: float, section: str, root: int
+) -> None:
     """The four sixteenths of one beat of bass and chords."""
     third = 3 if band.minor else 4
-    notes = tuple(root + 12 + step for step in (0, third, 7, 12 if section == "A" else 10 if band.minor else 11))
+    seventh = 10 if band.minor else 11
+    notes = tuple(root + 12 + step for step in (0, third, 7, 12 if section == "A" else seventh))
     if section == "B":
         notes = tuple(note + 12 for note in notes)
     for sixteenth in range(4):

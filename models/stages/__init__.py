@@ -1,0 +1,32 @@
+"""The stages by name: how each part of the method is learnt. A new stage is a file, a line here, and a YAML."""
+
+from pathlib import Path
+from typing import Any
+
+from models.stages.actor_critic import ActorCriticStage
+from models.stages.base import RunConfig, Stage
+from models.stages.motion_gpt import MotionGPTStage
+from models.stages.sep_vqvae import SepVQVAE
+from models.stages.sep_vqvae_root import SepVQVAERoot
+from utils.config import ConfigError, apply_overrides, check, read_yaml
+
+STAGES: dict[str, type[Stage]] = {
+    stage.name: stage for stage in (SepVQVAE, SepVQVAERoot, MotionGPTStage, ActorCriticStage)
+}
+
+
+def read_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """The config of a run, checked.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ConfigError: naming every wrong key.
+    """
+    content: dict[str, Any] = apply_overrides(read_yaml(path), overrides)
+    stage = content.get("stage")
+    if stage not in STAGES:
+        raise ConfigError(f"{path}: stage must be one of {', '.join(STAGES)}, got {stage!r}")
+    return check(STAGES[stage].Config, content, str(path))
+
+
+__all__ = ["STAGES", "RunConfig", "Stage", "read_config"]

@@ -58,7 +58,9 @@ def memory_loss(
     return loss, {"loss": loss, **logs}
 
 
-def velocity_loss(prediction: Tensor, target: Tensor, acceleration: float) -> tuple[Tensor, dict[str, Tensor]]:
+def velocity_loss(
+    prediction: Tensor, target: Tensor, acceleration: float
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the root velocity (B, T, 3) and its parts: |v̂-v| + acceleration·|Δv̂-Δv|."""
     error = (prediction - target).float()
     parts = {"velocity": error.abs().mean(), "acceleration": difference(error).abs().mean()}

@@ -15,10 +15,16 @@ NUM_CODES = (64, 48)
 
 
 def tensors(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
-    return {k: torch.from_numpy(v) for k, v in golden(name).items() if k.startswith(prefix) and v.dtype.kind in "fiub"}
+    return {
+        k: torch.from_numpy(v)
+        for k, v in golden(name).items()
+        if k.startswith(prefix) and v.dtype.kind in "fiub"
+    }
 
 
-def memory_small(name: str = "vq_small", restarts: str = "released", velocity: bool | None = None) -> ChoreographicMemory:
+def memory_small(
+    name: str = "vq_small", restarts: str = "released", velocity: bool | None = None
+) -> ChoreographicMemory:
     config = MemoryConfig(
         codes_upper=64,
         codes_lower=64,

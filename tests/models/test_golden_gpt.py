@@ -9,7 +9,7 @@ from models.actor_critic import first_steps, policy_entropy, policy_loss, td_err
 from models.generation import GenerationConfig, generate, window_lengths
 from models.gpt import code_losses
 from models.official import gpt_from_published
-from models.reward import beat_reward, motion_beats, per_code, reward, RewardConfig, smooth
+from models.reward import RewardConfig, beat_reward, motion_beats, per_code, reward, smooth
 from models.vqvae import Codes
 from tests.helpers import golden
 from tests.models.golden_models import actor_critic_small, gpt_small, memory_small, tensors
@@ -97,7 +97,9 @@ def check_gradients(gpt, g):
 def test_greedy_codes(name, prefix):
     gpt, g = SETS[name](), golden(f"{name}_vectors.npz")
     music = torch.from_numpy(g[f"{prefix}_cond"])
-    music = torch.cat([music[:, :1] * 0, music], dim=1)  # the published call is given the music from step 1 on
+    music = torch.cat(
+        [music[:, :1] * 0, music], dim=1
+    )  # the published call is given the music from step 1 on
     made = generate(gpt, music, codes_of(g, f"{prefix}_x0_up", f"{prefix}_x0_down"))
     np.testing.assert_array_equal(made.upper, g[f"{prefix}_codes_up"])
     np.testing.assert_array_equal(made.lower, g[f"{prefix}_codes_down"])
@@ -110,7 +112,9 @@ def test_saw_tooth_window(restart_at):
     music = torch.from_numpy(g["s_cond"])
     music = torch.cat([music[:, :1] * 0, music], dim=1)
     made = generate(gpt, music, codes_of(g, "s_x0_up", "s_x0_down"), GenerationConfig(restart_at=restart_at))
-    np.testing.assert_array_equal(list(window_lengths(64, 28, restart_at)), g[f"s_shift{restart_at}_win_tokens"])
+    np.testing.assert_array_equal(
+        list(window_lengths(64, 28, restart_at)), g[f"s_shift{restart_at}_win_tokens"]
+    )
     np.testing.assert_array_equal(made.upper, g[f"s_shift{restart_at}_codes_up"])
     np.testing.assert_array_equal(made.lower, g[f"s_shift{restart_at}_codes_down"])
 
@@ -158,7 +162,11 @@ def test_windows():
     for piece in (0, 1):
         codes = Codes(torch.from_numpy(g[f"piece{piece}_up"]), torch.from_numpy(g[f"piece{piece}_down"]))
         music = torch.from_numpy(g[f"piece{piece}_music_first4"])
-        parts.append(cut_windows(codes, music, torch.from_numpy(g[f"piece{piece}_beat60"]), steps=30, frames_per_code=8))
+        parts.append(
+            cut_windows(
+                codes, music, torch.from_numpy(g[f"piece{piece}_beat60"]), steps=30, frames_per_code=8
+            )
+        )
     joined = [torch.cat(field) for field in zip(*parts, strict=True)]
     assert len(joined[0]) == int(g["n_windows"])
     np.testing.assert_array_equal(joined[0], g["win_up"])
@@ -212,7 +220,9 @@ def test_actor_critic_updates(idle):
         base = {k: v for k, v in tensors("gptac_small_weights.npz").items() if k not in after}
         for key, value in gpt_from_published({**base, **after}).items():
             difference_ = (model.state_dict()[key] - value).abs()
-            if key.endswith("qkv.bias"):  # a key's bias has no effect: its gradient is rounding, which Adam magnifies
+            if key.endswith(
+                "qkv.bias"
+            ):  # a key's bias has no effect: its gradient is rounding, which Adam magnifies
                 query, _, values = difference_.chunk(3)
                 difference_ = torch.cat([query, values])
             assert difference_.max() < 1e-4  # of 4 steps of 1e-4

@@ -1,0 +1,160 @@
+"""Windows of real sequences: clips of poses for the memory, clips of codes and music for the motion GPT.
+
+Source: the released system's loaders. Windows never reach beyond the dance or its song.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.sequences import PreparedData, Sequence
+from utils.config import config
+from utils.motion import joints_to_pose, pad_to_multiple
+
+
+@config
+class ClipsConfig:
+    """Which windows are trained on.
+
+    Attributes:
+        frames: length of a clip.
+        hop: frames between the starts of clips.
+        order: `each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as released.
+        starts: `all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music steps where it
+            means frames, so only starts within the first eighth of a dance are ever used.
+    """
+
+    frames: PositiveInt = 240
+    hop: PositiveInt = 40
+    order: Literal["each_once", "with_replacement"] = "each_once"
+    starts: Literal["all", "released"] = "all"
+
+
+class Place(NamedTuple):
+    """Where a clip is: the sequence's position in its list, and the first frame."""
+
+    sequence: int
+    start: int
+
+
+def usable_frames(sequence: Sequence) -> int:
+    """Frames that both the dance and its song have; the dance's own where there is no song."""
+    return min(len(sequence.joints), len(sequence.beats)) if len(sequence.beats) else len(sequence.joints)
+
+
+def clip_starts(
+    frames: int, config: ClipsConfig, music_steps: int | None = None, frames_per_code: int = 1
+) -> list[int]:
+    """First frames of all clips in a dance of that many frames.
+
+    With music steps given, a clip also needs its steps of music, and the config's `starts` applies.
+    """
+    starts = range(0, frames - config.frames + 1, config.hop)
+    if music_steps is None:
+        return list(starts)
+    within = music_steps * frames_per_code - config.frames
+    if config.starts == "released":
+        within = min(within, music_steps - 1)  # As released, though: steps are compared with frames.
+    return [start for start in starts if start <= within]
+
+
+class PoseClips(Dataset[Tensor]):
+    """Clips of poses (frames, J*3), the root slot holding the root position.
+
+    Raises:
+        ValueError: if no sequence is long enough for one clip.
+    """
+
+    def __init__(self, data: PreparedData, split: str, config: ClipsConfig) -> None:
+        self.config = config
+        self.sequences = [data.sequence(name) for name in data.names(split)]
+        self.places = [
+            Place(i, start)
+            for i, sequence in enumerate(self.sequences)
+            for start in clip_starts(usable_frames(sequence), config)
+        ]
+        if not self.places:
+            raise ValueError(
+                f"no sequence of split {split!r} in {data.root} has the {config.frames} frames of a clip "
+                "(key data.clips.frames)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Tensor:
+        sequence, start = self.places[index]
+        joints = self.sequences[sequence].joints[start : start + self.config.frames]
+        return joints_to_pose(torch.from_numpy(np.array(joints, dtype=np.float32)))
+
+
+class CodeClip(NamedTuple):
+    """A clip as the motion GPT sees it: codes (S,) of both halves and music (S, D), aligned step by step."""
+
+    upper: Tensor
+    lower: Tensor
+    music: Tensor
+
+
+class MusicClips(Dataset[CodeClip]):
+    """The same clips as codes and music. The codes are set once, by whoever holds the memory: see `set_codes`.
+
+    Raises:
+        ValueError: if no sequence has a clip's frames and music.
+    """
+
+    def __init__(self, data: PreparedData, split: str, config: ClipsConfig, frames_per_code: int) -> None:
+        self.steps = config.frames // frames_per_code
+        self.frames_per_code = frames_per_code
+        self.poses = PoseClips(data, split, config)
+        sequences = self.poses.sequences
+        self.poses.places = [
+            Place(i, start)
+            for i, sequence in enumerate(sequences)
+            for start in clip_starts(usable_frames(sequence), config, len(sequence.music), frames_per_code)
+        ]
+        if not self.poses.places:
+            raise ValueError(
+                f"no sequence of split {split!r} in {data.root} has {config.frames} frames and their music"
+            )
+        self._codes: tuple[Tensor, Tensor] | None = None
+
+    def set_codes(self, upper: Tensor, lower: Tensor) -> None:
+        """Codes (N, S) of both halves of all clips, in order."""
+        assert upper.shape == lower.shape == (len(self), self.steps), (upper.shape, len(self), self.steps)
+        self._codes = upper.cpu(), lower.cpu()
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def __getitem__(self, index: int) -> CodeClip:
+        assert self._codes is not None, "codes are set before clips are read"
+        sequence, start = self.poses.places[index]
+        first = start // self.frames_per_code
+        music = self.poses.sequences[sequence].music[first : first + self.steps]
+        upper, lower = self._codes
+        return CodeClip(upper[index], lower[index], torch.from_numpy(np.array(music, dtype=np.float32)))
+
+
+def whole_dance(sequence: Sequence, frames_per_code: int) -> Tensor:
+    """The dance's pose (1, T, J*3), root position in its slot, padded by its last frame to the *next* whole code."""
+    joints = np.array(sequence.joints[: usable_frames(sequence)], dtype=np.float32)
+    return pad_to_multiple(joints_to_pose(torch.from_numpy(joints)), frames_per_code).unsqueeze(0)
+
+
+def whole_music(features: np.ndarray) -> Tensor:
+    """A song's features (1, T'+1, D), the last step repeated once, as released."""
+    music = torch.from_numpy(np.array(features, dtype=np.float32))
+    return torch.cat([music, music[-1:]]).unsqueeze(0)
+
+
+def epoch_order(length: int, order: str, seed: int, epoch: int) -> list[int]:
+    """Indices of an epoch, a function of seed and epoch alone, so a resumed run goes on with the same ones."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    if order == "each_once":
+        return torch.randperm(length, generator=generator).tolist()
+    return torch.randint(length, (length,), generator=generator).tolist()

@@ -1,0 +1,200 @@
+"""Song -> 438 features per step: timbre, harmony, onsets, beats, tempo. The only file that knows the columns.
+
+As in the released system's preparation: the song as mono at 512 samples per step, then librosa. There are
+two versions:
+
+* `standard` (the default): librosa's present behaviour.
+* `compat`: that of librosa 0.8.1, with which the published features were made and the published weights
+  were trained: mirrored edges, an onset filter bank up to 11,025 Hz whatever the sample rate, the last
+  tracked beat dropped. As released, though: at 7.5 steps per second half of that bank lies above the
+  highest frequency, so the median over its bands is zero, and columns 52 to 437 are silent: the published
+  GPT has heard timbre and harmony only.
+"""
+
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import librosa
+import numpy as np
+
+from datasets.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, spectrum
+from datasets.rhythm import FeatureVersion, beat_frames, onset_strength
+from utils.audio import decode_audio, resample
+
+COLUMNS: dict[str, slice] = {
+    "mfcc": slice(0, 20),  # of the log-mel power spectrum, in dB below the song's loudest
+    "mfcc_delta": slice(20, 40),  # per step
+    "chroma": slice(40, 52),  # of the harmonic part, in [0, 1]; C first
+    "onset": slice(52, 53),  # strength of the percussive part, in dB, >= 0
+    "beat": slice(53, 54),  # 1 on a tracked beat, else 0
+    "tempogram": slice(54, 438),  # autocorrelation of the onsets by lag in steps, in [-1, 1]
+}
+NUM_FEATURES = COLUMNS["tempogram"].stop
+BEAT_COLUMN = COLUMNS["beat"].start
+MIN_SECONDS = 2.0
+
+_LOWEST_HZ = librosa.note_to_hz("C1")
+_MAX_OCTAVES = 7
+_LONGEST_SECONDS = 2.5  # of the filter of the lowest note: shorter songs are padded to it, for librosa warns
+_CHROMA_BINS = 36  # per octave, folded to 12
+_MEL_BANDS = 128
+
+
+class SongFeatures(NamedTuple):
+    """What a song gives.
+
+    Attributes:
+        features: (T', 438) float32, at the code rate.
+        beats: (T,) bool at the motion's rate, true on a music beat.
+    """
+
+    features: np.ndarray
+    beats: np.ndarray
+
+
+def song_features(
+    path: str | Path, version: FeatureVersion = "standard", code_fps: float = 7.5, beat_fps: float = 60.0
+) -> SongFeatures:
+    """Features of a sound file at the code rate, and its beats at the motion's.
+
+    Args:
+        path: any sound file.
+        version: `standard` or `compat`.
+        code_fps: steps of the features per second.
+        beat_fps: frames of the beats per second.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file, if it cannot be read or lasts less than two seconds.
+    """
+    samples, rate = decode_audio(path)
+    try:
+        features, fine = (
+            music_features(resample(samples, rate, feature_sample_rate(fps)), fps, version)
+            for fps in (code_fps, beat_fps)
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return SongFeatures(features, music_beats(fine))
+
+
+def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "standard") -> np.ndarray:
+    """Features of mono samples.
+
+    Digital silence gives zeros throughout.
+
+    Args:
+        samples: (N,) float32 in [-1, 1], at `feature_sample_rate(fps)`.
+        fps: steps per second.
+        version: `standard` or `compat`.
+
+    Returns:
+        (T', 438) float32 with T' = 1 + floor(N / 512); columns as in `COLUMNS`.
+
+    Raises:
+        ValueError: if the samples are not mono, not finite or too short, or the version is unknown.
+    """
+    rate = feature_sample_rate(fps)
+    _check(samples, rate, version)
+    if not samples.any():
+        return np.zeros((1 + len(samples) // HOP, NUM_FEATURES), np.float32)
+    pad_mode: PadMode = "reflect" if version == "compat" else "constant"
+
+    magnitude, phase = librosa.magphase(D=spectrum(samples, pad_mode))
+    mfcc = _mfcc(magnitude**2, rate)
+    harmonic, percussive = harmonic_percussive(magnitude, phase, len(samples))
+    del magnitude, phase  # minutes of music are hundreds of MB here
+    onset = onset_strength(percussive, rate, version)
+    beats = np.zeros((1, len(onset)), np.float32)
+    beats[:, beat_frames(onset, rate, version)] = 1
+    rows = {
+        "mfcc": mfcc,
+        "mfcc_delta": librosa.feature.delta(data=mfcc, width=3),
+        "chroma": _chroma(harmonic, rate, pad_mode),
+        "onset": onset[None],
+        "beat": beats,
+        "tempogram": librosa.feature.tempogram(
+            onset_envelope=onset,
+            sr=rate,
+            hop_length=HOP,
+            win_length=COLUMNS["tempogram"].stop - COLUMNS["tempogram"].start,
+        ),
+    }
+    return np.ascontiguousarray(np.concatenate([rows[name] for name in COLUMNS]).T, dtype=np.float32)
+
+
+def music_beats(features: np.ndarray) -> np.ndarray:
+    """Beat flags (T,) bool of features (T, 438)."""
+    return features[:, BEAT_COLUMN] > 0
+
+
+def feature_sample_rate(fps: float) -> int:
+    """Samples per second that give features at `fps` steps per second.
+
+    Raises:
+        ValueError: if that is no whole number of samples per second.
+    """
+    rate = HOP * fps
+    if rate <= 0 or rate != int(rate):
+        raise ValueError(
+            f"features at {fps} steps per second would need {rate} samples per second, not a whole number"
+        )
+    return int(rate)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries the features depend on."""
+    return {name: metadata.version(name) for name in ("librosa", "numpy", "scipy", "numba", "soxr", "av")}
+
+
+def _check(samples: np.ndarray, rate: int, version: str) -> None:
+    """Raises ValueError unless the samples and the version can be used."""
+    if version not in get_args(FeatureVersion):
+        raise ValueError(
+            f"feature version {version!r} is unknown; expected one of {', '.join(get_args(FeatureVersion))}"
+        )
+    if samples.ndim != 1 or not np.isfinite(samples).all():
+        raise ValueError(f"expected finite mono samples (N,), got shape {samples.shape}")
+    if len(samples) < MIN_SECONDS * rate:
+        raise ValueError(
+            f"{len(samples) / rate:.2f} s of music are too short; at least {MIN_SECONDS:g} s are needed"
+        )
+
+
+def _mfcc(power: np.ndarray, rate: int) -> np.ndarray:
+    """20 cepstral coefficients (20, T) of the mel spectrum of a power spectrum (bins, T)."""
+    mel = librosa.feature.melspectrogram(S=power, sr=rate, n_fft=FFT_SIZE, n_mels=_MEL_BANDS)
+    return librosa.feature.mfcc(S=librosa.power_to_db(S=mel, ref=np.max), n_mfcc=COLUMNS["mfcc"].stop)
+
+
+def _chroma(harmonic: np.ndarray, rate: int, pad_mode: PadMode) -> np.ndarray:
+    """Chroma (12, T) of the harmonic part's (N,) constant-Q transform, over the octaves the rate carries."""
+    octaves = min(_MAX_OCTAVES, int(np.log2(rate / 2 / _LOWEST_HZ)))  # 7 at 30,720 Hz, 5 at 3,840
+    size = max(len(harmonic), int(_LONGEST_SECONDS * rate))
+    transform = librosa.cqt(
+        y=librosa.util.fix_length(data=harmonic, size=size, mode=pad_mode),
+        sr=rate,
+        hop_length=HOP,
+        fmin=_LOWEST_HZ,
+        n_bins=octaves * _CHROMA_BINS,
+        bins_per_octave=_CHROMA_BINS,
+        tuning=_tuning(harmonic, rate, pad_mode),
+        pad_mode=pad_mode,
+    )
+    return librosa.feature.chroma_cqt(
+        C=np.abs(transform[:, : 1 + len(harmonic) // HOP]),
+        sr=rate,
+        n_octaves=octaves,
+        bins_per_octave=_CHROMA_BINS,
+    )
+
+
+def _tuning(harmonic: np.ndarray, rate: int, pad_mode: PadMode) -> float:
+    """How far the song is tuned from 440 Hz, in bins of the constant-Q transform; 0 if it has no pitch."""
+    pitch, strength = librosa.piptrack(y=harmonic, sr=rate, n_fft=FFT_SIZE, pad_mode=pad_mode)
+    pitched = pitch > 0
+    if not pitched.any():
+        return 0.0
+    clear = pitched & (strength >= np.median(strength[pitched]))
+    return librosa.pitch_tuning(frequencies=pitch[clear], resolution=0.01, bins_per_octave=_CHROMA_BINS)

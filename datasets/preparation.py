@@ -1,0 +1,191 @@
+"""Runs the tasks of a preparation: in parallel, resumable, idempotent; then writes the manifest.
+
+While it runs, <out>/progress.jsonl gets a line per finished task. The manifest is written last and the
+journal goes. A second run (after a kill, or with changed inputs) trusts a finished task only if its stamp
+is the same and its files are whole, so it does what is missing or changed and ends with the same bytes.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datasets.report import build_report
+from datasets.running import JOURNAL, Runner
+from datasets.sequences import MANIFEST, read_manifest, write_bytes, write_manifest
+from datasets.tasks import MotionTask, SongTask
+from utils.skeleton import SMPL_24
+
+
+@dataclass
+class Plan:
+    """What is to be prepared, as found in a source. Left-out reasons are (kind, detail).
+
+    Attributes:
+        name: of the data set.
+        motions: one task per dance.
+        songs: one task per song, by name; those no dance needs are not run.
+        music: `version`, `fps` and `columns` of the features.
+        lists: names in the split files, by `train`, `val`, `test`.
+        ignored: names on the ignore list.
+        left_out: what is left out before anything is read, by sequence.
+        found: how many motion files there are.
+        song_optional: keep dances whose song is missing or unreadable.
+        expected: how many there should be, for the report.
+        notes: remarks for the report.
+    """
+
+    name: str
+    motions: list[MotionTask]
+    songs: dict[str, SongTask]
+    music: dict[str, Any]
+    lists: dict[str, list[str]]
+    ignored: list[str] = field(default_factory=list)
+    left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
+    found: int = 0
+    song_optional: bool = False
+    expected: dict[str, int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Prepared(NamedTuple):
+    """The manifest as written, and how many tasks were done now and how many had been done before."""
+
+    manifest: dict[str, Any]
+    fresh: int
+    kept: int
+
+
+def prepare(
+    plan: Plan, out: Path, libraries: dict[str, str], workers: int = 1, progress: bool = True
+) -> Prepared:
+    """Carries out a plan.
+
+    Args:
+        plan: what to do.
+        out: folder to fill; whatever is whole in it and still fits the plan is kept.
+        libraries: versions, for the manifest.
+        workers: processes; 1 runs here.
+        progress: whether to draw bars.
+
+    Raises:
+        ValueError: if no sequence at all could be prepared; an earlier manifest made with the same options
+            stays.
+        OSError: if `out` cannot be written; what is already prepared stays.
+        RuntimeError: if a worker process was killed.
+    """
+    known = _known(out)
+    _sweep(out)
+    lines = [
+        json.dumps([kind, name, facts]) for kind, entries in known.items() for name, facts in entries.items()
+    ]
+    write_bytes(out / JOURNAL, "".join(f"{line}\n" for line in lines).encode())
+    if _made_otherwise(out, plan):
+        (out / MANIFEST).unlink()  # files it describes are about to be replaced
+    left_out = dict(plan.left_out)
+    with (out / JOURNAL).open("a", encoding="utf-8") as journal:
+        run = Runner(out, known, journal, workers, progress)
+        sequences = run.all(plan.motions, "dances", left_out)
+        songs, bad_songs = _songs(plan, sequences, run)
+    for name, facts in list(sequences.items()):
+        song = facts["song"]
+        if not plan.song_optional and not songs.get(song, {}).get("features"):
+            left_out[name] = bad_songs.get(song, ("missing song", f"{song} was not found"))
+            del sequences[name]
+    if not sequences:
+        some = "; ".join(f"{name}: {why[1]}" for name, why in list(left_out.items())[:3])
+        raise ValueError(f"nothing could be prepared: all {len(left_out)} sequences are left out ({some})")
+    if plan.song_optional:
+        plan.notes += [f"song {song}: {kind}: {detail}" for song, (kind, detail) in sorted(bad_songs.items())]
+    manifest = _manifest(plan, sequences, songs, left_out, libraries)
+    write_manifest(out, manifest)
+    (out / JOURNAL).unlink()
+    return Prepared(manifest, run.fresh, run.kept)
+
+
+def _songs(
+    plan: Plan, sequences: dict[str, dict], run: Runner
+) -> tuple[dict[str, dict], dict[str, tuple[str, str]]]:
+    """Runs the tasks of the songs that are danced to, with the beats that came with the dances, if any."""
+    beats: dict[str, np.ndarray] = {}
+    for facts in sequences.values():
+        flags = _flags(facts.get("music_beats"))
+        if len(flags) > len(beats.get(facts["song"], ())):
+            beats[facts["song"]] = flags
+    used = sorted({facts["song"] for facts in sequences.values()} & set(plan.songs))
+    tasks = [plan.songs[song] for song in used]
+    tasks = [task._replace(beats=beats.get(task.name, task.beats)) for task in tasks]
+    bad: dict[str, tuple[str, str]] = {}
+    return run.all(tasks, "songs", bad), bad
+
+
+def _flags(known: dict[str, Any] | None) -> np.ndarray:
+    flags = np.zeros(known["frames"] if known else 0, bool)
+    flags[known["beats"] if known else []] = True
+    return flags
+
+
+def _known(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """What earlier runs finished: from the manifest, then from the journal of a run that did not end."""
+    known: dict[str, dict[str, dict[str, Any]]] = {"sequences": {}, "songs": {}}
+    if (out / MANIFEST).is_file():
+        try:
+            manifest = read_manifest(out)
+        except (
+            ValueError
+        ):  # damaged or of another version: everything is looked at anew, and it is written anew
+            (out / MANIFEST).replace(out / f"{MANIFEST}.damaged")
+        else:
+            known = {kind: dict(manifest[kind]) for kind in known}
+    if (out / JOURNAL).is_file():
+        for line in (out / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                kind, name, facts = json.loads(line)
+                known[kind][name] = dict(facts)
+            except (ValueError, KeyError, TypeError):  # the line that a kill cut short
+                continue
+    return known
+
+
+def _sweep(out: Path) -> None:
+    """Removes half files that a killed run left beside their places."""
+    for folder in (out, out / "motion", out / "music", out / "audio"):
+        for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+            path.unlink(missing_ok=True)
+
+
+def _made_with(plan: Plan) -> dict[str, list[str]]:
+    """All options that decide what is in the files."""
+    songs = plan.songs.values()
+    return {
+        "motion": sorted({task.options for task in plan.motions}),
+        "music": sorted({task.options for task in songs}),
+    }
+
+
+def _made_otherwise(out: Path, plan: Plan) -> bool:
+    return (out / MANIFEST).is_file() and read_manifest(out).get("made_with") != _made_with(plan)
+
+
+def _manifest(
+    plan: Plan, sequences: dict, songs: dict, left_out: dict[str, tuple[str, str]], libraries: dict[str, str]
+) -> dict[str, Any]:
+    wanted = {"train": plan.lists.get("train", [])}
+    wanted["test"] = [name for split in ("val", "test") for name in plan.lists.get(split, [])]
+    wanted["train"] = [name for name in wanted["train"] if name not in set(wanted["test"])]
+    splits = {split: sorted({n for n in names if n in sequences}) for split, names in wanted.items()}
+    return {
+        "name": plan.name,
+        "skeleton": SMPL_24.name,
+        "fps": SMPL_24.fps,
+        "music": plan.music,
+        "made_with": _made_with(plan),
+        "libraries": libraries,
+        "report": build_report(plan, sequences, songs, left_out, splits),
+        "splits": {**splits, "lists": plan.lists},
+        "songs": songs,
+        "sequences": sequences,
+        "left_out": {name: ": ".join(why) for name, why in sorted(left_out.items())},
+    }

@@ -1,0 +1,67 @@
+"""Onsets and beats of the percussive part of a song, in librosa's present manner or that of librosa 0.8.1.
+
+Onset strength as in Böck & Widmer (DAFx 2013), beats by dynamic programming as in Ellis (JNMR 2007).
+"""
+
+from typing import Literal
+
+import librosa
+import numpy as np
+
+from datasets.hpss import FFT_SIZE, HOP, spectrum
+
+FeatureVersion = Literal["standard", "compat"]
+
+_MEL_BANDS = 128
+_COMPAT_HIGHEST_HZ = 11025.0
+_FASTEST_BPM = 320.0  # librosa's own limit
+
+
+def onset_strength(percussive: np.ndarray, rate: int, version: FeatureVersion) -> np.ndarray:
+    """Median over mel bands of the rise of their level, in dB: (T,) of the percussive part (N,).
+
+    `compat` spans its bands up to 11,025 Hz whatever the rate; those above rate / 2 are empty and never rise.
+    """
+    compat = version == "compat"
+    power = np.abs(spectrum(percussive, "reflect" if compat else "constant")) ** 2
+    mel = _mel_bank(rate, _COMPAT_HIGHEST_HZ if compat else rate / 2) @ power
+    return librosa.onset.onset_strength(S=librosa.power_to_db(S=mel), sr=rate, aggregate=np.median)
+
+
+def beat_frames(onset: np.ndarray, rate: int, version: FeatureVersion) -> np.ndarray:
+    """Frames of the tracked beats, ascending, of an onset strength (T,); none where there are no onsets."""
+    if not onset.any():
+        return np.zeros(0, np.int64)
+    compat = version == "compat"
+    fastest = min(_FASTEST_BPM, 60 * rate / HOP / 1.5)  # the tracker needs two frames per beat, rounded
+    tempo = np.atleast_1d(
+        librosa.feature.tempo(onset_envelope=onset, sr=rate, hop_length=HOP, max_tempo=fastest)
+    )[0]
+    _, beats = librosa.beat.beat_track(
+        onset_envelope=onset, sr=rate, hop_length=HOP, bpm=tempo, trim=not compat
+    )
+    return _trim_as_0_8(beats, onset, rate, tempo) if compat else beats
+
+
+def _trim_as_0_8(beats: np.ndarray, onset: np.ndarray, rate: int, tempo: float) -> np.ndarray:
+    """Cuts weak beats off both ends as librosa 0.8.1 did, which always cut the last one as well.
+
+    Weak: their score, smoothed over five beats, is at most half its rms. The score of a frame is the onset
+    strength, in standard deviations, under a Gaussian of 1/32 of a beat.
+    """
+    period = round(60 * rate / HOP / tempo)
+    window = np.exp(-0.5 * (np.arange(-period, period + 1) * 32 / period) ** 2)
+    score = np.convolve(onset / onset.std(ddof=1), window)[period:-period]
+    smooth = np.convolve(score[beats], np.hanning(5), mode="full")[2:-2]
+    strong = np.flatnonzero(smooth > 0.5 * np.sqrt(np.mean(smooth**2)))
+    return beats[strong[0] : strong[-1]] if len(strong) else beats[:0]
+
+
+def _mel_bank(rate: int, highest: float) -> np.ndarray:
+    """As librosa.filters.mel (128, bins), which warns of bands above the highest frequency: meant here."""
+    edges = librosa.mel_frequencies(n_mels=_MEL_BANDS + 2, fmin=0.0, fmax=highest)
+    bins = librosa.fft_frequencies(sr=rate, n_fft=FFT_SIZE)
+    widths = np.diff(edges)
+    ramps = edges[:, None] - bins
+    triangles = np.minimum(-ramps[:-2] / widths[:-1, None], ramps[2:] / widths[1:, None])
+    return (np.maximum(0, triangles) * (2 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)

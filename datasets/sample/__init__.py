@@ -1,0 +1,122 @@
+"""The sample corpus: songs with known beats and dances with known steps, in AIST++'s own layout.
+
+It stands in for AIST++ where that is not at hand: in the quick start and the tests. One seed decides
+everything.
+"""
+
+import json
+import os
+import pickle
+import wave
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.sample.dances import make_dance
+from datasets.sample.instruments import SAMPLE_RATE_HZ
+from datasets.sample.songs import Song, all_songs, render_song
+from utils.skeleton import SMPL_24
+
+SCALING = 93.0  # metres = smpl_trans / smpl_scaling; real AIST++ values are around this
+DANCES_PER_SONG = 6
+TEST_S = 20.0
+_DANCERS = {"BR": (4, 5, 6), "HO": (19, 20, 21), "JB": (7, 8, 9), "PO": (10, 11, 12), "WA": (25, 26, 27)}
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One dance: name as in AIST++, song, dancer, length in frames, whether it is on the ignore list."""
+
+    name: str
+    song: Song
+    dancer: str
+    num_frames: int
+    ignored: bool = False
+
+
+def plan_corpus(seed: int = 0) -> dict[str, list[Sequence]]:
+    """What the corpus holds, by split: `train`, `val`, `test`. One of `train` is on the ignore list."""
+    train_songs, test_songs = all_songs()
+
+    def sequence(
+        song: Song, situation: str, number: int, low: float, high: float, ignored: bool = False
+    ) -> Sequence:
+        who = f"d{_DANCERS[song.genre][number % len(_DANCERS[song.genre])]:02d}"
+        name = f"g{song.genre}_{situation}_cAll_{who}_{song.name}_ch{number + 1:02d}"
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
+        return Sequence(name, song, who, int(SMPL_24.fps * rng.uniform(low, high)), ignored)
+
+    train = [
+        sequence(song, "sBM", number, 8.0, 12.0) for song in train_songs for number in range(DANCES_PER_SONG)
+    ]
+    train.append(sequence(train_songs[0], "sBM", DANCES_PER_SONG, 8.0, 12.0, ignored=True))
+    held_out = [sequence(song, "sFM", number % 2, TEST_S, TEST_S) for number, song in enumerate(test_songs)]
+    return {"train": train, "val": held_out[::2], "test": held_out[1::2]}
+
+
+def make_corpus(root: Path, seed: int = 0) -> None:
+    """Write the sample corpus in AIST++'s layout: the same bytes for the same seed.
+
+    Files: `motions/*.pkl`, `wav/*.wav`, `splits/crossmodal_{train,val,test}.txt`, `ignore_list.txt`, and
+    `beats.json` with the true tempo, beat times in seconds and genre of every song (for tests only).
+
+    Args:
+        root: folder, made if missing. Files of these names are replaced, others are left alone.
+        seed: decides every dance.
+    """
+    splits = plan_corpus(seed)
+    sequences = [sequence for split in splits.values() for sequence in split]
+    songs = [song for group in all_songs() for song in group]
+    with tqdm(total=len(sequences) + len(songs), desc="sample corpus", unit="file") as bar:
+        for song in songs:
+            _write(root / "wav" / f"{song.name}.wav", _wav_bytes(render_song(song, seed)))
+            bar.update()
+        for sequence in sequences:
+            _write(root / "motions" / f"{sequence.name}.pkl", _motion_bytes(sequence, seed))
+            bar.update()
+    for split, members in splits.items():
+        _write(root / "splits" / f"crossmodal_{split}.txt", _lines(sequence.name for sequence in members))
+    _write(root / "ignore_list.txt", _lines(sequence.name for sequence in sequences if sequence.ignored))
+    truth = {
+        song.name: {"bpm": song.bpm, "beats": song.beats.round(6).tolist(), "genre": song.genre}
+        for song in songs
+    }
+    _write(root / "beats.json", (json.dumps(truth, indent=1) + "\n").encode())
+
+
+def _motion_bytes(sequence: Sequence, seed: int) -> bytes:
+    poses, translation = make_dance(sequence.song, sequence.name, sequence.dancer, sequence.num_frames, seed)
+    if sequence.ignored:  # like the ones AIST++ ignores: the tracking is lost half-way
+        lost = slice(len(poses) // 2, None)
+        poses[lost], translation[lost] = poses[lost, ::-1], translation[lost] + (0.0, 0.6, 0.0)
+    motion = {
+        "smpl_poses": poses.astype(np.float32),
+        "smpl_trans": (translation * SCALING).astype(np.float32),
+        "smpl_scaling": np.array([SCALING], np.float32),
+    }
+    return pickle.dumps(motion, protocol=4)
+
+
+def _wav_bytes(samples: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE_HZ, len(samples), "NONE", "not compressed"))
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _lines(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside and rename, so that a file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(path)

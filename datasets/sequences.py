@@ -1,0 +1,251 @@
+"""Prepared data on disk: write it, read it memory-mapped, check its manifest.
+
+    <root>/manifest.json                 what is here, how it was made, what was left out and why
+    <root>/motion/<sequence>.npy         float32 (T, 24, 3), metres, y up, 60 fps
+    <root>/music/<song>.features.npy     float32 (T', 438) of the whole song, 7.5 steps per second
+    <root>/music/<song>.beats.npy        bool (T60,) of the whole song, 60 fps
+
+Dance and song may differ in length; nothing is cut in the files. Whoever needs both uses the shorter one.
+"""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.skeleton import SKELETONS
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MADE_BY = "python prepare_aistpp_data.py --source DIR --out {root} (or --sample for the built-in corpus)"
+
+_REQUIRED = {
+    "name": str, "skeleton": str, "fps": (int, float), "music": dict,
+    "splits": dict, "sequences": dict, "songs": dict, "left_out": dict,
+}  # fmt: skip
+
+
+class Sequence(NamedTuple):
+    """One whole dance and the whole song it was danced to.
+
+    Attributes:
+        name: e.g. gBR_sBM_cAll_d04_mBR0_ch01.
+        song: the song's name, e.g. mBR0.
+        joints: (T, 24, 3) float32, metres, y up, 60 fps, memory-mapped, read-only.
+        music: (T', 438) float32 features of the whole song; (0, 438) where the song is not at hand.
+        beats: (T60,) bool per 60-fps frame of the whole song; (0,) where they are not known.
+    """
+
+    name: str
+    song: str
+    joints: np.ndarray
+    music: np.ndarray
+    beats: np.ndarray
+
+
+class Song(NamedTuple):
+    """One whole song: `features` (T', 438), `beats` (T60,) and its sound file, None if that is not found."""
+
+    name: str
+    features: np.ndarray
+    beats: np.ndarray
+    audio: Path | None
+
+
+class PreparedData:
+    """A folder made by prepare_aistpp_data.py.
+
+    Arrays are opened memory-mapped each time they are asked for, so the object stays small and can be sent to
+    worker processes.
+
+    Raises:
+        FileNotFoundError: naming the command that makes the folder, when it has no manifest.
+        ValueError: when the manifest is damaged or of another format.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.manifest = read_manifest(self.root)
+
+    @property
+    def feature_version(self) -> str:
+        """Which music features these are: `standard` or `compat`."""
+        return self.manifest["music"]["version"]
+
+    @property
+    def music_fps(self) -> float:
+        """Steps of the music features per second, as many as codes: 7.5."""
+        return float(self.manifest["music"]["fps"])
+
+    @property
+    def fps(self) -> int:
+        """Frames of motion and of beats per second."""
+        return int(self.manifest["fps"])
+
+    @property
+    def num_features(self) -> int:
+        """Columns of the music features."""
+        return int(self.manifest["music"]["columns"])
+
+    @property
+    def songs(self) -> list[str]:
+        """Names of the songs, sorted."""
+        return sorted(self.manifest["songs"])
+
+    def names(self, split: str) -> list[str]:
+        """Sequences of a split: `train`, `test` (the benchmark: val and test lists joined) or `all`, sorted.
+
+        Raises:
+            ValueError: on any other split.
+        """
+        if split == "all":
+            return sorted(self.manifest["sequences"])
+        if split not in ("train", "test"):
+            raise ValueError(f"split {split!r} is unknown; there are 'train', 'test' and 'all'")
+        return list(self.manifest["splits"][split])
+
+    def genre(self, name: str) -> str:
+        """Genre of a sequence: two letters as in AIST (gBR_... is BR), '' where the name holds none."""
+        return self._entry(name).get("genre", "")
+
+    def sequence(self, name: str) -> Sequence:
+        """Opens a sequence and its song.
+
+        Raises:
+            ValueError: if there is none of that name, or a file does not agree with the manifest.
+            FileNotFoundError: if a file of it is gone.
+        """
+        entry = self._entry(name)
+        shape = (entry["frames"], SKELETONS[self.manifest["skeleton"]].num_joints, 3)
+        joints = self._open(motion_path(self.root, name), shape, np.float32)
+        song = entry["song"]
+        if song in self.manifest["songs"]:
+            return Sequence(name, song, joints, *self.song(song)[1:3])
+        return Sequence(name, song, joints, np.zeros((0, self.num_features), np.float32), np.zeros(0, bool))
+
+    def song(self, name: str) -> Song:
+        """Opens a song.
+
+        Raises:
+            ValueError: if there is none of that name, or a file does not agree with the manifest.
+            FileNotFoundError: if a file of it is gone.
+        """
+        if name not in self.manifest["songs"]:
+            raise ValueError(f"{self.root} has no song {name!r}; it has: {', '.join(self.songs)}")
+        entry = self.manifest["songs"][name]
+        features = self._open(
+            features_path(self.root, name), (entry["features"], self.num_features), np.float32
+        )
+        beats = self._open(beats_path(self.root, name), (entry["beats"],), np.bool_)
+        audio = self.root / entry["audio"] if entry.get("audio") else None  # an absolute path stays absolute
+        return Song(name, features, beats, audio if audio and audio.is_file() else None)
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        entry = self.manifest["sequences"].get(name)
+        if entry is None:
+            why = self.manifest["left_out"].get(name)
+            hint = f"it was left out: {why}" if why else f"it has {len(self.manifest['sequences'])} others"
+            raise ValueError(f"{self.root} has no sequence {name!r}; {hint}")
+        return entry
+
+    def _open(self, path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        if not shape[0]:
+            return np.zeros(shape, dtype)  # nothing is stored for what is not known
+        again = f"make it anew by: {MADE_BY.format(root=self.root)}"
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path} is missing though the manifest names it; {again}") from None
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{path} is damaged ({error}); {again}") from None
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"{path} holds {array.dtype} {array.shape}, "
+                f"the manifest says {np.dtype(dtype)} {shape}; {again}"
+            )
+        return array
+
+
+def motion_path(root: Path, name: str) -> Path:
+    """Where the joints of a sequence lie."""
+    return root / "motion" / f"{name}.npy"
+
+
+def features_path(root: Path, song: str) -> Path:
+    """Where the features of a song lie."""
+    return root / "music" / f"{song}.features.npy"
+
+
+def beats_path(root: Path, song: str) -> Path:
+    """Where the beat flags of a song lie."""
+    return root / "music" / f"{song}.beats.npy"
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes a .npy file beside its place and renames it, so that no kill leaves half of it."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    write_bytes(path, buffer.getbuffer())
+
+
+def write_manifest(root: Path, content: dict[str, Any]) -> None:
+    """Writes the manifest, the last act of a preparation: a folder without one is unfinished."""
+    text = json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(root / MANIFEST, text.encode())
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file beside its place and renames it; on failure (a full disk) the half file is removed.
+
+    Raises:
+        OSError: naming the file and saying that what is already prepared stays.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(content)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror}. What is already prepared stays; "
+            "mend this and run the same command again to go on"
+        ) from None
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a prepared folder.
+
+    Raises:
+        FileNotFoundError: naming the command that makes it, when there is none.
+        ValueError: when it is damaged or of another format.
+    """
+    path, command = root / MANIFEST, MADE_BY.format(root=root)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: no prepared data, or unfinished; it is made by: {command}"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); make it anew by: {command}") from None
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise ValueError(f"{path} is not a manifest of prepared data; one is made by: {command}")
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"{path} has format {manifest['format']!r}, this version reads {FORMAT}: {command}")
+    wrong = [key for key, kind in _REQUIRED.items() if not isinstance(manifest.get(key), kind)]
+    if not wrong:
+        splits, music = manifest["splits"], manifest["music"]
+        wrong += [f"splits.{split}" for split in ("train", "test") if not isinstance(splits.get(split), list)]
+        wrong += [f"music.{key}" for key in ("version", "fps", "columns") if key not in music]
+        wrong += [f"skeleton {manifest['skeleton']!r}"] if manifest["skeleton"] not in SKELETONS else []
+    if wrong:
+        raise ValueError(
+            f"{path} is damaged: {', '.join(wrong)} missing or wrong; make it anew by: {command}"
+        )
+    return manifest

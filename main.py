@@ -1,0 +1,98 @@
+"""Trains, evaluates and looks at every stage of the method, as one YAML config says.
+
+    python main.py --config configs/sep_vqvae.yaml --train
+    python main.py --config configs/actor_critic.yaml --eval
+    python main.py --config configs/sample/cc_motion_gpt.yaml --train training.lr=1e-4 seed=1
+
+Modes: --train (goes on where it stopped), --eval (metrics, motions, videos), --visgt (videos of the real dances),
+--anl (what the codebooks hold), --sample (a video of given or random codes). `key.sub=value` after the flags
+overrides the config.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from models.stages import STAGES, RunConfig, Stage, read_config
+from utils import distributed
+from utils.config import write_yaml
+
+MODES = {
+    "train": "train the config's stage, going on from its newest checkpoint",
+    "eval": "metrics, motions and videos of the trained stage",
+    "visgt": "videos of the real dances",
+    "anl": "usage and pictures of the memory's codes",
+    "sample": "a video of given or random codes",
+}
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file in configs/")
+    modes = parser.add_mutually_exclusive_group(required=True)
+    for mode, text in MODES.items():
+        modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=text)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
+    return parser.parse_intermixed_args(arguments)
+
+
+def run(config: RunConfig, mode: str) -> None:
+    """Builds the stage and does what the mode says."""
+    from models.stages import looking
+    from utils.trainer import Trainer, seed_everything
+
+    seed_everything(config.seed)
+    device = distributed.device(config.device)
+    if mode == "visgt":
+        looking.show_real(config)
+        return
+    stage: Stage = STAGES[config.stage](config, device)
+    if mode == "train":
+        trainer = Trainer(stage, config.training, config.folder, config.made_by(config.checkpoint_path))
+        trainer.resume()
+        if distributed.is_main():
+            config.folder.mkdir(parents=True, exist_ok=True)
+            write_yaml(config, config.folder / "config.yaml")
+        trainer.run()
+        return
+    epoch = stage.load()
+    folder = config.folder / mode / f"epoch_{epoch:04d}"
+    if mode == "eval":
+        stage.evaluate(folder)
+    elif mode == "anl":
+        looking.analyse_codes(stage, folder)
+    else:
+        looking.decode_codes(stage, folder)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs; what the user can mend ends with one line and exit code 2."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        config = read_config(options.config, options.overrides)
+        distributed.start()
+        run(config, options.mode)
+    except (ValueError, FileNotFoundError) as error:
+        if options.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; --train goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    finally:
+        distributed.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("highest")
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Stage 4: actor-critic finetuning of the motion GPT on its target songs. Bailando (CVPR 2022), section 3.5.
+
+As in the paper it trains on the songs it is judged by: no dances of them are seen, but the songs are.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from datasets.clips import epoch_order
+from datasets.rollouts import Windows, cut_windows
+from models.actor_critic import (
+    ActorCritic,
+    ValueConfig,
+    first_steps,
+    policy_entropy,
+    policy_loss,
+    td_error,
+    value_loss,
+)
+from models.generation import GenerationConfig, generate_all
+from models.gpt import MotionGPT, code_losses
+from models.reward import RewardConfig, reward
+from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.evaluation import Evaluation
+from models.stages.motion_gpt import check_features, check_rate
+from models.stages.pieces import pieces
+from models.vqvae import ChoreographicMemory, Codes
+from utils.checkpoint import load_checkpoint, load_weights
+from utils.config import config
+
+
+@config
+class ActorCriticConfig(RunConfig):
+    """Config of stage actor_critic.
+
+    Attributes:
+        vqvae: checkpoint of stage sep_vqvae_root.
+        gpt: checkpoint of stage motion_gpt.
+        songs: the split whose songs are danced to while finetuning; `test` as in the paper. Of data that holds
+            songs only, all of them are.
+        value: sizes of the value stack.
+        reward: what a dance earns.
+        discount: of the next state's value.
+        turn: batches of policy steps before as many of value steps, and so on.
+        generation: how codes are composed.
+    """
+
+    vqvae: str
+    gpt: str
+    songs: str = "test"
+    value: ValueConfig = Field(default_factory=ValueConfig)
+    reward: RewardConfig = Field(default_factory=RewardConfig)
+    discount: PositiveFloat = 1.0
+    turn: PositiveInt = 5
+    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+
+
+class Rollout(NamedTuple):
+    """A batch of windows and whose turn it is."""
+
+    windows: Windows
+    policy_turn: bool
+
+
+class ActorCriticStage(Stage):
+    """Finetunes the GPT's head by what its own dances earn; the base stays as it is."""
+
+    name = "actor_critic"
+    Config = ActorCriticConfig
+    config: ActorCriticConfig
+
+    def __init__(self, config: ActorCriticConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        self._memory = load_memory(Path(config.vqvae), config.made_by(Path(config.vqvae)), velocity=True).to(
+            device
+        )
+        check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
+        self.model = ActorCritic(self.pretrained_gpt(), config.value).to(device)
+        self.learner = self.model
+        self._earned: list[Tensor] = []
+
+    @property
+    def memory(self) -> ChoreographicMemory:
+        """The frozen memory."""
+        return self._memory
+
+    def pretrained_gpt(self) -> MotionGPT:
+        """The GPT that finetuning starts from.
+
+        Raises:
+            ValueError: if it does not fit the memory or the data's music features.
+        """
+        path = Path(self.config.gpt)
+        content = load_checkpoint(path, self.config.made_by(path), ("motion_gpt",))
+        check_features(content["architecture"], self.data.feature_version, path, self.config.data.root)
+        gpt = MotionGPT.from_architecture(content["architecture"], str(path))
+        load_weights(gpt, content["model"], path)
+        if gpt.num_codes != self._memory.num_codes:
+            raise ValueError(
+                f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {self.config.vqvae} has "
+                f"{self._memory.num_codes}; they must be of one training"
+            )
+        return gpt.to(self.device).eval()
+
+    @torch.no_grad()
+    def rollouts(self) -> list[Windows]:
+        """Dances of the policy as it stands to every whole target song, cut into windows."""
+        assert isinstance(self.model, ActorCritic)
+        found = pieces(
+            self.data, self.config.songs, self._memory, self.config.generation.first_codes, self.device
+        )
+        gpt = self.model.gpt.eval()
+        music, first = [piece.music for piece in found], [piece.first for piece in found]
+        codes = generate_all(gpt, music, first, self.config.generation, self.device, progress=True)
+        steps, per_code = gpt.config.context + 1, self._memory.frames_per_code
+        return [
+            cut_windows(dance, piece.music, piece.beats, steps, per_code)
+            for dance, piece in zip(codes, found, strict=True)
+        ]
+
+    def batches(self, epoch: int) -> "Rollouts":
+        """Windows of this epoch's dances: `turn` batches for the policy, as many for the value, and so on."""
+        self._earned = []
+        return Rollouts(self.rollouts(), self.config, epoch)
+
+    def loss(self, learner: nn.Module, batch: Rollout) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The policy's or the value's loss; the base's output serves both, as its mask is causal."""
+        assert isinstance(self.model, ActorCritic)
+        upper, lower, music, beats, mask = (x.to(self.device, non_blocking=True) for x in batch.windows)
+        actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
+        per_code = self._memory.frames_per_code
+        with torch.no_grad():
+            features = self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+            pose = self._memory.decode(actions)
+            earned = reward(pose, beats[:, per_code:-per_code], per_code, self.config.reward)
+        self._earned.append((earned["reward"] * mask).sum() / mask.sum())
+        logs = {name: (value * mask).sum() / mask.sum() for name, value in earned.items()}
+        if not batch.policy_turn:
+            error = td_error(earned["reward"], learner(features, "values"), self.config.discount)
+            loss = value_loss(error)
+            return loss, {"value_loss": loss, **logs}
+        with torch.no_grad():
+            error = td_error(earned["reward"], self.model.values(features), self.config.discount)
+        logits = learner(first_steps(features, actions.upper.shape[1]), "policy")
+        loss_upper, loss_lower = code_losses(logits, actions)
+        loss = policy_loss(loss_upper + loss_lower, error, mask)
+        entropy = (policy_entropy(logits) * mask).sum() / mask.sum()
+        return loss, {"policy_loss": loss, "entropy": entropy, **logs}
+
+    def epoch_logs(self) -> Mapping[str, float]:
+        """Mean reward of the epoch's dances."""
+        return {"reward": float(torch.stack(self._earned).mean())} if self._earned else {}
+
+    def evaluate(self, folder: Path) -> Mapping[str, Any]:
+        """Dances to the test songs, before and after finetuning."""
+        assert isinstance(self.model, ActorCritic)
+        evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+        rows = {
+            "random codes": evaluation.random_codes(),
+            "memory": evaluation.reconstructions(),
+            "GPT": evaluation.generated(self.pretrained_gpt(), self.config.generation),
+            "actor-critic": evaluation.generated(self.model.gpt, self.config.generation),
+        }
+        return evaluation.report(folder, rows, shown="actor-critic", title=self.config.name)
+
+    def architecture(self) -> dict[str, Any]:
+        """The model's, and which features it hears."""
+        assert isinstance(self.model, ActorCritic)
+        return {**self.model.architecture(), "music": self.data.feature_version}
+
+
+class Rollouts:
+    """The batches of one epoch: windows in a random order, policy and value in turn."""
+
+    def __init__(self, dances: list[Windows], config: ActorCriticConfig, epoch: int) -> None:
+        self.dances, self.turn = dances, config.turn
+        places = [(d, w) for d, dance in enumerate(dances) for w in range(len(dance.upper))]
+        order = epoch_order(len(places), config.data.clips.order, config.seed, epoch)
+        size = min(config.training.batch_size, len(order))
+        self.batches = [
+            [places[i] for i in order[start : start + size]] for start in range(0, len(order), size)
+        ]
+        if len(self.batches) > 1 and len(self.batches[-1]) < size:
+            self.batches.pop()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Rollout]:
+        for number, places in enumerate(self.batches):
+            fields = zip(*(tuple(field[w] for field in self.dances[d]) for d, w in places), strict=True)
+            yield Rollout(Windows(*(torch.stack(field) for field in fields)), number // self.turn % 2 == 0)

@@ -1,0 +1,203 @@
+"""What a stage is: what learns, from which batches, by which loss, judged how. The Trainer knows no more than this.
+
+After EDM's `loss_fn(net, batch)`: a stage is a plain object, so frozen helpers stay out of its checkpoint.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.clips import ClipsConfig, epoch_order
+from datasets.sequences import PreparedData
+from models.stages.evaluation import EvaluationConfig
+from models.vqvae import ChoreographicMemory
+from utils.checkpoint import load_checkpoint, load_weights
+from utils.config import config, to_plain
+from utils.trainer import TrainingConfig
+
+MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
+
+
+@config
+class DataConfig:
+    """What is trained and evaluated on.
+
+    Attributes:
+        root: folder of prepared data; made by prepare_aistpp_data.py.
+        clips: which windows are trained on.
+    """
+
+    root: str = "data/aistpp"
+    clips: ClipsConfig = Field(default_factory=ClipsConfig)
+
+
+@config
+class SampleConfig:
+    """What --sample decodes.
+
+    Attributes:
+        upper: upper codes, one after the other; random if null.
+        lower: lower codes; random if null.
+        length: how many random codes.
+        seed: of the random codes.
+    """
+
+    upper: tuple[int, ...] | None = None
+    lower: tuple[int, ...] | None = None
+    length: PositiveInt = 30
+    seed: int = 0
+
+
+@config
+class RunConfig:
+    """What every stage's config has.
+
+    Attributes:
+        stage: which stage this is.
+        name: of the run: its folder is <output>/<name>. It equals the config's path below configs/.
+        output: folder of all runs.
+        seed: decides everything random.
+        device: auto, cpu, cuda or cuda:N.
+        checkpoint: what --eval, --anl and --sample use; the run's own ckpt/last.pt if null.
+        data: see DataConfig.
+        training: see TrainingConfig.
+        evaluation: see EvaluationConfig.
+        sample: see SampleConfig.
+    """
+
+    stage: str
+    name: str
+    output: str = "experiments"
+    seed: int = 42
+    device: str = "auto"
+    checkpoint: str | None = None
+    data: DataConfig = Field(default_factory=DataConfig)
+    training: TrainingConfig
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    sample: SampleConfig = Field(default_factory=SampleConfig)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.output) / self.name
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The checkpoint that is evaluated."""
+        return Path(self.checkpoint) if self.checkpoint else self.folder / "ckpt" / "last.pt"
+
+    def made_by(self, path: Path) -> str:
+        """The command that makes a checkpoint of a run below the output folder."""
+        try:
+            name = path.relative_to(self.output).parent.parent.as_posix()
+        except ValueError:
+            return "python main.py --config CONFIG --train"
+        return f"python main.py --config configs/{name}.yaml --train"
+
+
+class Stage(ABC):
+    """A step of the method.
+
+    Attributes:
+        name: as in STAGES and in checkpoints.
+        Config: its config dataclass.
+        model: the module whose state is the checkpoint.
+        learner: the part of it that learns.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[RunConfig]]
+    model: nn.Module
+    learner: nn.Module
+
+    def __init__(self, config: RunConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+
+    @cached_property
+    def data(self) -> PreparedData:
+        """The prepared data."""
+        return PreparedData(Path(self.config.data.root))
+
+    @property
+    @abstractmethod
+    def memory(self) -> ChoreographicMemory:
+        """The choreographic memory of this stage, its own or the frozen one it builds on."""
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterable[Any]:
+        """The batches of an epoch, counted from 1; a function of seed and epoch."""
+
+    @abstractmethod
+    def loss(self, learner: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of a batch, and what is logged beside it under the names of the YAML."""
+
+    @abstractmethod
+    def evaluate(self, folder: Path) -> Mapping[str, Any]:
+        """Metrics of the model as it stands; tables, motions and videos are written into the folder."""
+
+    @abstractmethod
+    def architecture(self) -> dict[str, Any]:
+        """What is needed to build the model again."""
+
+    def epoch_logs(self) -> Mapping[str, float]:
+        """What is logged once per epoch."""
+        return {}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the state of training."""
+        return {
+            "stage": self.name,
+            "architecture": self.architecture(),
+            "model": self.model.state_dict(),
+            "config": to_plain(self.config),
+        }
+
+    def load(self) -> int:
+        """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""
+        path = self.config.checkpoint_path
+        content = load_checkpoint(path, self.config.made_by(path), (self.name,))
+        load_weights(self.model, content["model"], path)
+        self.model.eval()
+        return int(content["epoch"])
+
+    def loader(self, dataset: Dataset[Any], epoch: int) -> DataLoader[Any]:
+        """Batches of a dataset in the epoch's order."""
+        length = len(dataset)  # type: ignore[arg-type]
+        batch_size = self.config.training.batch_size
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=epoch_order(length, self.config.data.clips.order, self.config.seed, epoch),
+            drop_last=length >= batch_size,
+            num_workers=self.config.training.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+
+def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory:
+    """A trained choreographic memory, frozen, in eval mode.
+
+    Args:
+        path: a checkpoint of stage sep_vqvae or, with its velocity branch, sep_vqvae_root.
+        made_by: the command that makes it.
+        velocity: whether the velocity branch is needed.
+
+    Raises:
+        ValueError: if it is needed and missing, besides what a checkpoint may lack.
+    """
+    content = load_checkpoint(path, made_by, MEMORY_STAGES)
+    memory = ChoreographicMemory.from_architecture(content["architecture"], str(path))
+    load_weights(memory, content["model"], path)
+    if velocity and memory.velocity is None:
+        raise ValueError(
+            f"{path} is a memory without its velocity branch; train that first (stage sep_vqvae_root) "
+            "and name its checkpoint here"
+        )
+    return memory.eval().requires_grad_(False)

@@ -1,0 +1,121 @@
+"""Stage 3: the motion GPT learns which codes follow which music. Bailando (CVPR 2022), section 3.4."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from datasets.clips import CodeClip, MusicClips
+from models.generation import GenerationConfig
+from models.gpt import GPTConfig, MotionGPT, code_losses
+from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.evaluation import Evaluation
+from models.stages.sep_vqvae_root import encode_clips
+from models.vqvae import ChoreographicMemory, Codes
+from utils.config import config
+
+
+@config
+class MotionGPTConfig(RunConfig):
+    """Config of stage motion_gpt.
+
+    Attributes:
+        vqvae: checkpoint of stage sep_vqvae_root.
+        model: sizes of the GPT.
+        generation: how codes are composed.
+    """
+
+    vqvae: str
+    model: GPTConfig = Field(default_factory=GPTConfig)
+    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+
+
+class MotionGPTStage(Stage):
+    """Trains the GPT on codes of the frozen memory and the music they were danced to."""
+
+    name = "motion_gpt"
+    Config = MotionGPTConfig
+    config: MotionGPTConfig
+
+    def __init__(self, config: MotionGPTConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        self._memory = load_memory(Path(config.vqvae), config.made_by(Path(config.vqvae)), velocity=True).to(
+            device
+        )
+        steps = config.data.clips.frames // self._memory.frames_per_code
+        if steps != config.model.context + 1:
+            raise ValueError(
+                f"a clip of {config.data.clips.frames} frames is {steps} codes; the GPT's context of "
+                f"{config.model.context} needs {config.model.context + 1} (data.clips.frames, model.context)"
+            )
+        check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
+        self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
+        self.learner = self.model
+
+    @property
+    def memory(self) -> ChoreographicMemory:
+        """The frozen memory."""
+        return self._memory
+
+    @cached_property
+    def clips(self) -> MusicClips:
+        """The training clips, encoded."""
+        clips = MusicClips(self.data, "train", self.config.data.clips, self.memory.frames_per_code)
+        clips.set_codes(*encode_clips(self.memory, clips.poses, self.device))
+        return clips
+
+    def batches(self, epoch: int) -> DataLoader[CodeClip]:
+        """Batches of CodeClip."""
+        return self.loader(self.clips, epoch)
+
+    def loss(self, learner: nn.Module, batch: CodeClip) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Cross-entropy of the next codes, upper plus lower; the music is one step ahead of the codes it is read with."""
+        upper, lower, music = (x.to(self.device, non_blocking=True) for x in batch)
+        logits = learner(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+        loss_upper, loss_lower = code_losses(logits, Codes(upper[:, 1:], lower[:, 1:]))
+        loss = loss_upper.mean() + loss_lower.mean()
+        return loss, {
+            "loss": loss,
+            "cross_entropy_upper": loss_upper.mean(),
+            "cross_entropy_lower": loss_lower.mean(),
+        }
+
+    def evaluate(self, folder: Path) -> Mapping[str, Any]:
+        """Dances to the test songs."""
+        assert isinstance(self.model, MotionGPT)
+        evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+        rows = {
+            "random codes": evaluation.random_codes(),
+            "memory": evaluation.reconstructions(),
+            "GPT": evaluation.generated(self.model, self.config.generation),
+        }
+        return evaluation.report(folder, rows, shown="GPT", title=self.config.name)
+
+    def architecture(self) -> dict[str, Any]:
+        """The GPT's, and which features it hears."""
+        assert isinstance(self.model, MotionGPT)
+        return {**self.model.architecture(), "music": self.data.feature_version}
+
+
+def check_rate(music_fps: float, fps: float, frames_per_code: int, root: str) -> None:
+    """Raises ValueError unless there is one music step per code."""
+    if abs(music_fps * frames_per_code - fps) > 1e-6:
+        raise ValueError(
+            f"{root} holds music at {music_fps} steps per second, the memory makes {fps / frames_per_code} codes per "
+            f"second; prepare the data with --music-fps {fps / frames_per_code}"
+        )
+
+
+def check_features(architecture: Mapping[str, Any], data_version: str, path: Path, root: str) -> None:
+    """Raises ValueError unless the checkpoint was trained on the features the data holds."""
+    trained_on = architecture["music"]
+    if trained_on != data_version:
+        raise ValueError(
+            f"{path} was trained on {trained_on!r} music features, {root} holds {data_version!r} ones; prepare the data "
+            f"with --features {trained_on}"
+        )

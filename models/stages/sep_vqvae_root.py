@@ -1,0 +1,114 @@
+"""Stage 2: the global velocity branch learns where the lower codes take the dancer. Bailando (CVPR 2022), section 3.3.
+
+Only this second decoder learns; codes of a clip never change, so each is encoded once.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from datasets.clips import PoseClips
+from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.evaluation import Evaluation
+from models.stages.losses import velocity_loss
+from models.vqvae import ChoreographicMemory, Codes
+from utils.config import config
+from utils.motion import root_velocity
+
+
+@config
+class SepVQVAERootConfig(RunConfig):
+    """Config of stage sep_vqvae_root.
+
+    Attributes:
+        vqvae: checkpoint of stage sep_vqvae.
+        acceleration: weight of the first difference of the velocity.
+    """
+
+    vqvae: str
+    acceleration: NonNegativeFloat = 1.0
+
+
+class VelocityClip(NamedTuple):
+    """A clip as the velocity branch sees it: lower codes (T',) and root velocity (T, 3), metres per frame."""
+
+    lower: Tensor
+    velocity: Tensor
+
+
+class SepVQVAERoot(Stage):
+    """Trains `memory.velocity` on the frozen lower codes."""
+
+    name = "sep_vqvae_root"
+    Config = SepVQVAERootConfig
+    config: SepVQVAERootConfig
+
+    def __init__(self, config: SepVQVAERootConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        trained = load_memory(Path(config.vqvae), config.made_by(Path(config.vqvae)), velocity=False)
+        memory = ChoreographicMemory(trained.config, velocity=True)
+        own = {k: v for k, v in trained.state_dict().items() if not k.startswith("velocity.")}
+        memory.load_state_dict(own, strict=False)
+        memory.requires_grad_(False)
+        assert memory.velocity is not None
+        memory.velocity.requires_grad_(True)
+        self.model = memory.eval().to(device)
+        self.learner = memory.velocity
+
+    @property
+    def memory(self) -> ChoreographicMemory:
+        """The model itself."""
+        return self.model  # type: ignore[return-value]
+
+    @cached_property
+    def clips(self) -> Dataset[VelocityClip]:
+        """The training clips, encoded."""
+        poses = PoseClips(self.data, "train", self.config.data.clips)
+        lower = encode_clips(self.memory, poses, self.device).lower
+
+        class VelocityClips(Dataset[VelocityClip]):
+            def __len__(self) -> int:
+                return len(poses)
+
+            def __getitem__(self, index: int) -> VelocityClip:
+                return VelocityClip(lower[index], root_velocity(poses[index][:, :3]))
+
+        return VelocityClips()
+
+    def batches(self, epoch: int) -> DataLoader[VelocityClip]:
+        """Batches of VelocityClip."""
+        return self.loader(self.clips, epoch)
+
+    def loss(self, learner: nn.Module, batch: VelocityClip) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """L1 of the root velocity and of its first difference."""
+        latents = self.memory.lower.codebook.lookup(batch.lower.to(self.device, non_blocking=True))
+        velocity = learner(latents).transpose(1, 2)
+        target = batch.velocity.to(self.device, non_blocking=True)
+        return velocity_loss(velocity, target, self.config.acceleration)
+
+    def evaluate(self, folder: Path) -> Mapping[str, Any]:
+        """Reconstructions of the test dances, root included."""
+        evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+        rows = {"random codes": evaluation.random_codes(), "memory": evaluation.reconstructions()}
+        return evaluation.report(folder, rows, shown="memory", title=self.config.name)
+
+    def architecture(self) -> dict[str, Any]:
+        """The memory's."""
+        return self.memory.architecture()
+
+
+@torch.no_grad()
+def encode_clips(
+    memory: ChoreographicMemory, clips: PoseClips, device: torch.device, batch_size: int = 64
+) -> Codes:
+    """Codes (N, T') of all clips, each encoded by itself as released: zero padding makes its edge codes its own."""
+    loader = DataLoader(clips, batch_size=batch_size)
+    codes = [memory.encode(pose.to(device)) for pose in tqdm(loader, "encoding", leave=False)]
+    return Codes(*(torch.cat(half).cpu() for half in zip(*codes, strict=True)))

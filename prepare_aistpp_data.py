@@ -1,0 +1,127 @@
+"""Prepares data: AIST++ annotations and songs, or anything else -> joints, music features, beats, manifest.
+
+AIST++ to data/aistpp; with the features of the published weights; dances alone, for --visgt and metrics:
+
+    python prepare_aistpp_data.py --source DIR_OR_ZIP --songs DIR
+    python prepare_aistpp_data.py --source DIR_OR_ZIP --songs DIR --features compat --out data/aistpp_compat
+    python prepare_aistpp_data.py --source DIR_OR_ZIP --no-songs --beats beats.json
+
+The authors' preprocessed JSON files; any other data (docs/DATA.md); the built-in corpus to data/sample:
+
+    python prepare_aistpp_data.py --published DIR_OR_ZIP
+    python prepare_aistpp_data.py --adapter DIR --out data/mine
+    python prepare_aistpp_data.py --sample
+
+It can be stopped at any moment and goes on where it was when run again; what is done is not done twice.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from datasets.layouts import official_plan, plain_plan
+from datasets.preparation import Plan, prepare
+from datasets.published import published_plan
+from datasets.report import report_lines
+from datasets.smpl import GENDERS, read_rest_joints, rest_joints
+from datasets.songs import MusicOptions
+
+MOST_WORKERS = 2  # two of them stay under 1 GB on songs of a minute; more are for who asks for them
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--source", type=Path, metavar="DIR|ZIP", help="AIST++ in its official layout")
+    what.add_argument(
+        "--published", type=Path, metavar="DIR|ZIP", help="the authors' preprocessed JSON files"
+    )
+    what.add_argument(
+        "--adapter", type=Path, metavar="DIR|ZIP", help="other data: motions/*.npy, songs, splits"
+    )
+    what.add_argument("--sample", action="store_true", help="make and prepare the built-in corpus")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default data/aistpp, or data/sample for --sample"
+    )
+    parser.add_argument(
+        "--songs", type=Path, metavar="DIR", help="default: the source's wav, music, songs, mp3, ..."
+    )
+    parser.add_argument(
+        "--features", choices=("standard", "compat"), default="standard", help="default standard"
+    )
+    parser.add_argument(
+        "--music-fps", type=float, default=7.5, metavar="HZ", help="steps per second, default 7.5"
+    )
+    parser.add_argument(
+        "--no-songs", "--allow-missing-songs", action="store_true", help="keep dances whose song is missing"
+    )
+    parser.add_argument(
+        "--beats", type=Path, metavar="JSON", help="beats at 60 fps of songs that are not at hand"
+    )
+    parser.add_argument(
+        "--smpl", type=Path, metavar="DIR", help="rest joints from a licensed SMPL model file"
+    )
+    parser.add_argument("--gender", choices=GENDERS, default="male", help="of the rest joints, default male")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help=f"default: one per core, at most {MOST_WORKERS}"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the built-in corpus, default 0")
+    return parser
+
+
+def build_plan(args: argparse.Namespace, out: Path) -> Plan:
+    """What the command line asks for.
+
+    Raises:
+        FileNotFoundError: if the source, its splits or its songs are missing.
+        ValueError: if an option or a file that everything depends on is unfit.
+    """
+    if args.music_fps <= 0:
+        raise ValueError(f"--music-fps must be positive, got {args.music_fps:g}")
+    music = MusicOptions(args.features, args.music_fps, args.songs, args.no_songs, args.beats)
+    if args.published:
+        return published_plan(args.published, args.no_songs)
+    if args.adapter:
+        return plain_plan(args.adapter, music)
+    rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
+    if not args.sample:
+        return official_plan(args.source, rest, music)
+    from datasets.sample import make_corpus  # only here: it needs more than the rest
+
+    make_corpus(out / "raw", seed=args.seed)
+    plan = official_plan(out / "raw", rest, music, name="sample")
+    plan.expected = None
+    return plan
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    args = build_parser().parse_args(arguments)
+    out = args.out or Path("data") / ("sample" if args.sample else "aistpp")
+    workers = args.workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    try:
+        plan = build_plan(args, out)
+        from datasets.music import (
+            library_versions,  # librosa is slow to import, and not needed to refuse a plan
+        )
+
+        done = prepare(plan, out, library_versions(), workers, progress=sys.stderr.isatty())
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; what is done stays in {out}, the same command goes on from there", file=sys.stderr)
+        return 130
+    print("\n".join(report_lines(done.manifest)))
+    print(f"this run  {done.fresh} made, {done.kept} were there already -> {out / 'manifest.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    for library in ("OMP", "OPENBLAS", "MKL"):  # one thread per worker: more only get in each other's way
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# One machine.
+#
+#   ./run.sh                                          quick start: environment, sample corpus, all stages, table, videos
+#   ./run.sh test [pytest arguments]                  the tests
+#   ./run.sh CONFIG MODE [NUM_GPUS] [key=value ...]   one stage; MODE is train, eval, visgt, anl or sample
+#
+# PYTHON chooses the interpreter that makes .venv (default python3). A second call reuses what is there.
+set -euo pipefail
+cd "$(dirname "$0")"
+python=.venv/bin/python
+
+environment() { # $1: requirements file
+    if [ ! -x "$python" ]; then
+        echo "making .venv"
+        "${PYTHON:-python3}" -m venv .venv
+    fi
+    if ! cmp -s "$1" ".venv/$1"; then
+        echo "installing $1 (a few minutes the first time)"
+        "$python" -m pip install --quiet --disable-pip-version-check -r "$1"
+        cp "$1" ".venv/$1"
+    fi
+}
+
+usage() {
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    exit 2
+}
+
+quick_start() {
+    environment requirements.txt
+    "$python" prepare_aistpp_data.py --sample
+    for stage in sep_vqvae sep_vqvae_root cc_motion_gpt actor_critic; do
+        "$python" main.py --config "configs/sample/$stage.yaml" --train
+    done
+    "$python" main.py --config configs/sample/sep_vqvae_root.yaml --anl
+    "$python" main.py --config configs/sample/actor_critic.yaml --eval
+    echo
+    echo "Done. Videos:"
+    ls experiments/sample/actor_critic/eval/*/videos/*.mp4
+    echo "What the codes look like: experiments/sample/sep_vqvae_root/anl/"
+    echo "Curves: $python -m tensorboard.main --logdir experiments"
+}
+
+case "${1:-}" in
+"") quick_start ;;
+-h | --help) usage ;;
+test)
+    shift
+    environment requirements-dev.txt
+    exec "$python" -m pytest "$@"
+    ;;
+*)
+    [ $# -ge 2 ] || usage
+    config=$1 mode=$2
+    shift 2
+    gpus=1
+    if [[ "${1:-}" =~ ^[0-9]+$ ]]; then
+        gpus=$1
+        shift
+    fi
+    environment requirements.txt
+    if [ "$gpus" -gt 1 ]; then
+        exec "$python" -m torch.distributed.run --standalone --nproc_per_node "$gpus" main.py --config "$config" "--$mode" "$@"
+    fi
+    exec "$python" main.py --config "$config" "--$mode" "$@"
+    ;;
+esac

@@ -1,0 +1,338 @@
+"""Every kind of bad input ends in a clear line; the rest is prepared; what was prepared before stays."""
+
+import io
+import json
+import os
+import pickle
+import re
+import resource
+import signal
+import zipfile
+
+import numpy as np
+import pytest
+
+from datasets.checks import check_joints, longest_frozen
+from datasets.layouts import official_plan, plain_plan
+from datasets.preparation import prepare
+from datasets.sequences import PreparedData
+from datasets.smpl import rest_joints
+from datasets.songs import MusicOptions
+from prepare_aistpp_data import main
+from tests.data.fakes import NAMES, motion, snapshot, write_motion, write_wav
+
+BAD = "gWA_sFM_cAll_d25_mBR0_ch09"
+pytestmark = pytest.mark.usefixtures("quick_music")
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def changed(**arrays):
+    return {key: value for key, value in {**motion(), **arrays}.items() if value is not None}
+
+
+def with_nan():
+    poses = motion()["smpl_poses"].copy()
+    poses[[7, 9], 3] = np.nan
+    return poses
+
+
+def frozen():
+    return {key: np.repeat(v[:1], 130, 0) if np.ndim(v) == 2 else v for key, v in motion().items()}
+
+
+def run(source, out, **music):
+    return prepare(official_plan(source, rest_joints(), MusicOptions(**music)), out, {}, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "unreadable: .*empty"),
+        (pickle.dumps(motion())[:-3000], "unreadable: .*damaged"),
+        (b"<html>moved</html>", "unreadable: .*(damaged|refused)"),
+        (pickle.dumps({**motion(), "x": Harmful()}), r"unreadable: .*names posix\.system"),
+        (pickle.dumps([1, 2]), "wrong shape: .*holds a list"),
+        (changed(smpl_trans=None), "wrong shape: .*has no smpl_trans"),
+        (changed(smpl_poses=np.zeros((120, 156))), r"wrong shape: .*\(120, 156\).*24 joints"),
+        (changed(smpl_trans=np.zeros((119, 3))), r"wrong shape: .*\(119, 3\) for 120 frames"),
+        (changed(smpl_scaling=np.zeros(1)), r"wrong shape: .*\[0\.0\]; one positive"),
+        (changed(smpl_poses=np.array(["a", "b"])), "wrong shape: .*not numbers"),
+        (changed(smpl_poses=with_nan()), "NaN: .*in 2 frames, first 7"),
+        (changed(smpl_trans=np.full((120, 3), np.inf)), "NaN: .*smpl_trans"),
+        (frozen(), "frozen: nothing moves for 130 frames"),
+        (motion(9), "too short: 9 frames"),
+    ],
+)
+def test_a_bad_motion_is_left_out_by_name_and_the_rest_goes_on(source, tmp_path, content, reason, capsys):
+    write_motion(source, BAD, content)
+    assert main(["--source", str(source), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    data = PreparedData(tmp_path / "out")
+    assert data.names("all") == sorted(NAMES)
+    left_out = data.manifest["left_out"]
+    assert set(left_out) == {BAD, "gWA_sBM_cAll_d25_mWA0_ch01"}
+    with pytest.raises(ValueError, match=reason):
+        data.sequence(BAD)
+    kind = reason.split(":")[0]
+    assert data.manifest["report"]["left_out"] == {"ignored": 1, kind: 1}
+    assert f"1 {kind}: {BAD}" in capsys.readouterr().out
+
+
+def test_a_motion_that_goes_bad_later_takes_nothing_along(source, tmp_path):
+    run(source, tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    write_motion(source, NAMES[0], b"")
+    done = run(source, tmp_path / "out")
+    assert (done.fresh, done.kept) == (0, 4)
+    after = snapshot(tmp_path / "out")
+    assert {k: v for k, v in after.items() if k.endswith(".npy")} == {
+        k: v for k, v in before.items() if k.endswith(".npy")
+    }
+    assert NAMES[0] in done.manifest["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", r"unreadable: wav/mPO1\.wav is empty"),
+        (b"no sound at all", "unreadable: .*no sound file"),
+        (None, "missing song: mPO1 was not found"),
+    ],
+)
+def test_dances_to_a_bad_song_are_left_out_or_kept_without_it(source, tmp_path, content, reason):
+    song = source / "wav" / "mPO1.wav"
+    song.unlink() if content is None else song.write_bytes(content)
+    done = run(source, tmp_path / "a")
+    assert list(done.manifest["sequences"]) == sorted(NAMES[:2])
+    with pytest.raises(ValueError, match=reason):
+        PreparedData(tmp_path / "a").sequence(NAMES[2])
+    done = run(source, tmp_path / "b", optional=True)
+    assert done.manifest["report"]["prepared"]["without_song"] == 1
+    assert len(PreparedData(tmp_path / "b").sequence(NAMES[2]).music) == 0
+
+
+def test_a_sound_of_another_kind_than_its_name_says_is_no_matter(source, tmp_path):
+    (source / "wav" / "mPO1.wav").rename(source / "wav" / "mPO1.mp3")
+    assert run(source, tmp_path / "out").manifest["songs"]["mPO1"]["features"] == 23
+
+
+def test_a_song_shorter_than_its_dance_is_reported_and_not_cut(source, tmp_path, capsys):
+    write_wav(source / "wav" / "mPO1.wav", 1.0)
+    assert main(["--source", str(source), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    sequence = PreparedData(tmp_path / "out").sequence(NAMES[2])
+    assert (len(sequence.joints), len(sequence.beats)) == (120, 61)
+    assert PreparedData(tmp_path / "out").manifest["report"]["lengths"]["dance_longer"] == {NAMES[2]: 59}
+    assert f"1 longer: {NAMES[2]} by 1.0 s" in capsys.readouterr().out
+
+
+def test_names_in_lists_are_checked(source, tmp_path):
+    write_motion(source, "dance_of_mine", motion())
+    train = source / "splits" / "crossmodal_train.txt"
+    train.write_text(f"\ufeff{NAMES[1]}\r\n\n{NAMES[1]}\n{NAMES[2]}\ngBR_wrong\n", encoding="utf-8")
+    done = run(source, tmp_path / "out")
+    left_out = done.manifest["left_out"]
+    assert left_out["gBR_wrong"].startswith("missing motion: the train list names it")
+    assert left_out["dance_of_mine"].startswith("misnamed: 'dance_of_mine' is no AIST++ name")
+    assert done.manifest["splits"]["train"] == [NAMES[1]]
+    notes = " ".join(done.manifest["report"]["notes"])
+    assert f"the train list names {NAMES[1]} more than once" in notes
+    assert f"in the train list and a test list: {NAMES[2]}; kept for test only" in notes
+
+
+def test_a_sequence_that_is_there_twice_is_read_once_and_told(source, tmp_path):
+    copy = source / "extra" / "motions" / f"{NAMES[0]}.pkl"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(pickle.dumps(motion(60, 5)))
+    done = run(source, tmp_path / "out")
+    assert done.manifest["sequences"][NAMES[0]]["frames"] == 120
+    assert f"{NAMES[0]} is there twice: motions/" in done.manifest["report"]["notes"][0]
+
+
+def test_without_an_ignore_list_the_report_says_so(source, tmp_path):
+    (source / "ignore_list.txt").unlink()
+    assert "no ignore_list.txt" in run(source, tmp_path / "out").manifest["report"]["notes"][0]
+
+
+def breaks(source, how):
+    """Breaks a source as a whole; returns what to give to --source and further options."""
+    options = []
+    if how == "no split":
+        (source / "splits" / "crossmodal_val.txt").unlink()
+    elif how == "split not text":
+        (source / "splits" / "crossmodal_val.txt").write_bytes(b"\xff\xfe\x00\x81")
+    elif how == "no motions":
+        for path in (source / "motions").iterdir():
+            path.unlink()
+    elif how == "all bad":
+        for path in (source / "motions").iterdir():
+            path.write_bytes(b"")
+    elif how == "torn zip":
+        archive = source.parent / "torn.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.write(source / "motions" / f"{NAMES[0]}.pkl", f"motions/{NAMES[0]}.pkl")
+        archive.write_bytes(archive.read_bytes()[:-200])
+        return archive, options
+    elif how == "no such folder":
+        return source / "nowhere", options
+    elif how == "no such songs":
+        options = ["--songs", str(source / "nowhere")]
+    elif how == "bad rate":
+        options = ["--music-fps", "0"]
+    elif how == "bad beats":
+        (source / "beats.json").write_text(json.dumps({"mBR0": {"frames": 10, "beats": [10]}}))
+        options = ["--beats", str(source / "beats.json")]
+    elif how == "no smpl":
+        options = ["--smpl", str(source)]
+    return source, options
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no split", r"crossmodal_val\.txt is missing"),
+        ("split not text", r"crossmodal_val\.txt is not a text file"),
+        ("no motions", r"no motions/\*\.pkl"),
+        ("all bad", "all 4 sequences are left out"),
+        ("torn zip", "neither a folder nor a whole zip"),
+        ("no such folder", "nowhere does not exist"),
+        ("no such songs", "nowhere does not exist"),
+        ("bad rate", "--music-fps must be positive, got 0"),
+        ("bad beats", "mBR0 is not {frames, beats}"),
+        ("no smpl", "no male SMPL model"),
+    ],
+)
+def test_what_nothing_can_go_on_without_is_one_line_and_loses_nothing(source, tmp_path, capsys, how, message):
+    out = tmp_path / "out"
+    run(source, out)
+    before = snapshot(out)
+    where, options = breaks(source, how)
+    assert main(["--source", str(where), "--out", str(out), "--workers", "1", *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+    after = snapshot(out)
+    after.pop("progress.jsonl", None)
+    assert after == before
+
+
+def test_a_damaged_member_of_a_zip_is_left_out_alone(source, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for path in source.rglob("*.*"):
+            file.write(path, path.relative_to(source))
+    content = bytearray(buffer.getvalue())
+    victim = (source / "motions" / f"{NAMES[0]}.pkl").read_bytes()
+    content[content.index(victim[500:900]) + 50] ^= 0xFF
+    (tmp_path / "bad.zip").write_bytes(content)
+    done = run(tmp_path / "bad.zip", tmp_path / "out")
+    assert "Bad CRC-32" in done.manifest["left_out"][NAMES[0]]
+    assert len(done.manifest["sequences"]) == 2
+
+
+def test_a_target_that_cannot_be_written_is_told(source, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["--source", str(source), "--out", str(tmp_path / "file" / "out"), "--workers", "1"]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_run_and_it_goes_on_with_room(source, tmp_path, capsys):
+    write_motion(source, BAD, motion(1000))
+    out = tmp_path / "out"
+    arguments = ["--source", str(source), "--workers", "1", "--out", str(out)]
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))  # no file may grow beyond: a full disk
+    try:
+        status = main(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert status == 1
+    assert "already prepared stays" in capsys.readouterr().err
+    assert not list(out.rglob("*.tmp"))
+    assert len(list((out / "motion").iterdir())) == 3
+    assert main(arguments) == 0
+    assert "3 made, 3 were there already" in capsys.readouterr().out
+    assert len(PreparedData(out).names("all")) == 4
+
+
+def test_paths_beyond_ascii_are_read(source, tmp_path):
+    moved = tmp_path / "données été 舞"
+    source.rename(moved)
+    run(moved, tmp_path / "préparé")
+    data = PreparedData(tmp_path / "préparé")
+    assert data.song("mBR0").audio.is_file()
+
+
+def joints(frames=120):
+    from datasets.aistpp import motion_joints
+
+    return motion_joints(pickle.dumps(motion(frames)), "x", rest_joints())
+
+
+@pytest.fixture
+def own(tmp_path):
+    root = tmp_path / "mine"
+    for folder in ("motions", "splits"):
+        (root / folder).mkdir(parents=True)
+    np.save(root / "motions" / "one.npy", joints())
+    np.savez(root / "motions" / "two.npz", joints=joints(90).astype(np.float64), fps=60)
+    (root / "splits" / "train.txt").write_text("one\n")
+    (root / "splits" / "test.txt").write_text("two\n")
+    (root / "songs.json").write_text('{"two": "one"}')
+    write_wav(root / "songs" / "one.wav")
+    return root
+
+
+def test_other_data_is_prepared_from_its_plain_layout(own, tmp_path):
+    done = prepare(plain_plan(own, MusicOptions()), tmp_path / "out", {}, progress=False)
+    data = PreparedData(tmp_path / "out")
+    assert (data.names("train"), data.names("test")) == (["one"], ["two"])
+    assert (data.sequence("one").song, data.sequence("two").song) == ("one", "one")
+    np.testing.assert_array_equal(data.sequence("one").joints, joints())
+    assert data.sequence("two").joints.dtype == np.float32
+    assert done.manifest["name"] == "mine"
+    assert done.manifest["report"]["expected"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("bad.npy", joints()[:, :22], r"wrong shape: joints are \(120, 22, 3\); \(T, 24, 3\) is needed"),
+        ("bad.npy", joints() * 100, "not metres: the body measures"),
+        ("bad.npy", joints().astype(int), "wrong shape: .*int64"),
+        ("bad.npy", np.array([{}], object), "unreadable: .*damaged or holds objects"),
+        ("bad.npz", {"poses": joints()}, "wrong shape: .*no array 'joints'; it has: poses"),
+        ("bad.npz", {"joints": joints(), "fps": 30}, "wrong rate: .*30 fps; 60 is needed"),
+        ("bad.npz", b"PK\x03\x04 torn", "unreadable: .*damaged"),
+    ],
+)
+def test_other_data_that_does_not_fit_is_left_out(own, tmp_path, name, content, reason):
+    path = own / "motions" / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, dict):
+        np.savez(path, **content)
+    else:
+        np.save(path, content)
+    (own / "songs.json").write_text('{"two": "one", "bad": "one"}')
+    prepare(plain_plan(own, MusicOptions()), tmp_path / "out", {}, progress=False)
+    data = PreparedData(tmp_path / "out")
+    assert data.names("all") == ["one", "two"]
+    with pytest.raises(ValueError, match=reason):
+        data.sequence("bad")
+
+
+def test_the_longest_standstill_is_found():
+    dance = joints(300)
+    assert longest_frozen(dance)[1] == 1
+    dance[50:80], dance[200:290] = dance[50], dance[200]
+    assert longest_frozen(dance) == (200, 90)
+    check_joints(dance)
+    dance[100:260] = dance[200]
+    with pytest.raises(ValueError, match="for 190 frames from frame 100"):
+        check_joints(dance)

@@ -1,0 +1,23 @@
+"""Small made-up dances for the metric tests."""
+
+import numpy as np
+
+from datasets.smpl import rest_joints
+
+REST = rest_joints()
+
+
+def smooth_dance(seed: int = 0, seconds: float = 8.0, fps: float = 60, scale: float = 0.15) -> np.ndarray:
+    """(T, 24, 3) float64: rest joints plus sines below 2 Hz; the same motion at any rate."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * fps) + 1) / fps
+    frequency = rng.uniform(0.3, 1.8, (5, 24, 3))
+    phase = rng.uniform(0, 2 * np.pi, (5, 24, 3))
+    size = rng.uniform(0.2, 1.0, (5, 24, 3)) * scale
+    return REST + (size * np.sin(2 * np.pi * frequency * time[:, None, None, None] + phase)).sum(1)
+
+
+def noisy_dance(seed: int = 0, frames: int = 60) -> np.ndarray:
+    """(T, 24, 3) float64: poses far apart, each held for two frames: every test holds now and then."""
+    rng = np.random.default_rng(seed)
+    return REST + 0.6 * np.repeat(rng.normal(size=((frames + 1) // 2, 24, 3)), 2, axis=0)[:frames]

@@ -1,0 +1,137 @@
+"""How well a dance keeps the music's beats: motion beats, and the beat-align score in its several forms.
+
+Source: Bailando (CVPR 2022), section 4 (BAS, over the music's beats), after AIST++ (over the motion's beats).
+Both give each beat exp(-d² / (2 sigma²)) with d the distance to the nearest beat of the other kind, which is
+Cemgil's beat tracking accuracy up to its scale.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from utils.metrics.checks import as_joints
+from utils.skeleton import SMPL_24
+
+SMOOTHING = 5.0  # sigma of the smoothing of the speed, in frames, as published
+TOLERANCE = 3.0  # sigma of the score, in frames, as published
+SMOOTHING_SECONDS = SMOOTHING / SMPL_24.fps
+TOLERANCE_SECONDS = TOLERANCE / SMPL_24.fps
+
+
+class BeatScores(NamedTuple):
+    """Beat alignment in 0..1, higher is better, nan where there is nothing to average over.
+
+    recall: mean over music beats (the published BAS is of this form; more motion beats raise it, jitter
+        included).
+    precision: mean over motion beats (FACT's form). f1: their harmonic mean.
+    """
+
+    recall: float
+    precision: float
+    f1: float
+
+
+def mean_speed(joints: np.ndarray, fps: float = 60) -> np.ndarray:
+    """Mean speed of the joints (T-1,) in metres per *frame*; entry t is between frames t and t+1."""
+    steps = np.diff(as_joints(joints, fps), axis=0)
+    return np.sqrt(np.einsum("tjc,tjc->tj", steps, steps)).mean(1)
+
+
+def _minima(x: np.ndarray, strict: bool = True) -> np.ndarray:
+    """Indices of local minima; not strict lets an equal value follow, as when one lies between samples."""
+    rises = x[1:-1] < x[2:] if strict else x[1:-1] <= x[2:]
+    return np.flatnonzero((x[1:-1] < x[:-2]) & rises) + 1
+
+
+def motion_beats(joints: np.ndarray, fps: float = 60, smoothing: float = SMOOTHING) -> np.ndarray:
+    """Motion beats as ascending frame indices: strict local minima of the smoothed mean joint speed.
+
+    Args:
+        joints: (T >= 2, 24, 3) metres.
+        fps: frame rate in Hz; the published form, in frames, does not depend on it.
+        smoothing: sigma of the Gaussian, in frames.
+
+    Raises:
+        ValueError: on wrong shapes or values that are not finite.
+    """
+    return _minima(gaussian_filter1d(mean_speed(joints, fps), smoothing))
+
+
+def motion_beat_times(joints: np.ndarray, fps: float = 60) -> np.ndarray:
+    """Motion beats in seconds, for the corrected score: smoothed in seconds, placed between samples.
+
+    The speed between frames t and t+1 belongs to time (t + ½)/fps; each minimum is moved to the vertex of the
+    parabola through it and its neighbours, so that 30 and 60 fps give the same times.
+    """
+    speed = gaussian_filter1d(mean_speed(joints, fps), SMOOTHING_SECONDS * fps)
+    minima = _minima(speed, strict=False)
+    before, at, after = speed[minima - 1], speed[minima], speed[minima + 1]
+    vertex = 0.5 * (before - after) / (before - 2.0 * at + after)  # the curvature there is positive
+    return (minima + 0.5 + vertex) / fps
+
+
+def beat_indices(beats: np.ndarray, num_frames: int) -> np.ndarray:
+    """Ascending frame indices (int64) of beats given as indices or as a bool per frame, cut to num_frames.
+
+    Raises:
+        ValueError: if beats are not 1-d, not whole numbers, negative, or neither indices nor flags.
+    """
+    beats = np.asarray(beats)
+    if beats.ndim != 1:
+        raise ValueError(f"beats must be frame indices or a flag per frame, 1-d, got shape {beats.shape}")
+    if beats.dtype == bool:
+        return np.flatnonzero(beats[:num_frames])
+    if not np.isfinite(beats).all() or (beats != np.round(beats)).any() or (beats < 0).any():
+        raise ValueError(
+            f"beat indices must be whole numbers >= 0, got {beats[:5].tolist()} ...; flags must be bool"
+        )
+    return np.unique(beats[beats < num_frames].astype(np.int64))
+
+
+def alignment(of: np.ndarray, to: np.ndarray, tolerance: float) -> float:
+    """Mean over `of` (n,) of exp(-d² / (2 tolerance²)), d the distance to the nearest of `to` (m,).
+
+    In 0..1; both in one unit. Not a number if `of` is empty (nothing to average), 0 if only `to` is.
+    """
+    if len(of) == 0:
+        return math.nan
+    if len(to) == 0:
+        return 0.0
+    to = np.sort(np.asarray(to, np.float64))
+    of = np.asarray(of, np.float64)
+    right = np.searchsorted(to, of).clip(1, max(len(to) - 1, 1))
+    distance = np.minimum(np.abs(of - to[right - 1]), np.abs(of - to[np.minimum(right, len(to) - 1)]))
+    return float(np.exp(-(distance**2) / (2.0 * tolerance**2)).mean())
+
+
+def beat_align(joints: np.ndarray, music_beats: np.ndarray) -> float:
+    """Published beat-align score (BAS) of a dance: mean over *music* beats of exp(-d² / 18), d in frames.
+
+    Range 0..1, higher is called better, but unrelated motion reaches 0.12 to 0.47 and jitter raises it:
+        compare with
+    real dances whose songs are shuffled. Not a number without music beats, 0 without motion beats.
+
+    Args:
+        joints: (T >= 2, 24, 3) at 60 fps.
+        music_beats: frame indices, or a bool per frame; those past the dance's end are left out.
+
+    Raises:
+        ValueError: on wrong shapes or values.
+    """
+    return alignment(beat_indices(music_beats, len(joints)), motion_beats(joints), TOLERANCE)
+
+
+def beat_scores(motion: np.ndarray, music: np.ndarray, tolerance: float = TOLERANCE_SECONDS) -> BeatScores:
+    """Corrected scores from motion and music beats in seconds; tolerance is the Gaussian's sigma in seconds.
+
+    No music beats: all three are not a number. No motion beats: recall 0, precision not a number, F1 0.
+    """
+    recall = alignment(music, motion, tolerance)
+    precision = alignment(motion, music, tolerance) if len(music) else math.nan
+    if math.isnan(recall):
+        return BeatScores(math.nan, math.nan, math.nan)
+    total = recall + (0.0 if math.isnan(precision) else precision)
+    f1 = 0.0 if math.isnan(precision) or total == 0 else 2 * recall * precision / total
+    return BeatScores(recall, precision, f1)

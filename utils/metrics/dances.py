@@ -1,0 +1,128 @@
+"""A dance, and all that the metrics need to know about one: computed once, then combined in any way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.metrics.beats import beat_indices, motion_beat_times, motion_beats
+from utils.metrics.checks import as_joints
+from utils.metrics.geometric import geometric_features
+from utils.metrics.kinetic import kinetic_features
+from utils.metrics.physical import physical_metrics, resample
+from utils.skeleton import SMPL_24
+
+MAX_FRAMES = (
+    1200  # frames (at 60 fps) that generated dances are cut to, as published; real ones are taken whole
+)
+
+
+@dataclass(frozen=True)
+class Dance:
+    """One dance and the beats of its music.
+
+    Attributes:
+        name: a label; the name of a real dance pairs it with that one in the reference.
+        joints: (T >= 2, 24, 3) metres, y up.
+        music_beats: frame indices or a bool per frame, both at `fps`, of the whole song or a part; None if
+            not known.
+        fps: frame rate in Hz. Published numbers are at 60; others are brought to 60 for them, linearly.
+        song: which song it is danced to, so that shuffling songs never gives a dance its own song; '' if not
+            known.
+    """
+
+    name: str
+    joints: np.ndarray
+    music_beats: np.ndarray | None = None
+    fps: float = SMPL_24.fps
+    song: str = ""
+
+
+@dataclass(frozen=True)
+class DanceFeatures:
+    """What is known of one dance. Frames and beats named `frames` and `*_beats` are at 60 fps.
+
+    Attributes:
+        name, song, fps: as in `Dance`.
+        frames: length used.
+        kinetic, geometric: (72,) and (32,), as published.
+        kinetic_corrected, geometric_corrected: the corrected forms, at the dance's own rate.
+        motion_beats: frame indices, as published.
+        motion_times: seconds, corrected.
+        music_beats: frame indices within the dance, empty where there are none; None if the music is not
+            known.
+        physical: name -> value, see `utils.metrics.physical`.
+    """
+
+    name: str
+    song: str
+    fps: float
+    frames: int
+    kinetic: np.ndarray
+    geometric: np.ndarray
+    kinetic_corrected: np.ndarray
+    geometric_corrected: np.ndarray
+    motion_beats: np.ndarray
+    motion_times: np.ndarray
+    music_beats: np.ndarray | None
+    physical: dict[str, float]
+
+
+def dance_features(dance: Dance, max_frames: int | None = None) -> DanceFeatures:
+    """All features of one dance, with the root of frame 0 subtracted first.
+
+    Args:
+        dance: the dance.
+        max_frames: cut to so many frames of 60 fps (`MAX_FRAMES` for generated dances); None takes it whole.
+
+    Raises:
+        ValueError: naming the dance, on wrong shapes, too few frames, values that are not finite, or wrong
+            beats.
+    """
+    try:
+        if max_frames is not None and max_frames < 2:
+            raise ValueError(f"max_frames must be at least 2, got {max_frames}")
+        p = as_joints(dance.joints, dance.fps)
+        if max_frames is not None:
+            p = p[: max(2, round(max_frames * dance.fps / SMPL_24.fps))]
+        at_60 = resample(p, dance.fps, SMPL_24.fps)
+        music = None if dance.music_beats is None else beat_indices(dance.music_beats, len(p))
+        motion, times = motion_beats(at_60), motion_beat_times(p, dance.fps)
+        zeroed, zeroed_60 = p - p[:1, :1], at_60 - at_60[:1, :1]
+        return DanceFeatures(
+            name=dance.name,
+            song=dance.song,
+            fps=float(dance.fps),
+            frames=len(at_60),
+            kinetic=kinetic_features(zeroed_60),
+            geometric=geometric_features(zeroed_60),
+            kinetic_corrected=kinetic_features(zeroed, dance.fps, corrected=True),
+            geometric_corrected=geometric_features(zeroed, dance.fps, corrected=True),
+            motion_beats=motion,
+            motion_times=times,
+            music_beats=None
+            if music is None
+            else np.unique(np.round(music * (SMPL_24.fps / dance.fps)).astype(int)),
+            physical=physical_metrics(p, dance.fps),
+        )
+    except ValueError as error:
+        raise ValueError(f"dance {dance.name!r}: {error}") from None
+
+
+def all_features(
+    dances: Sequence[Dance | DanceFeatures], max_frames: int | None = None
+) -> list[DanceFeatures]:
+    """Features of each; what already is features is passed through.
+
+    Raises:
+        ValueError: if there is no dance, two have one name, or one is wrong.
+    """
+    if not dances:
+        raise ValueError("there is no dance to score")
+    names = [dance.name for dance in dances]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise ValueError(f"two dances have one name: {', '.join(twice[:3])}")
+    return [
+        dance if isinstance(dance, DanceFeatures) else dance_features(dance, max_frames) for dance in dances
+    ]

@@ -1,0 +1,47 @@
+"""Which pictures belong to a report, and where they go."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.metrics.controls import shuffled_beat_scores
+from utils.metrics.dances import Dance
+from utils.metrics.plots import beat_plot, feature_plot, save_figure, score_plot
+from utils.metrics.protocols import protocol_named
+from utils.metrics.reference import Reference
+from utils.metrics.report import Report
+
+MOST_BEAT_PLOTS = 40
+
+
+def save_plots(
+    report: Report, dances: Sequence[Dance], reference: Reference | None, folder: Path, max_frames: int | None
+) -> list[Path]:
+    """Saves the plots of a report and returns their paths.
+
+    beats/<dance>.png for each of the first 40 dances; with a reference also one picture of histograms per set
+    of features and one of the beat score.
+
+    Args:
+        report: what `evaluate` returned.
+        dances: the dances it scored.
+        reference: the real set.
+        folder: where to; made if missing.
+        max_frames: what the dances were cut to.
+    """
+    rules = protocol_named(report.protocol)
+    paths = [
+        save_figure(beat_plot(dance, max_frames), folder / "beats" / f"{dance.name}.png")
+        for dance in dances[:MOST_BEAT_PLOTS]
+    ]
+    if reference is None:
+        return paths
+    for _, feature in rules.sets:
+        paths.append(
+            save_figure(feature_plot(report.features, reference, feature), folder / f"{feature}.png")
+        )
+    shuffled = shuffled_beat_scores(reference.dances, rules)
+    for column, mean in shuffled.items():
+        own = [rules.beats(dance)[column] for dance in report.features]
+        real = [rules.beats(dance)[column] for dance in reference.dances]
+        paths.append(save_figure(score_plot(own, real, mean, column), folder / f"{column}.png"))
+    return paths

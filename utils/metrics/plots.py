@@ -1,0 +1,121 @@
+"""Pictures for a report: beats of each dance, features of real and generated dances, and the beat scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.ndimage import gaussian_filter1d
+
+from utils.metrics.beats import SMOOTHING, TOLERANCE, alignment, mean_speed
+from utils.metrics.dances import Dance, DanceFeatures, dance_features
+from utils.metrics.geometric import RELATIONS
+from utils.metrics.physical import resample
+from utils.metrics.reference import Reference, stack
+from utils.skeleton import SMPL_24
+
+REAL, GENERATED, MUSIC = "#888888", "#1f77b4", "#d95f02"
+SHOWN_SECONDS = 20.0
+
+
+def beat_plot(dance: Dance, max_frames: int | None = None) -> Figure:
+    """Joint speed over time with motion beats (dots), music beats (lines), and the dance's score."""
+    features = dance_features(dance, max_frames)
+    joints = resample(np.asarray(dance.joints, np.float64), dance.fps, SMPL_24.fps)[: features.frames]
+    speed = gaussian_filter1d(mean_speed(joints), SMOOTHING) * SMPL_24.fps
+    time = np.arange(len(speed)) / SMPL_24.fps
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    title = dance.name
+    if features.music_beats is not None:
+        for beat in features.music_beats:
+            label = "music beat" if beat == features.music_beats[0] else None
+            axes.axvline(beat / SMPL_24.fps, color=MUSIC, lw=1, alpha=0.7, label=label)
+        title += f"   BAS {alignment(features.music_beats, features.motion_beats, TOLERANCE):.3f}"
+    axes.plot(time, speed, color=GENERATED, lw=1.2, label="mean joint speed, smoothed")
+    beats = features.motion_beats
+    axes.plot(time[beats], speed[beats], "o", color="black", ms=5, label="motion beat")
+    axes.set(
+        xlabel="seconds",
+        ylabel="m/s",
+        title=title,
+        xlim=(0, np.clip(time[-1], 1 / SMPL_24.fps, SHOWN_SECONDS)),
+        ylim=(0, 1.25 * speed.max() or 1.0),
+    )
+    axes.legend(loc="upper right", ncols=3, fontsize=8)
+    return figure
+
+
+def feature_plot(dances: Sequence[DanceFeatures], reference: Reference, feature: str) -> Figure:
+    """Histograms of each kinetic or geometric feature (by name), real behind generated."""
+    own, real = stack(dances, feature), reference.stacked(feature)
+    titles = feature_titles(feature)
+    columns = 12 if len(titles) > 40 else 8
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(1.7 * columns, 1.35 * rows + 0.6))
+    grid = {"left": 0.01, "right": 0.99, "bottom": 0.04, "top": 0.9, "wspace": 0.12, "hspace": 0.75}
+    for index, (axes, title) in enumerate(
+        zip(figure.subplots(rows, columns, gridspec_kw=grid).flat, titles, strict=True)
+    ):
+        both = np.concatenate([own[:, index], real[:, index]])
+        low, high = np.quantile(both, (0.0, 0.99))
+        bins = np.linspace(low, high if high > low else low + 1e-3, 21)
+        for values, color in ((real, REAL), (own, GENERATED)):
+            count, _ = np.histogram(np.clip(values[:, index], bins[0], bins[-1]), bins)
+            axes.stairs(count / len(values), bins, fill=True, color=color, alpha=0.55)
+        axes.set_title(title, fontsize=6)
+        axes.set_yticks([])
+        axes.set_xticks(bins[[0, -1]], [f"{value:.3g}" for value in bins[[0, -1]]], fontsize=5)
+    figure.suptitle(f"{feature}: {len(real)} real dances (grey), {len(own)} generated (blue)", fontsize=10)
+    return figure
+
+
+def feature_titles(feature: str) -> list[str]:
+    """A short title for each column of kinetic(_corrected) or geometric(_corrected)."""
+    if feature.startswith("kinetic"):
+        last = "acceleration" if feature.endswith("corrected") else "expenditure"
+        return [f"{joint} {what}" for joint in SMPL_24.joints for what in ("horizontal", "vertical", last)]
+    kinds = {"normal_velocity": "velocity", "velocity_along": "velocity", "distance_from_plane": "distance"}
+    return [
+        f"{i} {kinds.get(test.kind, test.kind.removesuffix('_along'))}\n{test.points[-1]}"
+        for i, test in enumerate(RELATIONS)
+    ]
+
+
+def score_plot(
+    own: Sequence[float], real: Sequence[float], shuffled_mean: float, name: str = "BAS"
+) -> Figure:
+    """How a beat score is spread over the dances, with the means and the shuffled control."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    known = [np.array([v for v in values if not np.isnan(v)]) for values in (real, own)]
+    top = max((float(values.max()) for values in known if len(values)), default=1.0)
+    bins = np.linspace(0, max(top, 1e-3) * 1.02, 26)
+    for values, color, label in zip(known, (REAL, GENERATED), ("real", "generated"), strict=True):
+        if len(values):
+            share = np.full(len(values), 1 / len(values))
+            axes.hist(
+                values, bins, weights=share, color=color, alpha=0.55, label=f"{label} ({len(values)} dances)"
+            )
+            axes.axvline(values.mean(), color=color, lw=2, label=f"mean {label} {values.mean():.4f}")
+    if not np.isnan(shuffled_mean):
+        axes.axvline(
+            shuffled_mean, color=MUSIC, lw=2, ls="--", label=f"real, songs shuffled {shuffled_mean:.4f}"
+        )
+    axes.set(xlabel=name, ylabel="share of dances")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a picture beside its place and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp.png")
+    try:
+        FigureCanvasAgg(figure).print_png(str(beside))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

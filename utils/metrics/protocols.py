@@ -1,0 +1,141 @@
+"""The two protocols: which features, beats and names make a row. They are never mixed in one column.
+
+`bailando`: comparable with published numbers, slips included. `corrected`: true accelerations, 1/fps in
+velocities, beats with a tolerance in seconds; its columns have names of their own.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from utils.metrics.beats import TOLERANCE, alignment, beat_scores
+from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
+from utils.metrics.frechet import constant_features, diversity, frechet_distance, normalise
+from utils.metrics.reference import Reference, stack
+from utils.skeleton import SMPL_24
+
+ProtocolName = Literal["bailando", "corrected"]
+PHYSICAL = ("foot_skate", "foot_penetration", "foot_float", "jitter", "freezing", "bone_drift")
+
+
+def published_beat_scores(dance: DanceFeatures) -> dict[str, float]:
+    """BAS as published; not a number where music or its beats are missing."""
+    if dance.music_beats is None:
+        return {"BAS": math.nan}
+    return {"BAS": alignment(dance.music_beats, dance.motion_beats, TOLERANCE)}
+
+
+def corrected_beat_scores(dance: DanceFeatures) -> dict[str, float]:
+    """Recall, precision and F1 with a tolerance of 0.05 s."""
+    music = np.zeros(0) if dance.music_beats is None else dance.music_beats / SMPL_24.fps
+    scores = beat_scores(dance.motion_times, music)
+    return {"BAS_recall": scores.recall, "BAS_precision": scores.precision, "BAS_F1": scores.f1}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one protocol scores.
+
+    Attributes:
+        name: as on the command line.
+        sets: (suffix of the columns, feature) of each set of features, kinetic then geometric.
+        beats: beat scores of one dance.
+        physical: physical metrics it prints.
+        drop_constant: leave features out that are the same in every real dance, instead of blowing them up by
+            1e10.
+    """
+
+    name: str
+    sets: tuple[tuple[str, str], ...]
+    beats: Callable[[DanceFeatures], dict[str, float]]
+    physical: tuple[str, ...]
+    drop_constant: bool
+
+    def constant(self, reference: Reference) -> dict[str, list[int]]:
+        """Indices of the features that are the same in every real dance: set -> indices, where any."""
+        found = {name: constant_features(reference.stacked(name)).tolist() for _, name in self.sets}
+        return {name: columns for name, columns in found.items() if columns}
+
+    def normalised(self, dances: Sequence[DanceFeatures], reference: Reference, feature: str) -> np.ndarray:
+        """Features (n, d) normalised by the real set, as FID and Div take them."""
+        features, real = stack(dances, feature), reference.stacked(feature)
+        if self.drop_constant:
+            kept = np.setdiff1d(np.arange(real.shape[1]), constant_features(real))
+            features, real = features[:, kept].astype(np.float64), real[:, kept].astype(np.float64)
+        return normalise(features, real)
+
+    def per_dance(self, dance: DanceFeatures) -> dict[str, float]:
+        """The metrics that a single dance has: column -> value."""
+        return {**self.beats(dance), **{name: dance.physical[name] for name in self.physical}}
+
+
+PROTOCOLS = {
+    "bailando": Protocol(
+        "bailando", (("k", "kinetic"), ("g", "geometric")), published_beat_scores, ("PFC", *PHYSICAL), False
+    ),
+    "corrected": Protocol(
+        "corrected",
+        (("k_corrected", "kinetic_corrected"), ("g_corrected", "geometric_corrected")),
+        corrected_beat_scores,
+        ("PFC_fps_free", *PHYSICAL),
+        True,
+    ),
+}
+assert set(PROTOCOLS) == set(get_args(ProtocolName))
+
+
+def protocol_named(name: str) -> Protocol:
+    """The protocol of a name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"protocol {name!r} is unknown; there are: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def mean_of_known(values: Sequence[float]) -> float:
+    """Mean of the values that are numbers; not a number if there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def score(
+    dances: Sequence[Dance | DanceFeatures],
+    reference: Reference | None,
+    protocol: ProtocolName = "bailando",
+    max_frames: int | None = MAX_FRAMES,
+) -> dict[str, float]:
+    """One row of the table: column -> value, not a number where it is not defined.
+
+    FID and Div need a reference; FID needs two dances, Div too; BAS needs music. Metrics of single dances are
+    averaged over the dances that have them.
+
+    Args:
+        dances: the dances (cut to max_frames of 60 fps), or features (taken as they are).
+        reference: the real set, None if there is none.
+        protocol: `bailando` or `corrected`.
+        max_frames: None scores dances whole.
+
+    Raises:
+        ValueError: if there is no dance, one is wrong, or the protocol is unknown.
+    """
+    rules = protocol_named(protocol)
+    features = all_features(dances, max_frames)
+    row: dict[str, float] = {}
+    for prefix in ("FID", "Div"):
+        for suffix, _ in rules.sets:
+            row[f"{prefix}_{suffix}"] = math.nan
+    if reference is not None and len(features) > 1:
+        for suffix, feature in rules.sets:
+            own = rules.normalised(features, reference, feature)
+            if len(reference.dances) > 1:
+                real = rules.normalised(reference.dances, reference, feature)
+                row[f"FID_{suffix}"] = frechet_distance(own, real)
+            row[f"Div_{suffix}"] = diversity(own)
+    single = [rules.per_dance(dance) for dance in features]
+    return row | {column: mean_of_known([values[column] for values in single]) for column in single[0]}

@@ -1,0 +1,82 @@
+"""The text over the picture: title, time, the two current codes as coloured chips, the beat's dot, the progress."""
+
+import numpy as np
+
+from utils.render.canvas import Canvas, Colour, mixed
+from utils.render.figure import LOWER, UPPER
+
+_INK: Colour = (0.93, 0.95, 0.98)
+_SOFT: Colour = (0.60, 0.65, 0.75)
+_BEAT: Colour = (1.0, 0.86, 0.5)
+_DARK: Colour = (0.06, 0.07, 0.10)
+
+
+class Overlay:
+    """What is written over every frame of a video.
+
+    Args:
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+        num_frames: of the video.
+        fps: frames per second.
+        title: written at the top left; cut where it would meet the time.
+        beat_frames: frames of the music beats.
+        strengths: (T,) the beat's pulse in each frame, 0..1.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        num_frames: int,
+        fps: float,
+        title: str,
+        beat_frames: np.ndarray,
+        strengths: np.ndarray,
+    ) -> None:
+        self.width, self.height, self.unit = width, height, height / 540
+        self.num_frames, self.fps, self.title = num_frames, fps, title
+        self.strengths = strengths
+        self._margin = 26 * self.unit
+        self._bar = height - 14 * self.unit, width - 2 * self._margin
+        x = self._margin + self._bar[1] * beat_frames / max(1, num_frames)
+        low = np.full_like(x, self._bar[0] - 4 * self.unit)
+        self._ticks = np.stack([np.stack([x, low], 1), np.stack([x, low - 4 * self.unit], 1)], 1)
+
+    def draw(self, canvas: Canvas, frame: int, codes: tuple[int, int] | None) -> None:
+        """Write over a frame; `codes` are the upper and lower code of the moment."""
+        unit, margin = self.unit, self._margin
+        canvas.text(margin, 38 * unit, self.title, 17 * unit, _INK, bold=True)
+        right = self.width - margin
+        seconds = f"{np.floor(frame / self.fps * 10) / 10:.1f}"
+        canvas.text(right - 52 * unit, 38 * unit, seconds, 15 * unit, _INK, align=1.0)
+        canvas.text(right, 38 * unit, f"/ {self.num_frames / self.fps:.1f} s", 15 * unit, _SOFT, align=1.0)
+        if len(self._ticks):
+            strength = float(self.strengths[frame])
+            colour = mixed((0.25, 0.27, 0.34), _BEAT, strength)
+            canvas.discs([[right - 112 * unit, 32.5 * unit]], (4 + 3.5 * strength) * unit, colour)
+        if codes is not None:
+            top = self.height - 66 * unit
+            x = margin
+            for name, code, colour in (("upper", codes[0], UPPER), ("lower", codes[1], LOWER)):
+                canvas.rounded(x, top, 104 * unit, 30 * unit, 9 * unit, mixed(colour, (1.0, 1.0, 1.0), 0.12))
+                canvas.text(x + 11 * unit, top + 20 * unit, name, 13 * unit, _DARK)
+                canvas.text(
+                    x + 93 * unit, top + 20.5 * unit, str(code), 15.5 * unit, _DARK, bold=True, align=1.0
+                )
+                x += 114 * unit
+        self._draw_progress(canvas, frame)
+
+    def _draw_progress(self, canvas: Canvas, frame: int) -> None:
+        y, length = self._bar
+        done = length * (frame + 1) / self.num_frames
+        if len(self._ticks):
+            canvas.lines(self._ticks, (*_SOFT, 0.55), max(1.0, self.unit))
+        for end, colour in ((length, (1.0, 1.0, 1.0, 0.13)), (done, (*_INK, 0.85))):
+            line = np.array([[[self._margin, y], [self._margin + end, y]]])
+            canvas.lines(line, colour, 2.5 * self.unit)
+
+    def label(self, canvas: Canvas, name: str) -> None:
+        """Write the name of a panel in the middle of its lower edge."""
+        y = self.height - 34 * self.unit
+        canvas.text(canvas.width / 2, y, name, 15 * self.unit, _INK, bold=True, align=0.5)

@@ -1,0 +1,83 @@
+"""One dance on its stage: background, floor, figure; everything but the text over it."""
+
+import numpy as np
+
+from utils.render import ground
+from utils.render.camera import Camera, floor_height, following
+from utils.render.canvas import Canvas
+from utils.render.figure import Limbs, Palette, draw_figure, limb_colours, limbs
+from utils.skeleton import Skeleton
+
+_SKY_TOP, _SKY_LOW = (11, 13, 20), (27, 31, 46)
+_FLOOR_NEAR, _FLOOR_FAR = (50, 56, 78), (23, 26, 39)
+_CHUNK = 64  # frames whose limbs are computed at once
+
+
+class Scene:
+    """A dance, drawn frame by frame, in order or not.
+
+    Args:
+        joints: (T, J, 3) metres, y up, at least one frame.
+        skeleton: whose joints they are.
+        fps: frames per second.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+        beats: (T,) how strongly the beat's ring shows in each frame, 0..1.
+    """
+
+    def __init__(
+        self, joints: np.ndarray, skeleton: Skeleton, fps: float, width: int, height: int, beats: np.ndarray
+    ) -> None:
+        self.joints, self.skeleton, self.fps, self.beats = joints.astype(np.float64), skeleton, fps, beats
+        self.floor = floor_height(self.joints, skeleton)
+        self.camera = following(self.joints, self.floor, fps, width, height)
+        self.palette = Palette()
+        self._colours = limb_colours(skeleton, self.palette)
+        self._background = background(self.camera, self.floor)
+        self._chunk, self._limbs = -1, None
+
+    def draw(self, canvas: Canvas, frame: int) -> None:
+        """Draw a frame over all of the canvas."""
+        canvas.pixels[:] = self._background
+        joints, camera, floor = self.joints[frame], self.camera, self.floor
+        roots = self.joints[:, 0, ::2]
+        ground.draw_grid(canvas, camera, frame, floor)
+        ground.draw_trail(canvas, camera, frame, roots, floor, self.fps)
+        ground.draw_beat(canvas, camera, frame, roots[frame], floor, float(self.beats[frame]))
+        ground.draw_shadow(canvas, camera, frame, joints, floor, self.skeleton)
+        draw_figure(canvas, self._seen(frame), frame % _CHUNK, self._colours, self.palette.outline)
+
+    def _seen(self, frame: int) -> Limbs:
+        if frame // _CHUNK != self._chunk or self._limbs is None:
+            self._chunk = frame // _CHUNK
+            frames = slice(self._chunk * _CHUNK, (self._chunk + 1) * _CHUNK)
+            self._limbs = limbs(self.joints[frames], self.skeleton, self.camera, frames)
+        return self._limbs
+
+
+def background(camera: Camera, floor: float) -> np.ndarray:
+    """(height, width, 4) uint8: a lit floor that fades into the dark; it stays the same while the camera walks."""
+    rows, columns = np.mgrid[: camera.height, : camera.width]
+    right, up, forward = camera.axes
+    x = (columns - camera.width / 2)[..., None] / camera.focal
+    y = (camera.middle * camera.height - rows)[..., None] / camera.focal
+    rays = forward + x * right + y * up
+    eye = -forward * camera.distance  # from the target
+    below = camera.targets[0, 1] - floor
+    falls = np.maximum(-rays[..., 1], 1e-6)
+    reach = (eye[1] + below) / falls
+    off = np.hypot(eye[0] + reach * rays[..., 0], eye[2] + reach * rays[..., 2])
+    glow = np.exp(-((off / 2.6) ** 2))[..., None]
+    share = np.clip((off - 2) / 9, 0, 1)[..., None]
+    horizon = np.asarray(_SKY_LOW, float)
+    lit = np.asarray(_FLOOR_FAR) + glow * (np.subtract(_FLOOR_NEAR, _FLOOR_FAR))
+    ground_colour = lit + share * (horizon - lit)
+    height = np.clip(rays[..., 1:2] / 0.35, 0, 1)
+    sky = horizon + height**0.7 * np.subtract(_SKY_TOP, _SKY_LOW)
+    colour = np.where(rays[..., 1:2] < 0, ground_colour, sky)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, colour.shape[:2])[..., None]  # keeps gradients smooth
+    edge = np.hypot((columns / camera.width - 0.5) * 1.1, rows / camera.height - 0.5)[..., None]
+    colour = colour * (1 - 0.45 * np.clip(edge - 0.3, 0, 1)) + noise
+    picture = np.full((camera.height, camera.width, 4), 255, np.uint8)
+    picture[..., :3] = np.clip(np.rint(colour), 0, 255)
+    return picture
