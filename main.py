@@ -4,9 +4,9 @@
     python main.py --config configs/actor_critic.yaml --eval
     python main.py --config configs/sample/cc_motion_gpt.yaml --train training.lr=1e-4 seed=1
 
-Modes: --train (goes on where it stopped), --eval (metrics, motions, videos), --visgt (videos of the real dances),
---anl (what the codebooks hold), --sample (a video of given or random codes). `key.sub=value` after the flags
-overrides the config.
+Modes: --train (goes on where it stopped), --eval (metrics, motions, videos), --visgt (videos of the real
+dances), --anl (what the codebooks hold), --sample (a video of given or random codes). `key.sub=value` after
+the flags overrides the config.
 """
 
 import argparse

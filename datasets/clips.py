@@ -23,9 +23,10 @@ class ClipsConfig:
     Attributes:
         frames: length of a clip.
         hop: frames between the starts of clips.
-        order: `each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as released.
-        starts: `all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music steps where it
-            means frames, so only starts within the first eighth of a dance are ever used.
+        order: `each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as
+            released.
+        starts: `all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music
+            steps where it means frames, so only starts within the first eighth of a dance are ever used.
     """
 
     frames: PositiveInt = 240
@@ -101,7 +102,7 @@ class CodeClip(NamedTuple):
 
 
 class MusicClips(Dataset[CodeClip]):
-    """The same clips as codes and music. The codes are set once, by whoever holds the memory: see `set_codes`.
+    """The same clips as codes and music. Whoever holds the memory sets the codes once: see `set_codes`.
 
     Raises:
         ValueError: if no sequence has a clip's frames and music.
@@ -141,7 +142,7 @@ class MusicClips(Dataset[CodeClip]):
 
 
 def whole_dance(sequence: Sequence, frames_per_code: int) -> Tensor:
-    """The dance's pose (1, T, J*3), root position in its slot, padded by its last frame to the *next* whole code."""
+    """The dance's pose (1, T, J*3), with root position, padded by its last frame to the *next* whole code."""
     joints = np.array(sequence.joints[: usable_frames(sequence)], dtype=np.float32)
     return pad_to_multiple(joints_to_pose(torch.from_numpy(joints)), frames_per_code).unsqueeze(0)
 
@@ -153,7 +154,7 @@ def whole_music(features: np.ndarray) -> Tensor:
 
 
 def epoch_order(length: int, order: str, seed: int, epoch: int) -> list[int]:
-    """Indices of an epoch, a function of seed and epoch alone, so a resumed run goes on with the same ones."""
+    """Indices of an epoch, a function of seed and epoch alone, so a resumed run goes on with the same."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     if order == "each_once":
         return torch.randperm(length, generator=generator).tolist()

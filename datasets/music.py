@@ -9,6 +9,11 @@ two versions:
   tracked beat dropped. As released, though: at 7.5 steps per second half of that bank lies above the
   highest frequency, so the median over its bands is zero, and columns 52 to 437 are silent: the published
   GPT has heard timbre and harmony only.
+
+Differs from the released system: it resampled the song with libsamplerate (`sinc_medium`), this with soxr,
+which cuts off more steeply just below half the sample rate. On a drum track that moves the MFCC of `compat`
+by 0.14 (60 steps per second) and 0.47 (7.5) of a coefficient's standard deviation (median over the 20); the
+other columns stay within 2e-4, the deltas apart.
 """
 
 from importlib import metadata

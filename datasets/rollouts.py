@@ -16,9 +16,10 @@ class Windows(NamedTuple):
         upper: (N, S) upper codes.
         lower: (N, S) lower codes.
         music: (N, S, D) music features.
-        beats: (N, S * frames_per_code) music beat flags of the window's frames, the last one repeated where the song ends.
-        mask: (N, S - 2) which actions (codes 1..S-2) count: all in a dance's first window, else the last, so that each
-            generated code counts once, with the context it was composed in.
+        beats: (N, S * frames_per_code) music beat flags of the window's frames, the last one repeated where
+            the song ends.
+        mask: (N, S - 2) which actions (codes 1..S-2) count: all in a dance's first window, else the last, so
+            that each generated code counts once, with the context it was composed in.
     """
 
     upper: Tensor
@@ -47,7 +48,8 @@ def cut_windows(
     number = len(upper) - steps + 1
     if number < 1 or len(music) < len(upper):
         raise ValueError(
-            f"a dance of {len(upper)} codes and {len(music)} music steps is too short for windows of {steps} codes"
+            f"a dance of {len(upper)} codes and {len(music)} music steps is too short "
+            f"for windows of {steps} codes"
         )
     mask = torch.zeros(number, steps - 2)
     mask[0], mask[:, -1] = 1, 1

@@ -1,7 +1,7 @@
 """Policy and value on one frozen base; TD error, policy loss and value loss as pure functions.
 
-Source: Bailando (CVPR 2022), section 3.5. The policy is the motion GPT; the value is a third stack on the output of
-its base, one number per half, added.
+Source: Bailando (CVPR 2022), section 3.5. The policy is the motion GPT; the value is a third stack on the
+output of its base, one number per half, added.
 """
 
 from typing import Any
@@ -65,12 +65,12 @@ class ActorCritic(nn.Module):
 
 
 def first_steps(features: Tensor, steps: int) -> Tensor:
-    """The base's features (B, 3t, C) of the first steps only, (B, 3*steps, C). The mask is causal, so they are equal."""
+    """Of the base's features (B, 3t, C) the first steps', (B, 3*steps, C); equal, as the mask is causal."""
     return features.unflatten(1, (3, -1))[:, :, :steps].flatten(1, 2)
 
 
 def td_error(reward: Tensor, values: Tensor, discount: float = 1.0) -> Tensor:
-    """reward[i] + discount * values[i+1] - values[i], the target detached: (B, t) from reward (B, t), values (B, t+1)."""
+    """reward[i] + discount * values[i+1] - values[i], target detached: (B, t), as reward; values (B, t+1)."""
     return reward + discount * values[:, 1:].detach() - values[:, :-1]
 
 

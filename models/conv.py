@@ -1,7 +1,7 @@
 """Residual stacks, Encoder, Decoder: (B, C, T) <-> (B, C, T / 2**downsamplings).
 
-Source: Bailando (CVPR 2022), section 3.2; dilated residual stacks as in Jukebox (arXiv 2005.00341). No normalisation,
-and no other nonlinearity than the ReLUs inside the residual blocks.
+Source: Bailando (CVPR 2022), section 3.2; dilated residual stacks as in Jukebox (arXiv 2005.00341). No
+normalisation, and no other nonlinearity than the ReLUs inside the residual blocks.
 """
 
 from pydantic import PositiveFloat, PositiveInt

@@ -1,7 +1,7 @@
 """Codes from music: the motion GPT run forward through a sliding window.
 
-Source: Bailando (CVPR 2022), section 3.4, with the window of the released system: 28 codes, one less than the GPT's
-context, their positions starting anew in every window.
+Source: Bailando (CVPR 2022), section 3.4, with the window of the released system: 28 codes, one less than the
+GPT's context, their positions starting anew in every window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,15 @@ class GenerationConfig:
     """How codes are composed.
 
     Attributes:
-        window: codes in the sliding window; at most the GPT's context. None is one less than the context, as released.
-        restart_at: None keeps the window full once it is full (as released). A number n lets it shrink to n codes
-            when it is full and grow again, a saw-tooth that needs less work per code.
+        window: codes in the sliding window; at most the GPT's context. None is one less than the context, as
+            released.
+        restart_at: None keeps the window full once it is full (as released). A number n lets it shrink to n
+            codes when it is full and grow again, a saw-tooth that needs less work per code.
         temperature: 0 takes the most probable code (as released); above 0 codes are drawn.
         top_k: draw from the k most probable codes only; 0 is all.
         seed: of the draws.
-        first_codes: upper and lower code that a dance starts from where there is no real one to take them from.
+        first_codes: upper and lower code that a dance starts from where there is no real one to take them
+            from.
     """
 
     window: PositiveInt | None = None
@@ -89,7 +91,9 @@ def generate(
     upper[:, 0], lower[:, 0] = first.upper.flatten(), first.lower.flatten()
     ahead = music[:, 1:]
     lengths = window_lengths(steps, window, config.restart_at)
-    for k, length in enumerate(tqdm(lengths, "codes", steps, disable=not progress, leave=False)):
+    for k, length in enumerate(
+        tqdm(lengths, "codes", steps, disable=None if progress else True, leave=False)
+    ):
         view = slice(k + 1 - length, k + 1)
         logits = gpt(ahead[:, view], Codes(upper[:, view], lower[:, view]))
         upper[:, k + 1] = _choose(logits.upper[:, -1], config, generator)
@@ -108,7 +112,7 @@ def generate_all(
     """Dances to songs of any lengths, composed as one batch: one code pair (1,) and music (N_i, D) each.
 
     Returns:
-        Codes (N_i,) on the CPU for each song. A dance never looks at another one's music, so each is as if alone.
+        Codes (N_i,) on the CPU for each song. No dance looks at another one's music, so each is as if alone.
     """
     longest = max(len(song) for song in music)
     padded = [torch.cat([song, song[-1:].expand(longest - len(song), -1)]) for song in music]

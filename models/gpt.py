@@ -1,7 +1,7 @@
 """The cross-conditional motion GPT: next upper and lower code from music and both halves' past codes.
 
-Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper, lower) are laid one after the other along
-time; a token of any stream sees the tokens of all three up to its own time.
+Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper, lower) are laid one after the
+other along time; a token of any stream sees the tokens of all three up to its own time.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -17,7 +17,7 @@ from utils.config import check, config, to_plain
 
 @config
 class GPTConfig:
-    """Sizes of the motion GPT. Codebook sizes and music channels are not here: the memory and the data decide them.
+    """Sizes of the motion GPT. The memory and the data decide codebook sizes and music channels.
 
     Attributes:
         width: channels of a token.
@@ -48,7 +48,7 @@ class Logits(NamedTuple):
 
 
 def cross_conditional_mask(length: int, device: torch.device | None = None) -> Tensor:
-    """(3t, 3t) bool, true where the row may see the column: time of the column <= time of the row, any stream."""
+    """(3t, 3t) bool, true where the row may see the column: the column's time <= the row's, any stream."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril().repeat(3, 3)
 
 
@@ -104,12 +104,12 @@ class Base(nn.Module):
         )
 
     def forward(self, music: Tensor, codes: Codes) -> Tensor:
-        """Features (B, 3t, C) of music (B, t, D) and codes (B, t); the music is one step ahead of the codes."""
+        """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes."""
         length = codes.upper.shape[1]
         if length > self.positions.shape[1] or music.shape[1] != length:
             raise ValueError(
-                f"{length} codes need {length} music steps and a context of at least {length}; got {music.shape[1]} "
-                f"music steps and a context of {self.positions.shape[1]}"
+                f"{length} codes need {length} music steps and a context of at least {length}; "
+                f"got {music.shape[1]} music steps and a context of {self.positions.shape[1]}"
             )
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
         tokens = [stream + self.positions[s, :length] for s, stream in enumerate(streams)]
@@ -121,7 +121,7 @@ class Base(nn.Module):
 
 
 class Head(nn.Module):
-    """More blocks, LayerNorm, and a bias-free linear map for each half: features (B, 3t, C) -> two outputs (B, t, K)."""
+    """More blocks, LayerNorm, a bias-free linear map per half: features (B, 3t, C) -> two (B, t, K)."""
 
     def __init__(self, config: GPTConfig, blocks: int, outputs: tuple[int, int]) -> None:
         super().__init__()

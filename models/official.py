@@ -1,7 +1,8 @@
 """Published checkpoints -> our state dicts, and back: only names change, and three linear maps become one.
 
-Source: the published system's checkpoint keys (names are facts, the code is ours). A published state dict has keys
-prefixed `module.`, holds one causal mask per GPT block, and does not hold the codebooks' moving averages.
+Source: the published system's checkpoint keys (names are facts, the code is ours). A published state dict has
+keys prefixed `module.`, holds one causal mask per GPT block, and does not hold the codebooks' moving
+averages.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The codebook: nearest code, straight-through gradient, moving averages, restarts; in step across processes.
 
-Source: VQ-VAE (van den Oord et al. 2017), learnt by moving averages only, with Jukebox's restarts of dead codes
-(arXiv 2005.00341). All state is in buffers, so it is part of every checkpoint.
+Source: VQ-VAE (van den Oord et al. 2017), learnt by moving averages only, with Jukebox's restarts of dead
+codes (arXiv 2005.00341). All state is in buffers, so it is part of every checkpoint.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -23,8 +23,8 @@ class CodebookConfig:
         dim: length of a code.
         decay: of the moving averages, per training step.
         restart_below: a code whose moving count is below this is put on a random latent of the batch.
-        restarts: `mended` sets a restarted code's sums to the latent and its count to 1. `released` leaves them alone,
-            as the published code does, so a dead code jumps to a new random latent every step.
+        restarts: `mended` sets a restarted code's sums to the latent and its count to 1. `released` leaves
+            them alone, as the published code does, so a dead code jumps to a new random latent every step.
     """
 
     dim: PositiveInt = 512
@@ -50,8 +50,8 @@ class Quantized(NamedTuple):
 class Codebook(nn.Module):
     """K codes of length C.
 
-    Buffers: codes (K, C); sums (K, C) and counts (K,), the moving averages of the latents assigned to each code and of
-    their number; initialised, a flag; restarted, how many codes the last update restarted.
+    Buffers: codes (K, C); sums (K, C) and counts (K,), the moving averages of the latents assigned to each
+    code and of their number; initialised, a flag; restarted, how many codes the last update restarted.
     """
 
     codes: Tensor
@@ -136,7 +136,7 @@ class Codebook(nn.Module):
             self.counts.copy_(torch.where(alive.squeeze(1), self.counts, torch.ones_like(self.counts)))
 
     def _random_latents(self, rows: Tensor) -> Tensor:
-        """A random choice (K, C) of all processes' latents; too few are repeated, with a little noise, first."""
+        """A random choice (K, C) of all processes' latents; too few are repeated with a little noise."""
         rows = gather_rows(rows)
         if len(rows) < self.num_codes:
             rows = rows.repeat(-(-self.num_codes // len(rows)), 1)

@@ -1,7 +1,8 @@
 """What a dance earns: the beat reward and the consistency of the halves. Pure functions of decoded poses.
 
-Source: Bailando (CVPR 2022), section 3.5, equations 9 to 12; where the released code differs, both forms are here.
-Poses are (B, T, J*3), root-relative, with whatever their root slot holds; beats are (B, T) flags at the same rate.
+Source: Bailando (CVPR 2022), section 3.5, equations 9 to 12; where the released code differs, both forms are
+here. Poses are (B, T, J*3), root-relative, with whatever their root slot holds; beats are (B, T) flags at the
+same rate.
 """
 
 import functools
@@ -23,11 +24,11 @@ class RewardConfig:
     """What a dance earns.
 
     Attributes:
-        beats: `released` is 10 (m d - 0.5) with m a music beat and d a motion beat; `paper` is +5, but -5 where there
-            is a music beat without a motion beat.
+        beats: `released` is 10 (m d - 0.5) with m a music beat and d a motion beat; `paper` is +5, but -5
+            where there is a music beat without a motion beat.
         consistency: weight of the halves' consistency; 0 in the published weights.
-        lower_sign: sign of the lower half's normal in the consistency: from the `lower` joints as in the paper, or from
-            the `upper` ones as in the released code.
+        lower_sign: sign of the lower half's normal in the consistency: from the `lower` joints as in the
+            paper, or from the `upper` ones as in the released code.
     """
 
     beats: BeatReward = "released"
@@ -43,7 +44,7 @@ def _gaussian(sigma: float) -> Tensor:
 
 
 def smooth(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing of (B, T) along time, cut at 4 sigma, the signal mirrored at its ends (edge sample repeated)."""
+    """Gaussian smoothing of (B, T) along time, cut at 4 sigma, ends mirrored (edge sample repeated)."""
     weights = _gaussian(sigma)
     radius, length = len(weights) // 2, x.shape[1]
     place = torch.arange(-radius, length + radius, device=x.device) % (2 * length)
@@ -52,7 +53,7 @@ def smooth(x: Tensor, sigma: float) -> Tensor:
 
 
 def motion_beats(pose: Tensor, sigma: float = 5.0) -> Tensor:
-    """(B, T) flags: strict local minima of the smoothed mean joint speed. The last frame, and the ends, are never beats."""
+    """(B, T) flags: strict local minima of smoothed mean joint speed; never the last frame or the ends."""
     joints = pose.float().unflatten(-1, (-1, 3))
     speed = (joints[:, 1:] - joints[:, :-1]).norm(dim=-1).mean(-1)  # (B, T-1)
     speed = smooth(speed, sigma)
@@ -76,8 +77,8 @@ def beat_reward(pose: Tensor, beats: Tensor, frames_per_code: int, form: BeatRew
 def consistency_reward(pose: Tensor, frames_per_code: int, lower_sign: str = "lower") -> Tensor:
     """(B, T') how far the halves face the same way: in -1..0 where they do not, 1 where they do.
 
-    Each half's normal is normalised to length 1, turned by a sign, and its vertical part dropped. The smallest dot
-    product over a code's frames counts.
+    Each half's normal is normalised to length 1, turned by a sign, and its vertical part dropped. The
+    smallest dot product over a code's frames counts.
     """
     joints = pose.float().unflatten(-1, (-1, 3))
 
@@ -106,7 +107,7 @@ def _soft_sign(x: Tensor) -> Tensor:
 
 
 def reward(pose: Tensor, beats: Tensor, frames_per_code: int, config: RewardConfig) -> dict[str, Tensor]:
-    """The reward of each code and its parts, (B, T') each, under `reward`, `beat_reward` and, if weighted, `consistency`.
+    """Per code (B, T'): the `reward` and its parts, `beat_reward` and, if weighted, `consistency`.
 
     Args:
         pose: decoded (B, T, J*3), T = T' * frames_per_code.

@@ -1,13 +1,14 @@
 """The choreographic memory: a VQ-VAE per half of the body, and the global velocity branch.
 
-Source: Bailando (CVPR 2022), sections 3.2 (memory) and 3.3 (global velocity). Both halves share one config; their
-codebooks may differ in size.
+Source: Bailando (CVPR 2022), sections 3.2 (memory) and 3.3 (global velocity). Both halves share one config;
+their codebooks may differ in size.
 """
 
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.conv import ConvConfig, Decoder, Encoder
@@ -32,8 +33,8 @@ class MemoryConfig:
     skeleton: str = "smpl_24"
     codes_upper: PositiveInt = 512
     codes_lower: PositiveInt = 512
-    codebook: CodebookConfig = Field(default_factory=CodebookConfig)
-    conv: ConvConfig = Field(default_factory=ConvConfig)
+    codebook: CodebookConfig = field(default_factory=CodebookConfig)
+    conv: ConvConfig = field(default_factory=ConvConfig)
 
     def __post_init__(self) -> None:
         if self.skeleton not in SKELETONS:
@@ -83,9 +84,9 @@ class HalfVQVAE(nn.Module):
 class ChoreographicMemory(nn.Module):
     """Two halves that encode motion into codes and decode codes into motion.
 
-    The root slot of every input is zeroed here: the memory never sees where the dancer is. With `velocity`, the
-    global velocity branch, decoded poses hold the root velocity in that slot; without it, what the lower decoder makes
-    of a zero.
+    The root slot of every input is zeroed here: the memory never sees where the dancer is. With `velocity`,
+    the global velocity branch, decoded poses hold the root velocity in that slot; without it, what the lower
+    decoder makes of a zero.
     """
 
     def __init__(self, config: MemoryConfig, velocity: bool = False) -> None:
@@ -96,10 +97,12 @@ class ChoreographicMemory(nn.Module):
         self.upper = HalfVQVAE(3 * len(skeleton.upper), config.codes_upper, config)
         self.lower = HalfVQVAE(3 * len(skeleton.lower), config.codes_lower, config)
         self.velocity = Decoder(3, config.codebook.dim, config.conv) if velocity else None
-        order = torch.tensor(skeleton.upper + skeleton.lower)
+        order = skeleton.upper + skeleton.lower
         self.register_buffer("_upper", _channels(skeleton.upper), persistent=False)
         self.register_buffer("_lower", _channels(skeleton.lower), persistent=False)
-        self.register_buffer("_whole", _channels(order.argsort().tolist()), persistent=False)
+        self.register_buffer(
+            "_whole", _channels([order.index(joint) for joint in range(len(order))]), persistent=False
+        )
 
     @property
     def frames_per_code(self) -> int:
@@ -123,7 +126,7 @@ class ChoreographicMemory(nn.Module):
         return cls(check(MemoryConfig, architecture["memory"], source), bool(architecture["velocity"]))
 
     def split(self, pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Upper (B, T, 45) and lower (B, T, 27) channels of a pose (B, T, 72), root slot zeroed; SMPL's numbers."""
+        """Upper (B, T, 45), lower (B, T, 27) channels of a pose (B, T, 72), root slot zeroed; for SMPL."""
         return self.channels(without_root(pose))
 
     def channels(self, pose: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +151,7 @@ class ChoreographicMemory(nn.Module):
         return Codes(self.upper.encode(upper), self.lower.encode(lower))
 
     def decode(self, codes: Codes) -> Tensor:
-        """The pose (B, T, J*3) of codes (B, T'); with the velocity branch its root slot holds the root velocity."""
+        """The pose (B, T, J*3) of codes (B, T'); its root slot holds root velocity with that branch."""
         pose = self.join(self.upper.decode(codes.upper), self.lower.decode(codes.lower))
         return pose if self.velocity is None else with_root(pose, self.decode_velocity(codes.lower))
 
@@ -158,7 +161,7 @@ class ChoreographicMemory(nn.Module):
         return self.velocity(self.lower.codebook.lookup(lower_codes)).transpose(1, 2)
 
     def forward(self, pose: Tensor) -> Reconstruction:
-        """The pose (B, T, J*3) through both halves, its root slot zeroed first. T must divide by frames_per_code."""
+        """The pose (B, T, J*3) through both halves, root slot zeroed. T must divide by frames_per_code."""
         upper, lower = self.split(pose)
         upper_motion, upper_quantized = self.upper(upper)
         lower_motion, lower_quantized = self.lower(lower)

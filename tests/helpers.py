@@ -1,4 +1,4 @@
-"""Finding the golden files: in tests/golden of any clone, else in ../shared beside the checkout, else skip by name."""
+"""Finding the golden files: in tests/golden of a clone, else in ../shared beside it, else skip by name."""
 
 from pathlib import Path
 

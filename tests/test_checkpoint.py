@@ -38,7 +38,7 @@ def test_a_failed_save_leaves_the_old_file(saved):
 
 
 def test_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is missing; it is made by: python main.py"):
+    with pytest.raises(FileNotFoundError, match=r"is missing; it is made by: python main\.py"):
         load_checkpoint(tmp_path / "none.pt", MADE_BY)
 
 
@@ -69,7 +69,9 @@ def test_of_another_kind(saved, tmp_path):
 
 def test_another_architecture(saved):
     state = load_checkpoint(saved, MADE_BY)["model"]
-    with pytest.raises(ValueError, match=r"another architecture: .*weight is \(2, 3\) in the file and \(2, 4\) in the config"):
+    with pytest.raises(
+        ValueError, match=r"another architecture: .*weight is \(2, 3\) in the file and \(2, 4\) in the config"
+    ):
         load_weights(nn.Linear(4, 2), state, saved)
     with pytest.raises(ValueError, match=r"1 missing \(extra\.bias\)|not in this architecture"):
         load_weights(nn.Sequential(nn.Linear(3, 2)), state, saved)

@@ -68,7 +68,10 @@ def test_music_clips_mended():
     data = ThreeClips()
     clips = MusicClips(data, "train", ClipsConfig(hop=8), 8)
     expected = sum(
-        sum(s // 8 + 30 <= len(data.sequence(n).music) for s in range(0, usable_frames(data.sequence(n)) - 239, 8))
+        sum(
+            s // 8 + 30 <= len(data.sequence(n).music)
+            for s in range(0, usable_frames(data.sequence(n)) - 239, 8)
+        )
         for n in data.names("train")
     )
     assert len(clips) == expected > 4 * 42

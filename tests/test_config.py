@@ -43,7 +43,9 @@ def _has(content, key):
     return True
 
 
-@pytest.mark.parametrize("name", ["sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic", "actor_critic_demo"])
+@pytest.mark.parametrize(
+    "name", ["sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic", "actor_critic_demo"]
+)
 def test_published_and_sample_configs_exist(name):
     assert (ROOT / "configs" / f"{name}.yaml").is_file()
     assert (ROOT / "configs" / "sample" / f"{name}.yaml").is_file()
@@ -105,10 +107,21 @@ def test_broken_files(tmp_path, text, message):
 
 def test_overrides():
     path = ROOT / "configs/sep_vqvae.yaml"
-    config = read_config(path, ["training.lr=1e-4", "model.conv.width=32", "training.milestones=[3]", "seed=7"])
-    assert (config.training.lr, config.model.conv.width, config.training.milestones, config.seed) == (1e-4, 32, (3,), 7)
+    config = read_config(
+        path, ["training.lr=1e-4", "model.conv.width=32", "training.milestones=[3]", "seed=7"]
+    )
+    assert (config.training.lr, config.model.conv.width, config.training.milestones, config.seed) == (
+        1e-4,
+        32,
+        (3,),
+        7,
+    )
     assert read_config(path).seed == 42
-    for wrong, message in (("seed", "not of the form"), ("seed.x=1", "'seed' is a value"), ("sed=1", "did you mean 'seed'")):
+    for wrong, message in (
+        ("seed", "not of the form"),
+        ("seed.x=1", "'seed' is a value"),
+        ("sed=1", "did you mean 'seed'"),
+    ):
         with pytest.raises(ConfigError, match=message):
             read_config(path, [wrong])
 
@@ -125,8 +138,12 @@ def test_resolved_config_reads_back(tmp_path):
 
 
 def test_every_key_is_read():
-    """A key exists only if code reads it: each field is an attribute somewhere outside its own declaration."""
-    code = "".join(path.read_text() for folder in ("models", "datasets", "utils") for path in (ROOT / folder).rglob("*.py"))
+    """A key exists only if code reads it: each field is an attribute outside its own declaration."""
+    code = "".join(
+        path.read_text()
+        for folder in ("models", "datasets", "utils")
+        for path in (ROOT / folder).rglob("*.py")
+    )
     code += (ROOT / "main.py").read_text()
     fields = {key.rsplit(".", 1)[-1] for stage in STAGES.values() for key in _keys(stage.Config)}
     unread = [field for field in sorted(fields) if not re.search(rf"\.{field}\b", code)]

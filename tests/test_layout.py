@@ -19,7 +19,9 @@ PLAIN = ("utils/metrics", "utils/render", "utils/motion.py", "utils/skeleton.py"
 
 
 def sources():
-    return [path for folder in ("utils", "datasets", "models") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [
+        path for folder in ("utils", "datasets", "models") for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
 
 
 def imports(path: Path) -> set[str]:
@@ -54,15 +56,17 @@ def test_files_say_what_they_are_and_stay_short(path):
 
 def test_top_level():
     for name in (
-        "main.py", "prepare_aistpp_data.py", "extract_aist_features.py", "run.sh", "srun.sh", "requirements.txt",
-        "README.md", "LICENSE", "configs", "models", "datasets", "utils",
+        "main.py", "prepare_aistpp_data.py", "extract_aist_features.py", "run.sh", "srun.sh",
+        "requirements.txt", "README.md", "LICENSE", "configs", "models", "datasets", "utils",
     ):  # fmt: skip
         assert (ROOT / name).exists(), name
 
 
 def test_commands_of_the_readme_exist():
     text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"python (\w+\.py)|python -m ([\w.]+)|\./(\w+\.sh)|--config (configs/[\w/]+\.yaml)", text)
+    commands = re.findall(
+        r"python (\w+\.py)|python -m ([\w.]+)|\./(\w+\.sh)|--config (configs/[\w/]+\.yaml)", text
+    )
     found = {next(part for part in command if part) for command in commands}
     assert found
     for command in found:

@@ -1,8 +1,8 @@
 """Checkpoints: written beside and renamed, read without trusting them, and clear about what is wrong.
 
-A checkpoint is a dict of plain containers and tensors: `format`, `stage`, `architecture` (what is needed to build
-the model again), `model` (its state dict), `config` (the resolved YAML), and for resuming `epoch`, `step`,
-`optimizer`, `scheduler`, `random`.
+A checkpoint is a dict of plain containers and tensors: `format`, `stage`, `architecture` (what is needed to
+build the model again), `model` (its state dict), `config` (the resolved YAML), and for resuming `epoch`,
+`step`, `optimizer`, `scheduler`, `random`.
 """
 
 import os
@@ -50,8 +50,8 @@ def load_checkpoint(path: Path, made_by: str, stages: tuple[str, ...] = ()) -> d
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
-            f"checkpoint {path} is damaged, or holds objects that are not read from untrusted files ({reason}); "
-            f"make it anew by: {made_by}"
+            f"checkpoint {path} is damaged, or holds objects that are not read from untrusted files "
+            f"({reason}); make it anew by: {made_by}"
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
@@ -64,8 +64,8 @@ def load_checkpoint(path: Path, made_by: str, stages: tuple[str, ...] = ()) -> d
         )
     if stages and content["stage"] not in stages:
         raise ValueError(
-            f"checkpoint {path} is of stage {content['stage']!r}, here one of {' or '.join(stages)} is needed; "
-            f"it is made by: {made_by}"
+            f"checkpoint {path} is of stage {content['stage']!r}, here one of {' or '.join(stages)} "
+            f"is needed; it is made by: {made_by}"
         )
     return content
 

@@ -1,7 +1,7 @@
 """YAML -> frozen dataclass, checked in one place, before any data is read.
 
-The dataclasses live beside the code they configure; pydantic checks them. Every unknown, double, missing, ill-typed
-or out-of-range key is named in one message, with the nearest valid name.
+The dataclasses live beside the code they configure; pydantic checks them. Every unknown, double, missing,
+ill-typed or out-of-range key is named in one message, with the nearest valid name.
 """
 
 import dataclasses
@@ -68,7 +68,8 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     """A copy of the mapping with `key.sub=value` overrides set; values are YAML.
 
     Raises:
-        ConfigError: if an override has no `=`, an unreadable value, or goes through something that is no section.
+        ConfigError: if an override has no `=`, an unreadable value, or goes through something that is no
+            section.
     """
     content = yaml.safe_load(yaml.safe_dump(content))
     for override in overrides:

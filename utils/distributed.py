@@ -61,7 +61,7 @@ def sum_over_processes(x: Tensor) -> Tensor:
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """Rows of all processes' (N, ...), in rank order; all N must be equal. x itself when there is one process."""
+    """Rows of all processes' (N, ...), in rank order; all N must be equal. x itself with one process."""
     if world_size() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(world_size())]

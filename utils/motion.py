@@ -1,7 +1,8 @@
 """Joints, poses and root motion: the conversions between what the data holds and what the networks see.
 
-joints (..., T, J, 3) are absolute positions in metres; a pose (..., T, J*3) holds the root slot, then the other
-joints relative to the root. What the root slot holds (position, velocity or zeros) is said by each function.
+joints (..., T, J, 3) are absolute positions in metres; a pose (..., T, J*3) holds the root slot, then the
+other joints relative to the root. What the root slot holds (position, velocity or zeros) is said by each
+function.
 Source: Bailando (CVPR 2022), sections 3.2 and 3.3.
 """
 
@@ -16,7 +17,7 @@ def joints_to_pose(joints: Tensor) -> Tensor:
 
 
 def root_velocity(root: Tensor) -> Tensor:
-    """Metres per frame (..., T, 3): v[t] = root[t+1] - root[t], the last one repeated. Root (..., T >= 2, 3)."""
+    """Metres per frame (..., T, 3): v[t] = root[t+1] - root[t], the last repeated. Root (..., T >= 2, 3)."""
     velocity = root[..., 1:, :] - root[..., :-1, :]
     return torch.cat([velocity, velocity[..., -1:, :]], dim=-2)
 
@@ -37,7 +38,7 @@ def without_root(pose: Tensor) -> Tensor:
 
 
 def pose_to_joints(pose: Tensor) -> Tensor:
-    """Joints (..., T, J, 3), starting at the origin, from a pose whose root slot holds the root *velocity*."""
+    """Joints (..., T, J, 3), starting at the origin, from a pose whose root slot holds root *velocity*."""
     root = integrate(pose[..., :3]).unsqueeze(-2)
     return torch.cat([root, pose[..., 3:].unflatten(-1, (-1, 3)) + root], dim=-2)
 

@@ -1,7 +1,7 @@
 """The training loop. It knows epochs, steps, devices and files; nothing about dance.
 
-What is trained is a stage: `model`, `learner`, `batches(epoch)`, `loss(learner, batch)`, `evaluate(folder)`; the
-contract is written down in models/stages/base.py.
+What is trained is a stage: `model`, `learner`, `batches(epoch)`, `loss(learner, batch)`, `evaluate(folder)`;
+the contract is written down in models/stages/base.py.
 """
 
 import logging
@@ -36,8 +36,8 @@ class TrainingConfig:
         milestones: epochs after which the learning rate is multiplied by gamma.
         gamma: see milestones.
         clip_gradient: largest norm of the gradient; null leaves it alone.
-        idle: what Adam does with parameters that took no part in a step. They `rest`; or they `drift` on their momentum,
-            as in the published actor-critic, whose gradients were zeroed rather than dropped.
+        idle: what Adam does with parameters that took no part in a step. They `rest`; or they `drift` on
+            their momentum, as in the published actor-critic, whose gradients were zeroed rather than dropped.
         save_every: epochs between checkpoints that are kept; the last one is always there as last.pt.
         eval_every: epochs between evaluations while training; 0 is never.
         log_every: steps between lines in TensorBoard.
@@ -121,9 +121,15 @@ class Trainer:
             else None
         )
         epochs = range(self.epoch + 1, self.config.epochs + 1)
-        bar = tqdm(epochs, self.stage.name, self.config.epochs, initial=self.epoch, disable=writer is None)
+        # Bars are for terminals: elsewhere (a Slurm log) there is a line per epoch instead.
+        hidden = None if distributed.is_main() else True
+        bar = tqdm(epochs, self.stage.name, self.config.epochs, initial=self.epoch, disable=hidden)
         for epoch in bar:
-            bar.set_postfix(self._train_epoch(epoch, writer))
+            shown = self._train_epoch(epoch, writer)
+            bar.set_postfix(shown)
+            if bar.disable and distributed.is_main():
+                facts = ", ".join(f"{name} {value}" for name, value in shown.items())
+                log.info("%s epoch %d of %d: %s", self.stage.name, epoch, self.config.epochs, facts)
             self.scheduler.step()
             self.epoch = epoch
             if distributed.is_main():
@@ -138,7 +144,8 @@ class Trainer:
         batches = self.stage.batches(epoch)
         total = len(batches) if isinstance(batches, Sized) else None
         logs: Mapping[str, Tensor] = {}
-        for batch in tqdm(batches, f"epoch {epoch}", total, leave=False, disable=writer is None):
+        hidden = None if writer is not None else True
+        for batch in tqdm(batches, f"epoch {epoch}", total, leave=False, disable=hidden):
             logs = self._train_step(batch)
             if writer is not None and self.step % self.config.log_every == 0:
                 for name, value in logs.items():

@@ -1,4 +1,4 @@
-"""The stages by name: how each part of the method is learnt. A new stage is a file, a line here, and a YAML."""
+"""The stages by name: how each part of the method is learnt. A new one is a file, a line here, and a YAML."""
 
 from pathlib import Path
 from typing import Any

@@ -4,11 +4,12 @@ As in the paper it trains on the songs it is judged by: no dances of them are se
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datasets.clips import epoch_order
@@ -41,8 +42,8 @@ class ActorCriticConfig(RunConfig):
     Attributes:
         vqvae: checkpoint of stage sep_vqvae_root.
         gpt: checkpoint of stage motion_gpt.
-        songs: the split whose songs are danced to while finetuning; `test` as in the paper. Of data that holds
-            songs only, all of them are.
+        songs: the split whose songs are danced to while finetuning; `test` as in the paper. Of data that
+            holds songs only, all of them are.
         value: sizes of the value stack.
         reward: what a dance earns.
         discount: of the next state's value.
@@ -53,11 +54,11 @@ class ActorCriticConfig(RunConfig):
     vqvae: str
     gpt: str
     songs: str = "test"
-    value: ValueConfig = Field(default_factory=ValueConfig)
-    reward: RewardConfig = Field(default_factory=RewardConfig)
+    value: ValueConfig = field(default_factory=ValueConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     discount: PositiveFloat = 1.0
     turn: PositiveInt = 5
-    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
 class Rollout(NamedTuple):

@@ -1,6 +1,7 @@
-"""What a choreographic memory has learnt, made visible: usage of its codes, and what the most used ones look like.
+"""What a choreographic memory has learnt, made visible: usage of its codes, and looks of the most used.
 
-The claim of Bailando (CVPR 2022), section 3.2, is that codes are interpretable dancing-style poses; the gallery shows it.
+The claim of Bailando (CVPR 2022), section 3.2, is that codes are interpretable dancing-style poses; the
+gallery shows it.
 """
 
 import json
@@ -32,7 +33,7 @@ def encode_split(
 ) -> dict[str, Codes]:
     """Codes (T',) of every dance of a split, by name."""
     codes = {}
-    for name in tqdm(data.names(split), "encoding", leave=False):
+    for name in tqdm(data.names(split), "encoding", leave=False, disable=None):
         sequence = data.sequence(name)
         upper, lower = memory.encode(whole_dance(sequence, memory.frames_per_code).to(device))
         steps = usable_frames(sequence) // memory.frames_per_code  # without the padding
@@ -44,7 +45,7 @@ def encode_split(
 def code_motion(
     memory: ChoreographicMemory, half: str, code: int, companion: int, around: int = 3
 ) -> np.ndarray:
-    """The pose strip (frames_per_code, 24, 3) of one code, decoded in a run of itself beside the other half's companion."""
+    """Joints (frames_per_code, 24, 3) of a code decoded in a run of itself, beside the other's companion."""
     device = next(memory.parameters()).device
     run = torch.full((1, 2 * around + 1), code, device=device)
     other = torch.full_like(run, companion)
@@ -72,8 +73,8 @@ def analyse(
         most: how many codes each gallery shows.
 
     Returns:
-        What analysis.json holds: for each half perplexity, share of codes used, and per code its count and the
-        genres it serves.
+        What analysis.json holds: for each half perplexity, share of codes used, and per code its count and
+        the genres it serves.
     """
     memory.eval()
     codes = encode_split(memory, data, split, device)
@@ -98,7 +99,7 @@ def analyse(
         }
         order = np.argsort(-counts[half], kind="stable")[: min(most, result[half]["used"])]
         panels = []
-        for code in tqdm(order.tolist(), f"gallery of the {half} half", leave=False):
+        for code in tqdm(order.tolist(), f"gallery of the {half} half", leave=False, disable=None):
             strip = code_motion(memory, half, code, _companion(joined[half], joined[other], code))
             share = counts[half][code] / counts[half].sum()
             panels.append(

@@ -1,16 +1,17 @@
-"""What a stage is: what learns, from which batches, by which loss, judged how. The Trainer knows no more than this.
+"""What a stage is: what learns, from which batches, by which loss, judged how. The Trainer knows no more.
 
 After EDM's `loss_fn(net, batch)`: a stage is a plain object, so frozen helpers stay out of its checkpoint.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -35,7 +36,7 @@ class DataConfig:
     """
 
     root: str = "data/aistpp"
-    clips: ClipsConfig = Field(default_factory=ClipsConfig)
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
 
 
 @config
@@ -78,10 +79,10 @@ class RunConfig:
     seed: int = 42
     device: str = "auto"
     checkpoint: str | None = None
-    data: DataConfig = Field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-    sample: SampleConfig = Field(default_factory=SampleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,7 @@
-"""Dances of a trained stage -> a table with its control rows, metrics.json, motions as .npz, videos with sound.
+"""Dances of a trained stage -> a table with control rows, metrics.json, motions as .npz, videos with sound.
 
-Every table holds the real dances, the real dances with their songs shuffled, and, where the memory can decode on its
-own, dances of uniformly random codes: without them nobody can tell what a number means.
+Every table holds the real dances, the real dances with their songs shuffled, and, where the memory can decode
+on its own, dances of uniformly random codes: without them nobody can tell what a number means.
 """
 
 import json
@@ -133,7 +133,7 @@ class Evaluation:
         return dances
 
     def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[MadeDance]:
-        """The GPT's dances to the split's songs, each from the first codes of its real dance where it has one."""
+        """The GPT's dances to the split's songs, each from its real dance's first codes where it has one."""
         found = pieces(self.data, self.config.split, self.memory, how.first_codes, self.device)
         whole = self.config.length == "song"
         music = [p.music if whole or not p.frames else p.music[: len(p.codes.upper)] for p in found]
@@ -164,7 +164,7 @@ class Evaluation:
         rows = {name: dances for name, dances in rows.items() if dances}
         table: dict[str, dict[str, Any]] = {} if reference is None else self._controls(reference, rules)
         intervals = {}
-        for name, dances in tqdm(rows.items(), "scoring", leave=False):
+        for name, dances in tqdm(rows.items(), "scoring", leave=False, disable=None):
             features = [dance_features(self._dance(dance), most) for dance in dances]
             table[name] = score(features, reference, rules.name)
             intervals[name] = bootstrap_intervals(features, reference, rules, self.seed)
@@ -187,13 +187,14 @@ class Evaluation:
             self._write_motions(folder / "motions" / name.replace(" ", "_"), dances)
         self.render(folder / "videos", rows[shown][: self.config.videos], shown)
         print(
-            f"\n{title}: {len(rows[shown])} dances of split {self.config.split!r}, protocol {rules.name!r}\n{text}"
+            f"\n{title}: {len(rows[shown])} dances of split {self.config.split!r}, "
+            f"protocol {rules.name!r}\n{text}"
         )
         print(f"metrics, motions and videos are in {folder}")
         return table
 
     def _controls(self, reference: Reference, rules: Protocol) -> dict[str, dict[str, Any]]:
-        """Rows of the real dances: as they are, with their songs shuffled, and the floor that FID has at this size."""
+        """Rows of the real dances: as they are, with songs shuffled, and the floor of FID at this size."""
         real = reference.named([dance.name for dance in self.real])
         floor = finite_sample_floor(reference, rules, len(real), self.seed)
         return {
@@ -204,7 +205,7 @@ class Evaluation:
 
     @cached_property
     def reference(self) -> Reference:
-        """Features of all real dances, as extract_aist_features.py leaves them; computed and kept where they are not."""
+        """Features of all real dances, as extract_aist_features.py leaves them; else computed and kept."""
         path, key = self.data.root / FILE_NAME, data_key(self.data.root)
         if path.is_file():
             try:
@@ -212,7 +213,7 @@ class Evaluation:
             except ValueError as error:
                 log.warning("%s", error)
         features: list[DanceFeatures] = []
-        for name in tqdm(self.data.names("all"), "features of the real dances", leave=False):
+        for name in tqdm(self.data.names("all"), "features of the real dances", leave=False, disable=None):
             sequence = self.data.sequence(name)
             joints = np.asarray(sequence.joints[: usable_frames(sequence)])
             features.append(dance_features(Dance(name, joints, sequence.beats, song=sequence.song)))
@@ -225,7 +226,7 @@ class Evaluation:
         return Dance(dance.name, dance.joints, beats, song=dance.song)
 
     def _reconstruction(self, dances: Sequence[MadeDance]) -> dict[str, float]:
-        """How well the memory reconstructs: errors in mm, and the share of each codebook that these dances use."""
+        """How well the memory reconstructs: errors in mm, and the share of each codebook these dances use."""
         local, roots = [], []
         for real, made in zip(self.real, dances, strict=True):
             relative = [d.joints - d.joints[:, :1] for d in (real, made)]
@@ -251,7 +252,7 @@ class Evaluation:
 
     def render(self, folder: Path, dances: Sequence[MadeDance], label: str) -> None:
         """One video per dance, with its song where that is at hand."""
-        for dance in tqdm(dances, "videos", leave=False):
+        for dance in tqdm(dances, "videos", leave=False, disable=None):
             song = self.data.song(dance.song) if dance.song in self.data.songs else None
             render_video(
                 folder / f"{dance.name}.mp4",

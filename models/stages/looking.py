@@ -15,7 +15,7 @@ from utils.render.video import render_video
 
 
 def show_real(config: RunConfig) -> list[Path]:
-    """Videos of the first real dances of the evaluated split, with their songs. Needs data, but no training."""
+    """Videos of the evaluated split's first real dances, with their songs. Needs data, but no training."""
     data = PreparedData(Path(config.data.root))
     names = data.names(config.evaluation.split)[: config.evaluation.videos]
     if not names:

@@ -1,12 +1,12 @@
 """Stage 3: the motion GPT learns which codes follow which music. Bailando (CVPR 2022), section 3.4."""
 
 from collections.abc import Mapping
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -31,8 +31,8 @@ class MotionGPTConfig(RunConfig):
     """
 
     vqvae: str
-    model: GPTConfig = Field(default_factory=GPTConfig)
-    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+    model: GPTConfig = field(default_factory=GPTConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
 class MotionGPTStage(Stage):
@@ -74,7 +74,7 @@ class MotionGPTStage(Stage):
         return self.loader(self.clips, epoch)
 
     def loss(self, learner: nn.Module, batch: CodeClip) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Cross-entropy of the next codes, upper plus lower; the music is one step ahead of the codes it is read with."""
+        """Cross-entropy of the next codes, upper plus lower; music is one step ahead of its codes."""
         upper, lower, music = (x.to(self.device, non_blocking=True) for x in batch)
         logits = learner(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
         loss_upper, loss_lower = code_losses(logits, Codes(upper[:, 1:], lower[:, 1:]))
@@ -106,8 +106,9 @@ def check_rate(music_fps: float, fps: float, frames_per_code: int, root: str) ->
     """Raises ValueError unless there is one music step per code."""
     if abs(music_fps * frames_per_code - fps) > 1e-6:
         raise ValueError(
-            f"{root} holds music at {music_fps} steps per second, the memory makes {fps / frames_per_code} codes per "
-            f"second; prepare the data with --music-fps {fps / frames_per_code}"
+            f"{root} holds music at {music_fps} steps per second, the memory makes "
+            f"{fps / frames_per_code} codes per second; "
+            f"prepare the data with --music-fps {fps / frames_per_code}"
         )
 
 
@@ -116,6 +117,6 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
     trained_on = architecture["music"]
     if trained_on != data_version:
         raise ValueError(
-            f"{path} was trained on {trained_on!r} music features, {root} holds {data_version!r} ones; prepare the data "
-            f"with --features {trained_on}"
+            f"{path} was trained on {trained_on!r} music features, {root} holds {data_version!r} ones; "
+            f"prepare the data with --features {trained_on}"
         )

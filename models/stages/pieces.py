@@ -1,4 +1,4 @@
-"""What is danced to: whole songs, each from the first codes of its real dance, or from a fixed pair where it has none."""
+"""What is danced to: whole songs, each from its real dance's first codes, else from a fixed pair."""
 
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ def pieces(
     if not data.names("all"):
         if fixed[0] >= memory.num_codes[0] or fixed[1] >= memory.num_codes[1]:
             raise ValueError(
-                f"generation.first_codes {list(fixed)} must be below the codebooks' sizes {list(memory.num_codes)}"
+                f"generation.first_codes {list(fixed)} must be below "
+                f"the codebooks' sizes {list(memory.num_codes)}"
             )
         codes = Codes(torch.tensor(fixed[:1]), torch.tensor(fixed[1:]))
         songs = [data.song(name) for name in data.songs]

@@ -1,12 +1,15 @@
-"""Stage 1: the choreographic memory learns to reconstruct clips of dances. METHOD: Bailando (CVPR 2022), section 3.2."""
+"""Stage 1: the choreographic memory learns to reconstruct clips of dances.
+
+Source: Bailando (CVPR 2022), section 3.2.
+"""
 
 from collections.abc import Mapping
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -27,8 +30,8 @@ class SepVQVAEConfig(RunConfig):
         loss: weights of the loss.
     """
 
-    model: MemoryConfig = Field(default_factory=MemoryConfig)
-    loss: MotionLossConfig = Field(default_factory=MotionLossConfig)
+    model: MemoryConfig = field(default_factory=MemoryConfig)
+    loss: MotionLossConfig = field(default_factory=MotionLossConfig)
 
 
 class SepVQVAE(Stage):
@@ -44,8 +47,8 @@ class SepVQVAE(Stage):
         self.learner = self.model
         if config.data.clips.frames % self.model.frames_per_code:
             raise ValueError(
-                f"data.clips.frames {config.data.clips.frames} must divide by the {self.model.frames_per_code} frames of "
-                "a code"
+                f"data.clips.frames {config.data.clips.frames} must divide by "
+                f"the {self.model.frames_per_code} frames of a code"
             )
 
     @property
@@ -70,7 +73,7 @@ class SepVQVAE(Stage):
         return loss, {**logs, "restarted_codes": restarted}
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
-        """Reconstructions of the test dances, with the real root: this stage does not know where the dancer goes."""
+        """Reconstructions of the test dances, with the real root: this stage learns nothing of the root."""
         evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
         rows = {"memory (real root)": evaluation.reconstructions(real_root=True)}
         return evaluation.report(folder, rows, shown="memory (real root)", title=self.config.name)

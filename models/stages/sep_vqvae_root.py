@@ -1,6 +1,7 @@
-"""Stage 2: the global velocity branch learns where the lower codes take the dancer. Bailando (CVPR 2022), section 3.3.
+"""Stage 2: the global velocity branch learns where the lower codes take the dancer.
 
-Only this second decoder learns; codes of a clip never change, so each is encoded once.
+Source: Bailando (CVPR 2022), section 3.3. Only this second decoder learns; codes of a clip never change, so
+each is encoded once.
 """
 
 from collections.abc import Mapping
@@ -108,7 +109,7 @@ class SepVQVAERoot(Stage):
 def encode_clips(
     memory: ChoreographicMemory, clips: PoseClips, device: torch.device, batch_size: int = 64
 ) -> Codes:
-    """Codes (N, T') of all clips, each encoded by itself as released: zero padding makes its edge codes its own."""
+    """Codes (N, T') of all clips, each encoded alone as released: zero padding makes edge codes its own."""
     loader = DataLoader(clips, batch_size=batch_size)
-    codes = [memory.encode(pose.to(device)) for pose in tqdm(loader, "encoding", leave=False)]
+    codes = [memory.encode(pose.to(device)) for pose in tqdm(loader, "encoding", leave=False, disable=None)]
     return Codes(*(torch.cat(half).cpu() for half in zip(*codes, strict=True)))

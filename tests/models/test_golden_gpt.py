@@ -178,7 +178,7 @@ def test_windows():
 
 @pytest.mark.parametrize("idle", ["none", "zero"])
 def test_actor_critic_updates(idle):
-    """TD errors, losses and what each of four steps moves, with the idle half at rest and drifting on momentum."""
+    """TD errors, losses, what each of four steps moves; the idle half at rest and drifting on momentum."""
     g = golden("ac_update_vectors.npz")
     model, memory = actor_critic_small(), memory_small("vqr_small").eval()
     music, codes = torch.from_numpy(g["music"]), codes_of(g, "codes_up", "codes_down")

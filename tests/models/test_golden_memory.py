@@ -160,8 +160,9 @@ def test_velocity_branch_updates():
         x = torch.from_numpy(g[f"s{step}_x"])
         codes = memory.encode(x)
         loss, logs = velocity_loss(memory.decode_velocity(codes.lower), x[..., :3], 1.0)
-        # In the first step one ReLU of the third stage has an input within rounding of 0 and opens here but not there:
-        # all gradients above it agree to 1e-7, those below to 1e-3, and Adam carries that into the later steps.
+        # In the first step one ReLU of the third stage has an input within rounding of 0 and opens here but
+        # not there: all gradients above it agree to 1e-7, those below to 1e-3, and Adam carries that into the
+        # later steps.
         rtol = 1e-5 if step == 0 else 1e-3
         close(loss.detach(), g[f"s{step}_loss"], rtol=rtol)
         close(logs["velocity"].detach(), g[f"s{step}_metric_down_velocity_loss"], rtol=rtol)

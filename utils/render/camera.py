@@ -12,7 +12,7 @@ _FOLLOW_SECONDS = 0.7  # spread of the Gaussian that smooths the walk of the cam
 
 
 def floor_height(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Height of the floor in metres: a low percentile of the lowest foot joint, less the thickness of the foot.
+    """Height of the floor in metres: a low percentile of the lowest foot joint, less the foot's thickness.
 
     Args:
         joints: (T, J, 3) metres, y up.
@@ -100,6 +100,6 @@ def following(
     tall = float(np.percentile(joints[..., 1].max(1), 99)) - floor
     beside = np.abs(joints[..., ::2] - walk[:, None]).max((1, 2))
     wide = 2 * float(np.percentile(beside, 99))
-    span = max(2.35, 1.35 * tall, 1.1 * wide * height / width)
-    targets = np.stack([walk[:, 0], np.full(len(walk), floor + 0.40 * span), walk[:, 1]], 1)
+    span = max(2.5, 1.4 * tall, 1.1 * wide * height / width)
+    targets = np.stack([walk[:, 0], np.full(len(walk), floor + 0.36 * span), walk[:, 1]], 1)
     return Camera(targets, span, width, height)

@@ -52,7 +52,7 @@ class Canvas:
     """A picture of `height` x `width` pixels.
 
     Attributes:
-        pixels: (height, width, 4) uint8, the picture itself: what is drawn appears here, and it may be written to.
+        pixels: (height, width, 4) uint8, the picture itself: what is drawn appears here; may be written to.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -64,7 +64,7 @@ class Canvas:
     def polygons(
         self, corners: np.ndarray, fill: Colour | None, edge: Colour | None = None, edge_width: float = 0.0
     ) -> None:
-        """Fill (N, corners, 2) polygons as one shape: where they overlap, a translucent fill is laid only once."""
+        """Fill (N, corners, 2) polygons as one shape: where they overlap, a translucent fill is laid once."""
         num, each, _ = corners.shape
         closed = np.concatenate([corners, corners[:, :1]], 1).reshape(-1, 2)
         pen = _pen(edge or (0.0, 0.0, 0.0), edge_width if edge else 0.0, "round")
@@ -108,7 +108,7 @@ class Canvas:
         left, top = x + radius, y + radius
         corners = np.concatenate(
             [
-                [right, low] + arc,
+                np.add([right, low], arc),
                 [left, low] + arc[::-1] * [-1, 1],
                 [left, top] - arc,
                 [right, top] + arc[::-1] * [1, -1],

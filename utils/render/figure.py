@@ -1,4 +1,4 @@
-"""The dancer: tapered limbs in the colours of the two halves, lighter on the left side, nearest drawn last."""
+"""The dancer: tapered limbs in the colours of the two halves, lighter on the left side, nearest last."""
 
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ _WHITE, _BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 _ARC = 9  # corners of the rounding at each end of a limb
 _HEAD = 0.105  # metres
 _THICKNESS = {
-    "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072, "spine2": 0.076,
-    "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050, "elbow": 0.038,
+    "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072,
+    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050, "elbow": 0.038,
     "wrist": 0.028, "hand": 0.026,
 }  # fmt: skip
 
@@ -107,12 +107,9 @@ def limb_colours(skeleton: Skeleton, palette: Palette) -> list[Colour]:
     return [*colours, mixed(palette.upper, _WHITE, 0.15)]
 
 
-def draw_figure(
-    canvas: Canvas, seen: Limbs, frame: int, colours: list[Colour], outline: Colour, alpha: float = 1.0
-) -> None:
+def draw_figure(canvas: Canvas, seen: Limbs, frame: int, colours: list[Colour], outline: Colour) -> None:
     """Draw one frame of the limbs, the farthest first."""
-    size = float(seen.scales[frame].mean())
+    edge = max(0.8, 0.010 * float(seen.scales[frame].mean()))
     for limb in np.argsort(seen.scales[frame], kind="stable").tolist():
-        colour = (*colours[limb], alpha)
-        canvas.polygons(seen.shapes[frame, limb, None], colour, (*outline, alpha), max(0.8, 0.010 * size))
-        canvas.polygons(seen.lights[frame, limb, None], (1.0, 1.0, 1.0, 0.22 * alpha))
+        canvas.polygons(seen.shapes[frame, limb, None], colours[limb], outline, edge)
+        canvas.polygons(seen.lights[frame, limb, None], mixed(colours[limb], _WHITE, 0.22))

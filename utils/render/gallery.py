@@ -13,8 +13,10 @@ from utils.render.canvas import Canvas, mixed
 from utils.render.figure import GREY, LOWER, UPPER, Palette, draw_figure, limb_colours, limbs
 from utils.skeleton import SMPL_24, Skeleton
 
-_PANEL = 220, 250  # pixels, width and height
-_POSES = 5  # of the motion that are shown
+_PANEL = 300, 230  # pixels, width and height
+_POSES = 4  # of the motion that are shown
+_SPACING = 0.5  # metres between them
+_ROOM = 0.1  # metres around them
 _HEADER = 58
 _PAPER = (15, 18, 27)
 _CARD = (0.105, 0.122, 0.170)
@@ -42,7 +44,9 @@ def draw_gallery(
     *,
     skeleton: Skeleton = SMPL_24,
 ) -> None:
-    """A PNG sheet with a panel per code: its movement from left to right, later poses stronger, its half in colour.
+    """A PNG sheet with a panel per code: its movement from left to right, its half in colour.
+
+    Later poses are drawn stronger.
 
     Args:
         path: of the picture; written beside and renamed.
@@ -66,7 +70,7 @@ def draw_gallery(
             )
         if not np.isfinite(panel.joints).all():
             raise ValueError(f"panel {panel.title!r} holds NaN or infinity")
-    columns = min(len(panels), max(4, int(np.ceil(np.sqrt(1.6 * len(panels))))))
+    columns = min(len(panels), max(4, int(np.ceil(np.sqrt(len(panels))))))
     rows = -(-len(panels) // columns)
     width, height = _PANEL
     canvas = Canvas(columns * width + 20, rows * height + _HEADER + 12)
@@ -88,11 +92,13 @@ def _panel(panel: GalleryPanel, half: str, skeleton: Skeleton) -> Canvas:
     chosen = np.unique(np.linspace(0, len(joints) - 1, min(_POSES, len(joints))).round().astype(int))
     joints = joints[chosen]
     floor = floor_height(joints, skeleton)
-    middle = joints[:, 0].mean(0)
-    offset = (np.arange(len(chosen)) - (len(chosen) - 1) / 2) * 0.22
+    offset = (np.arange(len(chosen)) - (len(chosen) - 1) / 2) * _SPACING
     moved = joints + offset[:, None, None] * [1.0, 0.0, 0.0]
-    target = np.array([middle[0], floor + 0.92, middle[2]])
-    camera = Camera(np.tile(target, (len(chosen), 1)), 2.5, width, height, yaw=0.0, pitch=0.08, middle=0.52)
+    left, right = moved[..., 0].min() - _ROOM, moved[..., 0].max() + _ROOM
+    top = max(moved[..., 1].max() - floor, 1.6) + 2 * _ROOM
+    span = max(1.32 * top, 1.08 * (right - left) * height / width)  # leaves room for the title and the share
+    target = np.array([(left + right) / 2, floor + top / 2, joints[:, 0, 2].mean()])
+    camera = Camera(np.tile(target, (len(chosen), 1)), span, width, height, yaw=0.0, pitch=0.08, middle=0.53)
     colour = UPPER if half == "upper" else LOWER
     palette = Palette(
         upper=UPPER if half == "upper" else GREY, lower=LOWER if half == "lower" else GREY, outline=_CARD

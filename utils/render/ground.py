@@ -1,4 +1,4 @@
-"""What lies on the floor: the grid, which stays in the world, the dancer's shadow and trail, and the beat's ring."""
+"""What lies on the floor: the grid, which stays in the world, the shadow, the trail, and the beat's ring."""
 
 import numpy as np
 
@@ -7,19 +7,21 @@ from utils.render.canvas import Canvas, Colour
 from utils.render.figure import LOWER, capsules, thickness
 from utils.skeleton import Skeleton
 
-_CELL = 0.5  # metres between the lines of the grid
-_REACH = 5.0  # metres from the camera's target to where the grid has faded out
-_LEVELS = 10  # shades of the grid from there to here
+_CELL = 1.0  # metres between the lines of the grid
+_REACH = 4.5  # metres from the camera's target to where they have faded out
+_LEVELS = 8  # shades of the grid from here to there
 _TRAIL_SECONDS = 2.5
 _TRAIL_PIECES = 10
+_SHADOW = ((1.0, 0.15), (0.6, 0.18), (0.25, 0.22))  # spread and strength of its layers
 _LINE: Colour = (0.55, 0.68, 0.95)
 
 
 def _grid_pieces() -> np.ndarray:
-    """(N, 2, 2) ends (x, z) of the pieces of the grid's lines around the origin, metres."""
-    ticks = np.arange(-_REACH, _REACH + _CELL, _CELL)
-    line, start = (axis.ravel() for axis in np.meshgrid(ticks, ticks[:-1], indexing="ij"))
-    along_z = np.stack([np.stack([line, start], 1), np.stack([line, start + _CELL], 1)], 1)
+    """(N, 2, 2) ends (x, z) of the pieces, half a cell long, of the lines around the origin, metres."""
+    outer = np.ceil(_REACH) + _CELL
+    lines, starts = np.arange(-outer, outer + _CELL, _CELL), np.arange(-outer, outer, _CELL / 2)
+    line, start = (axis.ravel() for axis in np.meshgrid(lines, starts, indexing="ij"))
+    along_z = np.stack([np.stack([line, start], 1), np.stack([line, start + _CELL / 2], 1)], 1)
     return np.concatenate([along_z, along_z[..., ::-1]])
 
 
@@ -32,19 +34,18 @@ def on_floor(plane: np.ndarray, floor: float) -> np.ndarray:
 
 
 def draw_grid(canvas: Canvas, camera: Camera, frame: int, floor: float) -> None:
-    """Lines every half metre of the world, fading with the distance from the dancer."""
+    """Lines on the whole metres of the world, fading with the distance from the dancer."""
     centre = camera.targets[frame][::2]
     pieces = _PIECES + np.floor(centre / _CELL) * _CELL
     far = np.linalg.norm(pieces.mean(1) - centre, axis=-1) / _REACH
-    levels = np.ceil(_LEVELS * np.clip(1 - far, 0, 1) ** 1.2).astype(int)
+    levels = np.ceil(_LEVELS * np.clip(1 - far, 0, 1)).astype(int)
     seen, _ = camera.project(on_floor(pieces, floor), frame)
-    size = [camera.width, camera.height]
-    levels[((seen < 0).all(1) | (seen > size).all(1)).any(1)] = 0  # out of the picture
-    width = max(1.0, camera.height / 500)
+    outside = (seen < 0).all(1) | (seen > [camera.width, camera.height]).all(1)
+    levels[outside.any(1)] = 0
     for level in range(1, _LEVELS + 1):
         chosen = seen[levels == level]
         if len(chosen):
-            canvas.lines(chosen, (*_LINE, 0.34 * level / _LEVELS), width)
+            canvas.lines(chosen, (*_LINE, 0.42 * level / _LEVELS), max(1.0, camera.height / 480))
 
 
 def draw_trail(
@@ -72,18 +73,36 @@ def draw_trail(
         canvas.lines(part[None], (*LOWER, 0.55 * max(age, 0.0) ** 1.5), 0.018 * float(scale.mean()))
 
 
-def draw_shadow(
-    canvas: Canvas, camera: Camera, frame: int, joints: np.ndarray, floor: float, skeleton: Skeleton
-) -> None:
-    """A shadow under the (J, 3) joints: sharp where they touch the floor, soft where they are high."""
+def shadows(
+    joints: np.ndarray, skeleton: Skeleton, camera: Camera, frames: slice, floor: float
+) -> np.ndarray:
+    """Outlines of the shadow under the dancer: sharp where joints touch the floor, soft where they are high.
+
+    Args:
+        joints: (T, J, 3) metres, of `frames` only.
+        skeleton: whose joints they are.
+        camera: what it is seen by.
+        frames: which frames of the camera these are.
+        floor: height of the floor.
+
+    Returns:
+        (T, 3, N, corners, 2) pixels: the widest of three layers first.
+    """
     bones = np.array(skeleton.bones)
-    plane, high = joints[:, ::2], np.maximum(joints[:, 1] - floor, 0.0)
-    thick = thickness(skeleton)
-    for spread, alpha in ((1.0, 0.13), (0.72, 0.13), (0.45, 0.14), (0.22, 0.16)):
-        radii = 0.9 * thick + spread * (0.03 + 0.16 * high)
-        shapes = capsules(plane[bones], radii[bones])
-        seen, _ = camera.project(on_floor(shapes, floor), frame)
-        canvas.polygons(seen, (0.0, 0.0, 0.0, alpha))
+    plane, high = joints[..., ::2], np.maximum(joints[..., 1] - floor, 0.0)
+    layers = []
+    for spread, _ in _SHADOW:
+        radii = 0.8 * thickness(skeleton) + spread * (0.03 + 0.09 * high)
+        layers.append(capsules(plane[:, bones], radii[:, bones])[..., ::2, :])
+    outlines = on_floor(np.stack(layers, 1), floor)
+    seen, _ = camera.project(outlines.reshape(len(joints), -1, 3), frames)
+    return seen.reshape(*outlines.shape[:-1], 2)
+
+
+def draw_shadow(canvas: Canvas, layers: np.ndarray) -> None:
+    """Draw one frame, (3, N, corners, 2), of the shadow."""
+    for layer, (_, alpha) in zip(layers, _SHADOW, strict=True):
+        canvas.polygons(layer, (0.0, 0.0, 0.0, alpha))
 
 
 def draw_beat(
@@ -97,5 +116,4 @@ def draw_beat(
     radius = 0.42 + 0.55 * (1 - strength)
     seen, scale = camera.project(on_floor(centre + radius * circle, floor), frame)
     wide = float(scale.mean())
-    canvas.polygons(seen[None], (1.0, 0.86, 0.5, 0.10 * strength))
     canvas.lines(seen[None], (1.0, 0.86, 0.5, 0.85 * strength), wide * (0.012 + 0.03 * strength))

@@ -1,4 +1,4 @@
-"""The text over the picture: title, time, the two current codes as coloured chips, the beat's dot, the progress."""
+"""The text over the picture: title, time, the two current codes in colour, the beat's dot, the progress."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Overlay:
         height: of the picture, pixels.
         num_frames: of the video.
         fps: frames per second.
-        title: written at the top left; cut where it would meet the time.
+        title: written at the top left; kept short by who gives it.
         beat_frames: frames of the music beats.
         strengths: (T,) the beat's pulse in each frame, 0..1.
     """
@@ -37,46 +37,50 @@ class Overlay:
         self.width, self.height, self.unit = width, height, height / 540
         self.num_frames, self.fps, self.title = num_frames, fps, title
         self.strengths = strengths
-        self._margin = 26 * self.unit
+        self._margin = self._clock = 26 * self.unit
         self._bar = height - 14 * self.unit, width - 2 * self._margin
         x = self._margin + self._bar[1] * beat_frames / max(1, num_frames)
         low = np.full_like(x, self._bar[0] - 4 * self.unit)
         self._ticks = np.stack([np.stack([x, low], 1), np.stack([x, low - 4 * self.unit], 1)], 1)
 
+    def prepare(self, canvas: Canvas) -> None:
+        """Write what never changes; it goes under the dance, once, which costs nothing per frame."""
+        right = self.width - self._margin
+        y, length = self._bar
+        canvas.text(self._margin, 38 * self.unit, self.title, 17 * self.unit, _INK, bold=True)
+        total = canvas.text(
+            right, 38 * self.unit, f"/ {self.num_frames / self.fps:.1f} s", 15 * self.unit, _SOFT, align=1.0
+        )
+        self._clock = right - total - 8 * self.unit
+        canvas.lines(
+            np.array([[[self._margin, y], [self._margin + length, y]]]), (*_INK, 0.13), 2.5 * self.unit
+        )
+        if len(self._ticks):
+            canvas.lines(self._ticks, (*_SOFT, 0.55), max(1.0, self.unit))
+
     def draw(self, canvas: Canvas, frame: int, codes: tuple[int, int] | None) -> None:
         """Write over a frame; `codes` are the upper and lower code of the moment."""
         unit, margin = self.unit, self._margin
-        canvas.text(margin, 38 * unit, self.title, 17 * unit, _INK, bold=True)
-        right = self.width - margin
         seconds = f"{np.floor(frame / self.fps * 10) / 10:.1f}"
-        canvas.text(right - 52 * unit, 38 * unit, seconds, 15 * unit, _INK, align=1.0)
-        canvas.text(right, 38 * unit, f"/ {self.num_frames / self.fps:.1f} s", 15 * unit, _SOFT, align=1.0)
+        canvas.text(self._clock, 38 * unit, seconds, 15 * unit, _INK, align=1.0)
         if len(self._ticks):
             strength = float(self.strengths[frame])
             colour = mixed((0.25, 0.27, 0.34), _BEAT, strength)
-            canvas.discs([[right - 112 * unit, 32.5 * unit]], (4 + 3.5 * strength) * unit, colour)
-        if codes is not None:
-            top = self.height - 66 * unit
-            x = margin
-            for name, code, colour in (("upper", codes[0], UPPER), ("lower", codes[1], LOWER)):
-                canvas.rounded(x, top, 104 * unit, 30 * unit, 9 * unit, mixed(colour, (1.0, 1.0, 1.0), 0.12))
-                canvas.text(x + 11 * unit, top + 20 * unit, name, 13 * unit, _DARK)
-                canvas.text(
-                    x + 93 * unit, top + 20.5 * unit, str(code), 15.5 * unit, _DARK, bold=True, align=1.0
-                )
-                x += 114 * unit
-        self._draw_progress(canvas, frame)
-
-    def _draw_progress(self, canvas: Canvas, frame: int) -> None:
+            canvas.discs([[self._clock - 60 * unit, 32.5 * unit]], (4 + 3.5 * strength) * unit, colour)
         y, length = self._bar
-        done = length * (frame + 1) / self.num_frames
-        if len(self._ticks):
-            canvas.lines(self._ticks, (*_SOFT, 0.55), max(1.0, self.unit))
-        for end, colour in ((length, (1.0, 1.0, 1.0, 0.13)), (done, (*_INK, 0.85))):
-            line = np.array([[[self._margin, y], [self._margin + end, y]]])
-            canvas.lines(line, colour, 2.5 * self.unit)
+        done = margin + length * (frame + 1) / self.num_frames
+        canvas.lines(np.array([[[margin, y], [done, y]]]), _INK, 2.5 * unit)
+        if codes is not None:
+            self._draw_codes(canvas, codes)
 
-    def label(self, canvas: Canvas, name: str) -> None:
-        """Write the name of a panel in the middle of its lower edge."""
-        y = self.height - 34 * self.unit
-        canvas.text(canvas.width / 2, y, name, 15 * self.unit, _INK, bold=True, align=0.5)
+    def _draw_codes(self, canvas: Canvas, codes: tuple[int, int]) -> None:
+        unit, x, top = self.unit, self._margin, self.height - 66 * self.unit
+        for name, code, colour in (("upper", codes[0], UPPER), ("lower", codes[1], LOWER)):
+            canvas.rounded(x, top, 104 * unit, 30 * unit, 9 * unit, mixed(colour, (1.0, 1.0, 1.0), 0.12))
+            canvas.text(x + 11 * unit, top + 20 * unit, name, 13 * unit, _DARK)
+            canvas.text(x + 93 * unit, top + 20.5 * unit, str(code), 15.5 * unit, _DARK, bold=True, align=1.0)
+            x += 114 * unit
+
+    def label(self, canvas: Canvas, middle: float, name: str) -> None:
+        """Write the name of a panel under it, `middle` pixels from the left."""
+        canvas.text(middle, self.height - 34 * self.unit, name, 15 * self.unit, _INK, bold=True, align=0.5)

@@ -23,6 +23,9 @@ class Scene:
         width: of the picture, pixels.
         height: of the picture, pixels.
         beats: (T,) how strongly the beat's ring shows in each frame, 0..1.
+
+    Attributes:
+        background: (height, width, 4) uint8, what every frame begins with; may be replaced.
     """
 
     def __init__(
@@ -33,30 +36,36 @@ class Scene:
         self.camera = following(self.joints, self.floor, fps, width, height)
         self.palette = Palette()
         self._colours = limb_colours(skeleton, self.palette)
-        self._background = background(self.camera, self.floor)
-        self._chunk, self._limbs = -1, None
+        self.background = background(self.camera, self.floor)
+        self._chunk, self._seen = -1, None
 
     def draw(self, canvas: Canvas, frame: int) -> None:
         """Draw a frame over all of the canvas."""
-        canvas.pixels[:] = self._background
-        joints, camera, floor = self.joints[frame], self.camera, self.floor
+        canvas.pixels[:] = self.background
+        camera, floor = self.camera, self.floor
         roots = self.joints[:, 0, ::2]
         ground.draw_grid(canvas, camera, frame, floor)
         ground.draw_trail(canvas, camera, frame, roots, floor, self.fps)
         ground.draw_beat(canvas, camera, frame, roots[frame], floor, float(self.beats[frame]))
-        ground.draw_shadow(canvas, camera, frame, joints, floor, self.skeleton)
-        draw_figure(canvas, self._seen(frame), frame % _CHUNK, self._colours, self.palette.outline)
+        body, shadow = self._shapes(frame // _CHUNK)
+        ground.draw_shadow(canvas, shadow[frame % _CHUNK])
+        draw_figure(canvas, body, frame % _CHUNK, self._colours, self.palette.outline)
 
-    def _seen(self, frame: int) -> Limbs:
-        if frame // _CHUNK != self._chunk or self._limbs is None:
-            self._chunk = frame // _CHUNK
-            frames = slice(self._chunk * _CHUNK, (self._chunk + 1) * _CHUNK)
-            self._limbs = limbs(self.joints[frames], self.skeleton, self.camera, frames)
-        return self._limbs
+    def _shapes(self, chunk: int) -> tuple[Limbs, np.ndarray]:
+        """Limbs and shadows of a chunk of frames, kept until another is asked for."""
+        if chunk != self._chunk or self._seen is None:
+            frames = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
+            joints = self.joints[frames]
+            self._chunk = chunk
+            self._seen = (
+                limbs(joints, self.skeleton, self.camera, frames),
+                ground.shadows(joints, self.skeleton, self.camera, frames, self.floor),
+            )
+        return self._seen
 
 
 def background(camera: Camera, floor: float) -> np.ndarray:
-    """(height, width, 4) uint8: a lit floor that fades into the dark; it stays the same while the camera walks."""
+    """(height, width, 4) uint8: a lit floor that fades into the dark; the same wherever the camera walks."""
     rows, columns = np.mgrid[: camera.height, : camera.width]
     right, up, forward = camera.axes
     x = (columns - camera.width / 2)[..., None] / camera.focal

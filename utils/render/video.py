@@ -1,4 +1,4 @@
-"""A dance as an mp4 with its song: limbs in the colours of the two halves, on a floor that shows the travel."""
+"""A dance as an mp4 with its song: the halves in two colours, on a floor that shows the travel."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,11 +37,12 @@ def render_video(
         joints: (T, J, 3) metres, y up.
         skeleton: whose joints they are.
         fps: frames per second.
-        codes: (T', 2) upper and lower code; each is shown for `frames_per_code` frames, the last until the end.
+        codes: (T', 2) upper and lower code; each shown for `frames_per_code` frames, the last until the end.
         frames_per_code: frames that a code stands for.
-        music_beats: (N,) bool flags per frame, of any length, or frame indices; those after the end are left out.
-        song: sound file; cut to the length of the dance. Where it is missing, the video is silent and a warning
-            names it.
+        music_beats: (N,) bool flags per frame, of any length, or frame indices; those after the end are left
+            out.
+        song: sound file; cut to the length of the dance. Where it is missing, the video is silent and a
+            warning names it.
         title: written at the top left.
         height: of the picture, pixels; rounded up to an even number.
         progress: show a progress bar.
@@ -49,9 +50,18 @@ def render_video(
     Raises:
         ValueError: if an argument does not have the shape or values above, or the song holds no sound.
     """
-    rows = None if codes is None else {"": codes}
     _render(
-        path, {"": joints}, skeleton, fps, rows, frames_per_code, music_beats, song, title, height, progress
+        path,
+        {"joints": joints},
+        skeleton,
+        fps,
+        codes,
+        frames_per_code,
+        music_beats,
+        song,
+        title,
+        height,
+        progress,
     )
 
 
@@ -91,7 +101,7 @@ def _render(
     dances: Mapping[str, np.ndarray],
     skeleton: Skeleton,
     fps: float,
-    codes: Mapping[str, np.ndarray] | None,
+    codes: np.ndarray | None,
     frames_per_code: int,
     music_beats: np.ndarray | None,
     song: Path | None,
@@ -103,34 +113,38 @@ def _render(
         raise ValueError("there is no dance to draw")
     if not fps > 0 or frames_per_code < 1 or height < 64:
         raise ValueError(
-            f"fps {fps}, frames_per_code {frames_per_code} and height {height} must be positive, the height at least 64"
+            f"fps {fps} and frames_per_code {frames_per_code} must be positive, height {height} at least 64"
         )
-    checked = {name: checked_joints(joints, skeleton, name or "joints") for name, joints in dances.items()}
-    rows = {name: checked_codes(row) for name, row in (codes or {}).items()}
+    checked = {name: checked_joints(joints, skeleton, name) for name, joints in dances.items()}
+    codes = None if codes is None else checked_codes(codes)
     num_frames = min(len(joints) for joints in checked.values())
     beats = beat_frames(music_beats, num_frames)
     strengths = beat_strengths(beats, num_frames, fps)
     height += height % 2
     width = 2 * round(height * (16 / 9 if len(checked) == 1 else 0.75) / 2)
-    scenes = {
-        name: Scene(joints[:num_frames], skeleton, fps, width, height, strengths)
-        for name, joints in checked.items()
-    }
-    sound = read_song(song, num_frames / fps)
+    scenes = [
+        Scene(joints[:num_frames], skeleton, fps, width, height, strengths) for joints in checked.values()
+    ]
     panel, whole = Canvas(width, height), Canvas(width * len(scenes), height)
+    places = [slice(place * width, (place + 1) * width) for place in range(len(scenes))]
     overlay = Overlay(whole.width, height, num_frames, fps, title, beats, strengths)
-    with Movie(path, whole.width, height, fps, sound) as movie:
+    for scene, place in zip(scenes, places, strict=True):
+        whole.pixels[:, place] = scene.background
+    overlay.prepare(whole)
+    for scene, place, name in zip(scenes, places, checked, strict=True):
+        if len(scenes) > 1:
+            overlay.label(whole, place.start + width / 2, name)
+        scene.background = whole.pixels[:, place].copy()
+    with Movie(path, whole.width, height, fps, read_song(song, num_frames / fps)) as movie:
         for frame in tqdm(range(num_frames), Path(path).name, disable=not progress, leave=False):
-            for place, (name, scene) in enumerate(scenes.items()):
-                if len(scenes) == 1:
-                    scene.draw(whole, frame)
-                else:
+            if len(scenes) == 1:
+                scenes[0].draw(whole, frame)
+            else:
+                for scene, place in zip(scenes, places, strict=True):
                     scene.draw(panel, frame)
-                    overlay.label(panel, name)
-                    whole.pixels[:, place * width : (place + 1) * width] = panel.pixels
-            row = rows.get("")
-            at = None if row is None else row[min(frame // frames_per_code, len(row) - 1)]
-            overlay.draw(whole, frame, None if at is None else (int(at[0]), int(at[1])))
+                    whole.pixels[:, place] = panel.pixels
+            row = None if codes is None else codes[min(frame // frames_per_code, len(codes) - 1)]
+            overlay.draw(whole, frame, None if row is None else (int(row[0]), int(row[1])))
             movie.write(whole.pixels)
 
 

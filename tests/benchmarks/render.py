@@ -1,0 +1,52 @@
+"""Milliseconds per frame of a 540p video with sound, on one core: `python -m tests.benchmarks.render`.
+
+The published code takes 46 ms; ours is to take 8. Real time at 60 fps is 16.7.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.test_render import dance, song
+from utils.render.video import render_video
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--height", type=int, default=540)
+    arguments = parser.parse_args()
+    frames = round(60 * arguments.seconds)
+    joints = dance(frames)
+    codes = np.random.default_rng(0).integers(0, 512, (frames // 8, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        music = song(Path(folder) / "song.wav", arguments.seconds)
+        start, busy = time.perf_counter(), time.process_time()
+        render_video(
+            Path(folder) / "dance.mp4",
+            joints,
+            codes=codes,
+            music_beats=np.arange(0, frames, 30),
+            song=music,
+            title="benchmark",
+            height=arguments.height,
+        )
+        wall, cpu = time.perf_counter() - start, time.process_time() - busy
+        size = (Path(folder) / "dance.mp4").stat().st_size
+    print(
+        f"{frames} frames of {arguments.height}p with sound: {1e3 * wall / frames:.1f} ms per frame on the clock, "
+    )
+    print(
+        f"{1e3 * cpu / frames:.1f} ms of one core, {frames / 60 / wall:.1f} x real time, {size / 1e6:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

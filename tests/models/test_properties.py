@@ -1,0 +1,223 @@
+"""What must hold at any size: causality, straight-through gradients, restarts, sizes from the config."""
+
+import pytest
+import torch
+
+from models.actor_critic import ActorCritic, ValueConfig
+from models.conv import ConvConfig
+from models.generation import GenerationConfig, generate, generate_all
+from models.gpt import GPTConfig, MotionGPT, cross_conditional_mask
+from models.quantizer import Codebook, CodebookConfig
+from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
+
+
+def tiny_gpt(context=9, **more):
+    torch.manual_seed(0)
+    return MotionGPT(
+        GPTConfig(width=16, heads=2, base_blocks=1, head_blocks=2, context=context, **more), (7, 5), 6
+    ).eval()
+
+
+def random_codes(batch, length, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Codes(*(torch.randint(k, (batch, length), generator=generator) for k in (7, 5)))
+
+
+@pytest.mark.parametrize(
+    ("downsamplings", "depth", "growth", "width", "hidden", "upper", "lower"),
+    [(1, 1, 1, 8, 1.0, 5, 9), (2, 2, 2, 6, 0.5, 16, 3), (4, 3, 3, 4, 2.0, 4, 4)],
+)
+def test_memory_sizes_follow_the_config(downsamplings, depth, growth, width, hidden, upper, lower):
+    conv = ConvConfig(
+        downsamplings=downsamplings,
+        depth=depth,
+        dilation_growth=growth,
+        width=width,
+        hidden_multiplier=hidden,
+    )
+    config = MemoryConfig(codes_upper=upper, codes_lower=lower, codebook=CodebookConfig(dim=10), conv=conv)
+    memory = ChoreographicMemory(config, velocity=True)
+    pose = torch.randn(2, 64, 72)
+    memory.train()(pose)  # initialises the codebooks
+    codes = memory.eval().encode(pose)
+    assert codes.upper.shape == (2, 64 // 2**downsamplings)
+    assert codes.upper.max() < upper
+    assert codes.lower.max() < lower
+    assert memory.decode(codes).shape == pose.shape
+    again = ChoreographicMemory.from_architecture(memory.architecture())
+    again.load_state_dict(memory.state_dict())
+    assert torch.equal(again.eval().decode(codes), memory.decode(codes))
+    dilations = [block.layers[1].dilation[0] for block in memory.upper.encoder.stages[0][1]]
+    assert dilations == [growth**d for d in range(depth)]
+    assert [b.layers[1].dilation[0] for b in memory.upper.decoder.stages[0][0]] == dilations[::-1]
+
+
+def test_published_sizes():
+    """Parameters and codes of the published full-size networks."""
+    with torch.device("meta"):
+        memory = ChoreographicMemory(MemoryConfig(), velocity=True)
+        gpt = MotionGPT(GPTConfig(), (512, 512), 438)
+        critic = ActorCritic(gpt, ValueConfig())
+
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    assert count(memory) == 65_068_619
+    assert count(memory) - count(memory.velocity) == 51_683_400
+    assert count(memory.upper) == 25_873_965
+    assert count(gpt) == 87_032_832
+    assert (count(gpt.base), count(gpt.head)) == (43_717_632, 43_315_200)
+    assert count(critic) == 108_299_520
+
+
+def test_root_slot_is_ignored():
+    memory = ChoreographicMemory(MemoryConfig(codes_upper=8, codes_lower=8, conv=ConvConfig(width=8)))
+    pose = torch.randn(1, 32, 72)
+    moved = pose.clone()
+    moved[..., :3] += 5
+    memory.train()(pose)
+    memory.eval()
+    assert all(torch.equal(a, b) for a, b in zip(memory.encode(pose), memory.encode(moved), strict=True))
+
+
+@pytest.mark.parametrize("shape", [(4, 240), (1, 240, 70), (1, 7, 72)])
+def test_memory_refuses_wrong_poses(shape):
+    memory = ChoreographicMemory(MemoryConfig(conv=ConvConfig(width=4)))
+    with pytest.raises(ValueError, match="pose"):
+        memory.encode(torch.zeros(shape))
+
+
+def codebook(num_codes=4, dim=3, **more):
+    book = Codebook(num_codes, CodebookConfig(dim=dim, **more)).train()
+    return book
+
+
+def test_straight_through_gradient_is_one():
+    book = codebook()
+    latents = torch.randn(2, 3, 5, requires_grad=True)
+    book(latents).latents.sum().backward()
+    assert torch.equal(latents.grad, torch.ones_like(latents))
+
+
+def test_commitment_pulls_latents_to_their_codes():
+    book = codebook().eval()
+    book.codes.copy_(torch.eye(4, 3))
+    latents = torch.tensor([0.9, 0.2, 0.0]).view(1, 3, 1).requires_grad_(True)
+    quantized = book(latents)
+    assert quantized.codes.item() == 0
+    quantized.commitment.backward()
+    torch.testing.assert_close(latents.grad.flatten(), 2 / 3 * torch.tensor([-0.1, 0.2, 0.0]))
+
+
+def test_eval_mode_learns_nothing():
+    book = codebook()
+    book(torch.randn(1, 3, 8))
+    before = {k: v.clone() for k, v in book.state_dict().items()}
+    book.eval()(torch.randn(1, 3, 8))
+    assert all(torch.equal(before[k], v) for k, v in book.state_dict().items())
+
+
+def test_restarts():
+    """A dead code jumps onto a latent; released it keeps its old sums and jumps again, mended it stays."""
+    latents = torch.randn(1, 3, 50, generator=torch.Generator().manual_seed(0)) * 0.01
+    for restarts, jumps_again in (("released", True), ("mended", False)):
+        torch.manual_seed(1)
+        book = codebook(num_codes=2, restarts=restarts)
+        book.codes.copy_(torch.tensor([[0.0, 0, 0], [100.0, 100, 100]]))
+        book.restore()
+        book.counts.fill_(1.0)
+        book(latents)
+        first = book.codes[1].clone()
+        assert int(book.restarted) == 1
+        assert (latents[0].T - first).norm(dim=1).min() < 1e-6
+        assert (book.counts[1] == 1.0) == (restarts == "mended")
+        book.codes[1] = first + 100  # far from every latent again
+        if restarts == "mended":
+            book.sums[1] = book.codes[1] * book.counts[1]
+            book.counts[1] = 1.2
+            book.sums[1] = book.codes[1] * 1.2
+        book(latents)
+        assert (int(book.restarted) == 1) == jumps_again
+
+
+def test_mask_is_causal_across_streams():
+    mask = cross_conditional_mask(4)
+    for row in range(12):
+        for column in range(12):
+            assert mask[row, column] == (column % 4 <= row % 4)
+
+
+@pytest.mark.parametrize("stream", ["music", "upper", "lower"])
+def test_the_future_cannot_be_seen(stream):
+    gpt, codes, music = tiny_gpt(), random_codes(1, 9), torch.randn(1, 9, 6)
+    before = gpt(music, codes)
+    music2, codes2 = music.clone(), Codes(codes.upper.clone(), codes.lower.clone())
+    if stream == "music":
+        music2[:, 6:] += 1
+    else:
+        half = getattr(codes2, stream)
+        half[:, 6:] = (half[:, 6:] + 1) % 5
+    after = gpt(music2, codes2)
+    for half in ("upper", "lower"):
+        assert torch.equal(getattr(before, half)[:, :6], getattr(after, half)[:, :6])
+        assert not torch.allclose(getattr(before, half)[:, 6:], getattr(after, half)[:, 6:])
+
+
+def test_each_half_sees_the_other():
+    gpt, codes, music = tiny_gpt(), random_codes(1, 9), torch.randn(1, 9, 6)
+    other = Codes(codes.upper, (codes.lower + 1) % 5)
+    assert not torch.allclose(gpt(music, codes).upper[:, 0], gpt(music, other).upper[:, 0])
+
+
+def test_songs_in_a_batch_are_as_if_alone():
+    gpt = tiny_gpt()
+    music = [
+        torch.randn(length, 6, generator=torch.Generator().manual_seed(length)) for length in (12, 30, 5)
+    ]
+    first = [Codes(torch.tensor([i]), torch.tensor([i])) for i in range(3)]
+    together = generate_all(gpt, music, first, None, torch.device("cpu"))
+    for song, start, made in zip(music, first, together, strict=True):
+        alone = generate(gpt, song.unsqueeze(0), start)
+        assert torch.equal(made.upper, alone.upper[0])
+        assert torch.equal(made.lower, alone.lower[0])
+        assert len(made.upper) == len(song)
+
+
+def test_drawing_codes():
+    gpt, music = tiny_gpt(), torch.randn(2, 40, 6)
+    first = Codes(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long))
+    draw = GenerationConfig(temperature=1.0, seed=1)
+    made = generate(gpt, music, first, draw)
+    assert torch.equal(made.upper, generate(gpt, music, first, draw).upper)
+    assert not torch.equal(
+        made.upper, generate(gpt, music, first, GenerationConfig(temperature=1.0, seed=2)).upper
+    )
+    greedy = generate(gpt, music, first)
+    assert torch.equal(
+        greedy.upper, generate(gpt, music, first, GenerationConfig(temperature=1.0, top_k=1)).upper
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "music", "message"),
+    [
+        (GenerationConfig(window=10), torch.zeros(1, 5, 6), "does not fit the GPT's context of 9"),
+        (GenerationConfig(window=4, restart_at=5), torch.zeros(1, 5, 6), "must not exceed the window"),
+        (None, torch.zeros(1, 5, 7), r"must be \(B, N, 6\)"),
+    ],
+)
+def test_generation_refuses(config, music, message):
+    with pytest.raises(ValueError, match=message):
+        generate(
+            tiny_gpt(),
+            music,
+            Codes(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)),
+            config,
+        )
+
+
+def test_nothing_drops_out_in_actor_critic():
+    model = ActorCritic(tiny_gpt(dropout=0.5), ValueConfig(blocks=1)).train()
+    features = torch.randn(2, 9, 16)
+    assert torch.equal(model(features, "values"), model(features, "values"))
+    assert not any(p.requires_grad for p in model.gpt.base.parameters())

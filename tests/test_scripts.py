@@ -1,0 +1,119 @@
+"""run.sh and srun.sh build the right commands: stand-ins on PATH write down what they are called with."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+STAND_IN = """#!/usr/bin/env bash
+printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The scripts in an empty folder, with a stand-in for srun and for .venv's python."""
+    folder = tmp_path / "checkout with a space"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / "bin").mkdir()
+    for name in ("run.sh", "srun.sh", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for path in (folder / ".venv/bin/python", folder / "bin/srun"):
+        path.write_text(STAND_IN)
+        path.chmod(0o755)
+    return folder
+
+
+def call(checkout: Path, script: str, *arguments: str, **environment: str) -> tuple[int, list[str], str]:
+    """Exit code, the calls of the stand-ins, and what was printed."""
+    calls = checkout / "calls"
+    calls.unlink(missing_ok=True)
+    done = subprocess.run(
+        [str(checkout / script), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=checkout.parent,
+        env={**os.environ, "CALLS": str(calls), "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}", **environment},
+        check=False,
+    )
+    return done.returncode, calls.read_text().splitlines() if calls.exists() else [], done.stdout + done.stderr
+
+
+def test_srun_on_one_gpu(checkout):
+    code, calls, _ = call(checkout, "srun.sh", "configs/sep_vqvae.yaml", "train", "gpu", "1", "training.lr=1e-4", "seed=3")
+    assert code == 0
+    assert calls == [
+        "srun --partition gpu --gres=gpu:1 --nodes 1 --ntasks 1 --cpus-per-task 4 --job-name sep_vqvae_train "
+        "--kill-on-bad-exit 1 .venv/bin/python main.py --config configs/sep_vqvae.yaml --train training.lr=1e-4 seed=3"
+    ]
+
+
+def test_srun_on_several_gpus_and_without(checkout):
+    _, calls, _ = call(checkout, "srun.sh", "configs/actor_critic.yaml", "eval", "gpu", "4")
+    assert "--gres=gpu:4" in calls[0]
+    assert "-m torch.distributed.run --standalone --nproc_per_node 4 main.py --config" in calls[0]
+    assert calls[0].endswith("--eval")
+    _, calls, _ = call(checkout, "srun.sh", "configs/actor_critic.yaml", "eval", "cpu", "0", SRUN_OPTIONS="--time 2:00:00")
+    assert "--gres" not in calls[0]
+    assert "--time 2:00:00" in calls[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "CONFIG MODE PARTITION NUM_GPUS"),
+        (("configs/sep_vqvae.yaml", "dance", "gpu", "1"), "MODE must be"),
+        (("configs/none.yaml", "train", "gpu", "1"), "there is no config"),
+        (("configs/sep_vqvae.yaml", "train", "gpu", "many"), "NUM_GPUS must be"),
+        (("configs/sep_vqvae.yaml", "train", "gpu", "9"), "NUM_GPUS must be"),
+    ],
+)
+def test_srun_refuses(checkout, arguments, message):
+    code, calls, printed = call(checkout, "srun.sh", *arguments)
+    assert code == 2
+    assert not calls
+    assert message in printed
+
+
+def test_run_one_stage(checkout):
+    code, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "seed=3")
+    assert code == 0
+    assert calls[0].endswith("pip install --quiet --disable-pip-version-check -r requirements.txt")
+    assert calls[1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
+    _, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "2", "seed=3")
+    assert calls == [
+        "python -m torch.distributed.run --standalone --nproc_per_node 2 main.py --config configs/sep_vqvae.yaml --train seed=3"
+    ]
+
+
+def test_run_tests(checkout):
+    code, calls, _ = call(checkout, "run.sh", "test", "-k", "config")
+    assert code == 0
+    assert "requirements-dev.txt" in calls[0]
+    assert calls[-1] == "python -m pytest -k config"
+
+
+def test_run_without_arguments_is_the_quick_start(checkout):
+    videos = checkout / "experiments/sample/actor_critic/eval/epoch_0001/videos"
+    videos.mkdir(parents=True)
+    (videos / "dance.mp4").touch()
+    code, calls, printed = call(checkout, "run.sh")
+    assert code == 0
+    commands = [c for c in calls if "pip install" not in c]
+    assert commands[0] == "python prepare_aistpp_data.py --sample"
+    stages = ["sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic"]
+    assert commands[1:5] == [f"python main.py --config configs/sample/{s}.yaml --train" for s in stages]
+    assert commands[-1] == "python main.py --config configs/sample/actor_critic.yaml --eval"
+    assert "dance.mp4" in printed
+
+
+def test_run_explains_itself(checkout):
+    code, calls, printed = call(checkout, "run.sh", "--help")
+    assert code == 2
+    assert not calls
+    assert "CONFIG MODE [NUM_GPUS] [key=value ...]" in printed
