@@ -50,6 +50,8 @@ def run(config: RunConfig, mode: str) -> None:
 
     seed_everything(config.seed)
     device = distributed.device(config.device)
+    if mode != "train" and not distributed.is_main():
+        return  # one process is enough to look
     if mode == "visgt":
         looking.show_real(config)
         return
@@ -79,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = read_config(options.config, options.overrides)
         distributed.start()
+        if not distributed.is_main():
+            logging.disable(logging.INFO)
         run(config, options.mode)
     except (ValueError, FileNotFoundError) as error:
         if options.traceback:

@@ -23,6 +23,9 @@ class ClipsConfig:
     Attributes:
         frames: length of a clip.
         hop: frames between the starts of clips.
+        codes: of the motion GPT's clips. `per_clip` encodes each by itself, as released: zero padding makes the
+            codes near its edges differ from those of the whole dance that generation starts from and goes on in.
+            `whole_dance` cuts them out of the codes of the whole dance.
         order: `each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as
             released.
         starts: `all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music
@@ -31,6 +34,7 @@ class ClipsConfig:
 
     frames: PositiveInt = 240
     hop: PositiveInt = 40
+    codes: Literal["per_clip", "whole_dance"] = "per_clip"
     order: Literal["each_once", "with_replacement"] = "each_once"
     starts: Literal["all", "released"] = "all"
 
@@ -159,3 +163,10 @@ def epoch_order(length: int, order: str, seed: int, epoch: int) -> list[int]:
     if order == "each_once":
         return torch.randperm(length, generator=generator).tolist()
     return torch.randint(length, (length,), generator=generator).tolist()
+
+
+def epoch_batches(length: int, size: int, order: str, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of an epoch's batches; a last, smaller one is left out unless it is the only one."""
+    indices = epoch_order(length, order, seed, epoch)
+    size = min(size, length)
+    return [indices[start : start + size] for start in range(0, length - size + 1, size)]

@@ -74,9 +74,12 @@ def td_error(reward: Tensor, values: Tensor, discount: float = 1.0) -> Tensor:
     return reward + discount * values[:, 1:].detach() - values[:, :-1]
 
 
-def policy_loss(action_loss: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the mask of -log p(action) * advantage; all (B, t), the advantage detached."""
-    return (action_loss * advantage.detach() * mask).sum() / mask.sum()
+def policy_loss(action_loss: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean over the mask of -log p(action) * advantage; all (B, t), the advantage detached.
+
+    With several processes, weight is the mean of their mask sums, so that the mean of their losses is the joined one.
+    """
+    return (action_loss * advantage.detach() * mask).sum() / (mask.sum() if weight is None else weight)
 
 
 def value_loss(error: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class GPTConfig:
         head_blocks: blocks after.
         context: how many codes it sees.
         dropout: of embeddings, attention and residuals while training.
+        normalise_music: bring each music feature to mean 0 and deviation 1 of the training songs first. As
+            released they go in as they are: the loudness column, around -500, drowns the beat flags.
     """
 
     width: PositiveInt = 768
@@ -34,6 +36,7 @@ class GPTConfig:
     head_blocks: PositiveInt = 6
     context: PositiveInt = 29
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    normalise_music: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -94,6 +97,10 @@ class Base(nn.Module):
 
     def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
         super().__init__()
+        if config.normalise_music:
+            self.register_buffer("music_mean", torch.zeros(music_channels))
+            self.register_buffer("music_deviation", torch.ones(music_channels))
+        self.normalise_music = config.normalise_music
         self.embed_music = nn.Linear(music_channels, config.width)
         self.embed_upper = nn.Embedding(num_codes[0], config.width)
         self.embed_lower = nn.Embedding(num_codes[1], config.width)
@@ -103,6 +110,13 @@ class Base(nn.Module):
             Block(config.width, config.heads, config.dropout) for _ in range(config.base_blocks)
         )
 
+    @torch.no_grad()
+    def set_music_statistics(self, music: Tensor) -> None:
+        """Mean and deviation of features (N, D), for `normalise_music`; silent columns stay as they are."""
+        deviation = music.double().std(0, unbiased=False)
+        self.music_mean.copy_(music.double().mean(0))
+        self.music_deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
     def forward(self, music: Tensor, codes: Codes) -> Tensor:
         """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes."""
         length = codes.upper.shape[1]
@@ -111,6 +125,8 @@ class Base(nn.Module):
                 f"{length} codes need {length} music steps and a context of at least {length}; "
                 f"got {music.shape[1]} music steps and a context of {self.positions.shape[1]}"
             )
+        if self.normalise_music:
+            music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
         tokens = [stream + self.positions[s, :length] for s, stream in enumerate(streams)]
         x = self.dropout(torch.cat(tokens, dim=1))  # (B, 3t, C)

@@ -118,7 +118,7 @@ def test_the_codes_of_the_moment_are_shown(tmp_path):
     render_video(tmp_path / "a.mp4", dance(24), codes=codes, frames_per_code=8, height=270)
     shown = pictures(tmp_path / "a.mp4").astype(int)
     chips = shown[:, 270 - 33 : 270 - 18, 13:122]
-    upper, lower = chips[:, :, :52], chips[:, :, 57:]
+    upper, lower = chips[:, 3:-3, 4:48], chips[:, 3:-3, 61:-4]
     change = np.abs(lower[9:24].mean(0) - lower[:7].mean(0)).max()
     assert change > 60
     assert np.abs(upper[9:24].mean(0) - upper[:7].mean(0)).max() < 20
@@ -191,9 +191,9 @@ def test_dances_side_by_side_end_with_the_shortest(tmp_path):
     dances = {"real": dance(12), "ours": dance(9)}
     render_side_by_side(tmp_path / "a.mp4", dances, height=HEIGHT, music_beats=np.array([2]))
     shown = pictures(tmp_path / "a.mp4")
-    assert shown.shape == (9, HEIGHT, 2 * 134, 3)
+    assert shown.shape == (9, HEIGHT, 2 * 136, 3)
     knee = limb_colours(SMPL_24, Palette())[3]
-    for panel in (shown[0, :, :134], shown[0, :, 134:]):
+    for panel in (shown[0, :, :136], shown[0, :, 136:]):
         assert near(panel, knee, 0.12).sum() > 10
     with pytest.raises(ValueError, match="no dance"):
         render_side_by_side(tmp_path / "b.mp4", {})
@@ -215,7 +215,7 @@ def test_the_floor_of_real_dances_is_under_their_feet():
         joints = forward_kinematics(motion["smpl_poses"], motion["smpl_trans"] / motion["smpl_scaling"])
         lowest = joints[:, [7, 8, 10, 11], 1].min(1)
         high = lowest - floor_height(joints, SMPL_24)
-        assert 0.0 < np.median(high) < 0.12, path.name
+        assert 0.0 < np.median(high) < 0.06, path.name
 
 
 def test_the_camera_follows_without_jerks_and_the_grid_stays_in_the_world():
@@ -250,12 +250,14 @@ def test_the_gallery_is_a_picture_with_only_its_half_in_colour(tmp_path):
     upper, lower = (matplotlib.image.imread(tmp_path / f"{half}.png")[..., :3] for half in ("upper", "lower"))
     assert upper.shape == lower.shape
     assert upper.shape[0] > 400
-    warm, cold = (
-        (lambda p: (p[..., 0] > p[..., 2] + 0.3).sum()),
-        (lambda p: (p[..., 2] > p[..., 0] + 0.3).sum()),
-    )
-    assert warm(upper) > 2000 > 10 > cold(upper)
-    assert cold(lower) > 2000 > 10 > warm(lower)
+    counts = {}
+    for half, picture in (("upper", upper), ("lower", lower)):
+        warmth = picture[..., 0] - picture[..., 2]
+        counts[half] = (warmth > 0.3).sum(), (warmth < -0.3).sum()
+    assert counts["upper"][0] > 2000
+    assert counts["upper"][1] < 10
+    assert counts["lower"][0] < 10
+    assert counts["lower"][1] > 2000
     assert sorted(file.name for file in tmp_path.iterdir()) == ["lower.png", "upper.png"]
 
 

@@ -7,12 +7,15 @@ import os
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def start() -> None:
     """Joins the process group that torchrun's environment describes, if there is one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
@@ -52,12 +55,49 @@ def device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def wrap(module: nn.Module) -> nn.Module:
+    """The module, its gradients averaged over processes; the module itself when there is one process.
+
+    Buffers are not sent around: what changes them (the codebook) does so in step, on the line where they change. A
+    step may use a part of the module only (the policy's or the value's turn).
+    """
+    if world_size() == 1:
+        return module
+    return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+
+
+def barrier() -> None:
+    """Waits until all processes are here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def share(batch: list[int]) -> list[int]:
+    """This process's part of a batch, so that parts joined in rank order are the batch.
+
+    Raises:
+        ValueError: if the batch does not divide among the processes.
+    """
+    parts = world_size()
+    if len(batch) % parts:
+        raise ValueError(
+            f"a batch of {len(batch)} does not divide among {parts} processes (training.batch_size)"
+        )
+    size = len(batch) // parts
+    return batch[rank() * size : (rank() + 1) * size]
+
+
 def sum_over_processes(x: Tensor) -> Tensor:
     """Sum of x over all processes; x itself when there is one."""
     if world_size() > 1:
         x = x.clone()
         dist.all_reduce(x)
     return x
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Mean of x over all processes; x itself when there is one."""
+    return sum_over_processes(x) / world_size()
 
 
 def gather_rows(x: Tensor) -> Tensor:

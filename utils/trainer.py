@@ -78,11 +78,22 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def differences(then: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Keys whose values differ between two configs as plain containers: key -> both values."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        found = {}
+        for key in then.keys() | now.keys():
+            found |= differences(then.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
+        return found
+    return {} if then == now else {prefix: (then, now)}
+
+
 class Trainer:
     """Trains a stage into a run folder: ckpt/last.pt, ckpt/epoch_0050.pt, logs/ for TensorBoard."""
 
     def __init__(self, stage: Trainable, config: TrainingConfig, folder: Path, made_by: str) -> None:
         self.stage, self.config, self.folder, self.made_by = stage, config, folder, made_by
+        self.learner = distributed.wrap(stage.learner)
         parameters = [p for p in stage.learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, config.lr, config.betas)
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
@@ -104,6 +115,13 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
         self.epoch, self.step = content["epoch"], content["step"]
+        if (
+            self.config.idle == "drift"
+        ):  # what took part once has a gradient, if only of zeros, in every later step
+            for parameter in self.optimizer.state:
+                parameter.grad = torch.zeros_like(parameter)
+        for name, (then, now) in differences(content["config"], self.stage.checkpoint()["config"]).items():
+            log.warning("%s was trained so far with %s: %s, and goes on with %s", self.last, name, then, now)
         torch.set_rng_state(content["random"]["cpu"])
         if torch.cuda.is_available() and content["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(content["random"]["cuda"])
@@ -140,7 +158,7 @@ class Trainer:
             writer.close()
 
     def _train_epoch(self, epoch: int, writer: SummaryWriter | None) -> dict[str, str]:
-        self.stage.learner.train()
+        self.learner.train()
         batches = self.stage.batches(epoch)
         total = len(batches) if isinstance(batches, Sized) else None
         logs: Mapping[str, Tensor] = {}
@@ -160,7 +178,7 @@ class Trainer:
 
     def _train_step(self, batch: Any) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=self.config.idle == "rest")
-        loss, logs = self.stage.loss(self.stage.learner, batch)
+        loss, logs = self.stage.loss(self.learner, batch)
         loss.backward()
         if self.config.clip_gradient is not None:
             nn.utils.clip_grad_norm_(self.stage.learner.parameters(), self.config.clip_gradient)
@@ -185,9 +203,13 @@ class Trainer:
             save_checkpoint(content, self.last.with_name(f"epoch_{epoch:04d}.pt"))
 
     def _evaluate(self, epoch: int, writer: SummaryWriter | None) -> None:
-        metrics = self.stage.evaluate(self.folder / "eval" / f"epoch_{epoch:04d}")
-        if writer is None:
+        """The main process evaluates, the others wait."""
+        if not distributed.is_main():
+            distributed.barrier()
             return
+        metrics = self.stage.evaluate(self.folder / "eval" / f"epoch_{epoch:04d}")
+        distributed.barrier()
+        assert writer is not None
         for row, values in metrics.items():
             for name, value in values.items():
                 if isinstance(value, int | float):

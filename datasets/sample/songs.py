@@ -1,4 +1,4 @@
-"""The songs of the sample corpus: five genres, two training and two test songs each, with known beats.
+"""The songs of the sample corpus: five genres, six training and two test songs each, with known beats.
 
 A song is a lead-in and then sections of eight beats. Section letters say what the band plays and, in
 `dances.py`, which steps fit: A is the groove, B the lift with full chords, C the break. Test songs have
@@ -100,14 +100,34 @@ _TRAIN_SECONDS, _TEST_SECONDS = 12.6, 20.8
 _TRAIN = {
     "mBR0": (100, 0.51, "AB", "x--o----x-o-----", (0, 0, 5, 3)),
     "mBR1": (117, 0.44, "ACB", "x-----o-x--o----", (0, 3, 5, 7)),
+    "mBR2": (97, 0.53, "BA", "x--o----x-------", (0, 3, 0, 5)),
+    "mBR3": (108, 0.22, "CAB", "x--o----x--o----", (0, 5, 7, 3)),
+    "mBR6": (113, 0.48, "ABC", "x-o-----x-----o-", (0, 0, 3, 7)),
+    "mBR7": (123, 0.41, "BCA", "x-----o-x-------", (0, 7, 3, 5)),
     "mHO0": (122, 0.45, "ABC", "x---x---x---x---", (0, 0, 3, 5)),
     "mHO1": (132, 0.38, "BAC", "x---x---x---x-o-", (0, 5, 3, 7)),
+    "mHO2": (119, 0.44, "BA", "x---x---x---x---", (0, 5, 0, 7)),
+    "mHO3": (124, 0.44, "CBA", "x-o-x---x---x-o-", (0, 3, 5, 3)),
+    "mHO6": (128, 0.4, "AB", "x---x---x-o-x---", (0, 7, 5, 0)),
+    "mHO7": (135, 0.41, "ACB", "x---x---x---x--o", (0, 5, 7, 5)),
     "mJB0": (82, 0.55, "AB", "x-------x-------", (0, 9, 5, 7)),
     "mJB1": (94, 0.23, "CAB", "x-------x-----o-", (0, 5, 9, 7)),
+    "mJB2": (80, 0.29, "ACB", "x-----o-x-----o-", (0, 7, 5, 9)),
+    "mJB3": (89, 0.58, "BA", "x-------x--o----", (0, 5, 7, 0)),
+    "mJB6": (91, 0.53, "CBA", "x--o----x-----o-", (0, 9, 0, 5)),
+    "mJB7": (101, 0.53, "BAC", "x-------x-o-----", (0, 7, 0, 9)),
     "mPO0": (88, 0.56, "AB", "x-----o-x-------", (0, 0, 10, 10)),
     "mPO1": (106, 0.24, "BCA", "x--o----x-----o-", (0, 3, 10, 5)),
+    "mPO2": (84, 0.6, "CA", "x-----o-x-----o-", (0, 5, 10, 3)),
+    "mPO3": (96, 0.25, "BA", "x--o----x-------", (0, 10, 5, 3)),
+    "mPO6": (102, 0.52, "ACB", "x-o-----x-----o-", (0, 3, 10, 0)),
+    "mPO7": (114, 0.45, "CBA", "x-------x--o----", (0, 10, 3, 10)),
     "mWA0": (112, 0.48, "ABC", "x---x---x---x---", (0, 9, 5, 7)),
     "mWA1": (127, 0.36, "CBA", "x---x---x-o-x---", (0, 4, 5, 7)),
+    "mWA2": (109, 0.5, "BA", "x---x--ox---x---", (0, 4, 9, 5)),
+    "mWA3": (116, 0.44, "CAB", "x-o-x---x---x---", (0, 9, 0, 7)),
+    "mWA6": (118, 0.21, "ACB", "x---x---x--ox---", (0, 5, 4, 7)),
+    "mWA7": (131, 0.4, "BAC", "x-o-x---x-o-x---", (0, 4, 7, 9)),
 }
 _TEST = {
     "mBR4": (104, 0.52, "ABCB", "x--o--o-x-------", (0, 5, 0, 3)),

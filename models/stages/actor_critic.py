@@ -12,7 +12,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datasets.clips import epoch_order
+from datasets.clips import epoch_batches
 from datasets.rollouts import Windows, cut_windows
 from models.actor_critic import (
     ActorCritic,
@@ -31,6 +31,7 @@ from models.stages.evaluation import Evaluation
 from models.stages.motion_gpt import check_features, check_rate
 from models.stages.pieces import pieces
 from models.vqvae import ChoreographicMemory, Codes
+from utils import distributed
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.config import config
 
@@ -149,7 +150,7 @@ class ActorCriticStage(Stage):
             error = td_error(earned["reward"], self.model.values(features), self.config.discount)
         logits = learner(first_steps(features, actions.upper.shape[1]), "policy")
         loss_upper, loss_lower = code_losses(logits, actions)
-        loss = policy_loss(loss_upper + loss_lower, error, mask)
+        loss = policy_loss(loss_upper + loss_lower, error, mask, distributed.mean_over_processes(mask.sum()))
         entropy = (policy_entropy(logits) * mask).sum() / mask.sum()
         return loss, {"policy_loss": loss, "entropy": entropy, **logs}
 
@@ -181,13 +182,9 @@ class Rollouts:
     def __init__(self, dances: list[Windows], config: ActorCriticConfig, epoch: int) -> None:
         self.dances, self.turn = dances, config.turn
         places = [(d, w) for d, dance in enumerate(dances) for w in range(len(dance.upper))]
-        order = epoch_order(len(places), config.data.clips.order, config.seed, epoch)
-        size = min(config.training.batch_size, len(order))
-        self.batches = [
-            [places[i] for i in order[start : start + size]] for start in range(0, len(order), size)
-        ]
-        if len(self.batches) > 1 and len(self.batches[-1]) < size:
-            self.batches.pop()
+        clips, size = config.data.clips, config.training.batch_size
+        batches = epoch_batches(len(places), size, clips.order, config.seed, epoch)
+        self.batches = [[places[i] for i in distributed.share(batch)] for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)

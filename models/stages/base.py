@@ -15,10 +15,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.clips import ClipsConfig, epoch_order
+from datasets.clips import ClipsConfig, epoch_batches
 from datasets.sequences import PreparedData
 from models.stages.evaluation import EvaluationConfig
 from models.vqvae import ChoreographicMemory
+from utils import distributed
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.config import config, to_plain
 from utils.trainer import TrainingConfig
@@ -170,14 +171,13 @@ class Stage(ABC):
 
     def loader(self, dataset: Dataset[Any], epoch: int) -> DataLoader[Any]:
         """Batches of a dataset in the epoch's order."""
-        length = len(dataset)  # type: ignore[arg-type]
-        batch_size = self.config.training.batch_size
+        training, clips = self.config.training, self.config.data.clips
+        number = len(dataset)  # type: ignore[arg-type]
+        batches = epoch_batches(number, training.batch_size, clips.order, self.config.seed, epoch)
         return DataLoader(
             dataset,
-            batch_size=batch_size,
-            sampler=epoch_order(length, self.config.data.clips.order, self.config.seed, epoch),
-            drop_last=length >= batch_size,
-            num_workers=self.config.training.num_workers,
+            batch_sampler=[distributed.share(batch) for batch in batches],
+            num_workers=training.num_workers,
             pin_memory=self.device.type == "cuda",
         )
 

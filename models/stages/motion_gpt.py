@@ -15,7 +15,7 @@ from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.evaluation import Evaluation
-from models.stages.sep_vqvae_root import encode_clips
+from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import config
 
@@ -56,6 +56,10 @@ class MotionGPTStage(Stage):
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.learner = self.model
+        if config.model.normalise_music:
+            songs = {self.data.sequence(name).song for name in self.data.names("train")}
+            music = [torch.from_numpy(self.data.song(song).features.copy()) for song in sorted(songs)]
+            self.model.base.set_music_statistics(torch.cat(music).to(device))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -66,7 +70,10 @@ class MotionGPTStage(Stage):
     def clips(self) -> MusicClips:
         """The training clips, encoded."""
         clips = MusicClips(self.data, "train", self.config.data.clips, self.memory.frames_per_code)
-        clips.set_codes(*encode_clips(self.memory, clips.poses, self.device))
+        if self.config.data.clips.codes == "per_clip":
+            clips.set_codes(*encode_clips(self.memory, clips.poses, self.device))
+        else:
+            clips.set_codes(*encode_dances(self.memory, clips.poses, self.device))
         return clips
 
     def batches(self, epoch: int) -> DataLoader[CodeClip]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets.clips import PoseClips
+from datasets.clips import PoseClips, whole_dance
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.evaluation import Evaluation
 from models.stages.losses import velocity_loss
@@ -113,3 +113,28 @@ def encode_clips(
     loader = DataLoader(clips, batch_size=batch_size)
     codes = [memory.encode(pose.to(device)) for pose in tqdm(loader, "encoding", leave=False, disable=None)]
     return Codes(*(torch.cat(half).cpu() for half in zip(*codes, strict=True)))
+
+
+@torch.no_grad()
+def encode_dances(memory: ChoreographicMemory, clips: PoseClips, device: torch.device) -> Codes:
+    """Codes (N, T') of all clips, cut out of the codes of their whole dances.
+
+    Raises:
+        ValueError: if clips start between codes.
+    """
+    step = memory.frames_per_code
+    if clips.config.hop % step:
+        raise ValueError(
+            f"data.clips.hop {clips.config.hop} must divide by {step} with data.clips.codes whole_dance"
+        )
+    whole = [
+        memory.encode(whole_dance(sequence, step).to(device))
+        for sequence in tqdm(clips.sequences, "encoding", leave=False, disable=None)
+    ]
+    length = clips.config.frames // step
+
+    def cut(half: str) -> Tensor:
+        parts = [getattr(whole[p.sequence], half)[0, p.start // step :][:length] for p in clips.places]
+        return torch.stack(parts).cpu()
+
+    return Codes(cut("upper"), cut("lower"))

@@ -40,12 +40,9 @@ def main() -> None:
         )
         wall, cpu = time.perf_counter() - start, time.process_time() - busy
         size = (Path(folder) / "dance.mp4").stat().st_size
-    print(
-        f"{frames} frames of {arguments.height}p with sound: {1e3 * wall / frames:.1f} ms per frame on the clock, "
-    )
-    print(
-        f"{1e3 * cpu / frames:.1f} ms of one core, {frames / 60 / wall:.1f} x real time, {size / 1e6:.1f} MB"
-    )
+    print(f"{frames} frames of {arguments.height}p with sound, {size / 1e6:.1f} MB")
+    print(f"{1e3 * wall / frames:.1f} ms per frame on the clock, {frames / 60 / wall:.1f} x real time")
+    print(f"{1e3 * cpu / frames:.1f} ms of processor time per frame")
 
 
 if __name__ == "__main__":

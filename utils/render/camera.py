@@ -12,14 +12,14 @@ _FOLLOW_SECONDS = 0.7  # spread of the Gaussian that smooths the walk of the cam
 
 
 def floor_height(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Height of the floor in metres: a low percentile of the lowest foot joint, less the foot's thickness.
+    """Height of the floor in metres: the lower quartile of the lowest foot joint, less the sole.
 
     Args:
         joints: (T, J, 3) metres, y up.
         skeleton: which joints are feet.
     """
     feet = [joint for foot in skeleton.feet for joint in foot]
-    return float(np.percentile(joints[:, feet, 1].min(1), 5)) - SOLE
+    return float(np.percentile(joints[:, feet, 1].min(1), 25)) - SOLE
 
 
 @dataclass(frozen=True)

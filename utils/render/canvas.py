@@ -11,9 +11,10 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
-from matplotlib.transforms import Affine2D
+from matplotlib.transforms import Affine2D, IdentityTransform
 
 Colour = tuple[float, ...]
+_NO_TRANSFORMS, _NO_OFFSETS = np.zeros((0, 3, 3)), np.zeros((0, 2))
 
 
 def mixed(colour: Colour, other: Colour, share: float) -> Colour:
@@ -69,6 +70,35 @@ class Canvas:
         closed = np.concatenate([corners, corners[:, :1]], 1).reshape(-1, 2)
         pen = _pen(edge or (0.0, 0.0, 0.0), edge_width if edge else 0.0, "round")
         self._draw(pen, Outline(closed, _codes(num, each, True)), fill)
+
+    def shapes(
+        self, corners: np.ndarray, fills: np.ndarray, edges: np.ndarray, edge_widths: np.ndarray
+    ) -> None:
+        """Fill (N, corners, 2) polygons one over the other: much faster than a call of `polygons` for each.
+
+        Args:
+            corners: (N, corners, 2) pixels, the first polygon lowest.
+            fills: (N, 4) colours; fewer are taken in turn, here and below.
+            edges: (N, 4) colours of the outlines.
+            edge_widths: (N,) pixels; 0 for none.
+        """
+        closed = np.concatenate([corners, corners[:, :1]], 1)
+        codes = _codes(1, corners.shape[1], True)
+        self._renderer.draw_path_collection(
+            _pen((0.0, 0.0, 0.0), 0.0, "round"),
+            self._flip.frozen(),
+            [Outline(one, codes) for one in closed],
+            _NO_TRANSFORMS,
+            _NO_OFFSETS,
+            IdentityTransform(),
+            fills,
+            edges,
+            edge_widths,
+            [(0, None)],  # solid
+            [True],  # anti-aliased
+            [None],  # no links
+            "screen",
+        )
 
     def lines(self, points: np.ndarray, colour: Colour, width: float, cap: str = "butt") -> None:
         """Draw (N, points, 2) polylines."""

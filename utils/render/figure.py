@@ -16,8 +16,8 @@ _ARC = 9  # corners of the rounding at each end of a limb
 _HEAD = 0.105  # metres
 _THICKNESS = {
     "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072,
-    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050, "elbow": 0.038,
-    "wrist": 0.028, "hand": 0.026,
+    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050,
+    "elbow": 0.038, "wrist": 0.028, "hand": 0.026,
 }  # fmt: skip
 
 
@@ -110,6 +110,13 @@ def limb_colours(skeleton: Skeleton, palette: Palette) -> list[Colour]:
 def draw_figure(canvas: Canvas, seen: Limbs, frame: int, colours: list[Colour], outline: Colour) -> None:
     """Draw one frame of the limbs, the farthest first."""
     edge = max(0.8, 0.010 * float(seen.scales[frame].mean()))
-    for limb in np.argsort(seen.scales[frame], kind="stable").tolist():
-        canvas.polygons(seen.shapes[frame, limb, None], colours[limb], outline, edge)
-        canvas.polygons(seen.lights[frame, limb, None], mixed(colours[limb], _WHITE, 0.22))
+    order = np.argsort(seen.scales[frame], kind="stable")
+    layers = np.stack([seen.shapes[frame, order], seen.lights[frame, order]], 1)  # (N, 2, corners, 2)
+    base = np.array([(*colour, 1.0) for colour in colours])[order]
+    light = base + 0.22 * (1.0 - base)
+    canvas.shapes(
+        layers.reshape(-1, *layers.shape[2:]),
+        np.stack([base, light], 1).reshape(-1, 4),
+        np.array([(*outline, 1.0), (0.0, 0.0, 0.0, 0.0)]),  # taken in turn: the light has no outline
+        np.array([edge, 0.0]),
+    )

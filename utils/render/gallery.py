@@ -15,7 +15,7 @@ from utils.skeleton import SMPL_24, Skeleton
 
 _PANEL = 300, 230  # pixels, width and height
 _POSES = 4  # of the motion that are shown
-_SPACING = 0.5  # metres between them
+_SPACING = 0.6  # metres between them
 _ROOM = 0.1  # metres around them
 _HEADER = 58
 _PAPER = (15, 18, 27)
@@ -112,7 +112,7 @@ def _panel(panel: GalleryPanel, half: str, skeleton: Skeleton) -> Canvas:
     canvas.text(15, 26, panel.title, 12, (0.93, 0.95, 0.98), bold=True)
     canvas.text(
         width - 15,
-        height - 17,
+        26,
         f"{100 * panel.share:.1f} %",
         12,
         mixed(colour, (1.0, 1.0, 1.0), 0.3),

@@ -9,23 +9,12 @@ from utils.skeleton import Skeleton
 
 _CELL = 1.0  # metres between the lines of the grid
 _REACH = 4.5  # metres from the camera's target to where they have faded out
-_LEVELS = 8  # shades of the grid from here to there
+_LEVELS = 7  # shades of the grid from here to there
 _TRAIL_SECONDS = 2.5
-_TRAIL_PIECES = 10
+_TRAIL_PIECES = 7
 _SHADOW = ((1.0, 0.15), (0.6, 0.18), (0.25, 0.22))  # spread and strength of its layers
 _LINE: Colour = (0.55, 0.68, 0.95)
-
-
-def _grid_pieces() -> np.ndarray:
-    """(N, 2, 2) ends (x, z) of the pieces, half a cell long, of the lines around the origin, metres."""
-    outer = np.ceil(_REACH) + _CELL
-    lines, starts = np.arange(-outer, outer + _CELL, _CELL), np.arange(-outer, outer, _CELL / 2)
-    line, start = (axis.ravel() for axis in np.meshgrid(lines, starts, indexing="ij"))
-    along_z = np.stack([np.stack([line, start], 1), np.stack([line, start + _CELL / 2], 1)], 1)
-    return np.concatenate([along_z, along_z[..., ::-1]])
-
-
-_PIECES = _grid_pieces()
+_FAINT = 1 - (1 - 0.42) ** (1 / _LEVELS)  # strength of one shade; all of them, one over the other, give 0.42
 
 
 def on_floor(plane: np.ndarray, floor: float) -> np.ndarray:
@@ -34,18 +23,36 @@ def on_floor(plane: np.ndarray, floor: float) -> np.ndarray:
 
 
 def draw_grid(canvas: Canvas, camera: Camera, frame: int, floor: float) -> None:
-    """Lines on the whole metres of the world, fading with the distance from the dancer."""
+    """Lines on the whole metres of the world, fading with the distance from the dancer.
+
+    They are chords of circles around the camera's target, faint ones, one circle within the other.
+    """
     centre = camera.targets[frame][::2]
-    pieces = _PIECES + np.floor(centre / _CELL) * _CELL
-    far = np.linalg.norm(pieces.mean(1) - centre, axis=-1) / _REACH
-    levels = np.ceil(_LEVELS * np.clip(1 - far, 0, 1)).astype(int)
-    seen, _ = camera.project(on_floor(pieces, floor), frame)
-    outside = (seen < 0).all(1) | (seen > [camera.width, camera.height]).all(1)
-    levels[outside.any(1)] = 0
-    for level in range(1, _LEVELS + 1):
-        chosen = seen[levels == level]
-        if len(chosen):
-            canvas.lines(chosen, (*_LINE, 0.42 * level / _LEVELS), max(1.0, camera.height / 480))
+    for radius in _REACH * np.arange(1, _LEVELS + 1) / _LEVELS:
+        chords = grid_chords(centre, float(radius))
+        if len(chords):
+            seen, _ = camera.project(on_floor(chords, floor), frame)
+            canvas.lines(seen, (*_LINE, _FAINT), max(1.0, camera.height / 480))
+
+
+def grid_chords(centre: np.ndarray, radius: float) -> np.ndarray:
+    """(N, 2, 2) ends (x, z) of the grid's lines within a circle, metres.
+
+    Args:
+        centre: (2,) x and z of the circle's centre.
+        radius: of the circle, metres.
+    """
+    ends = []
+    for axis in (0, 1):
+        at = _CELL * np.arange(
+            np.ceil((centre[axis] - radius) / _CELL), np.floor((centre[axis] + radius) / _CELL) + 1
+        )
+        half = np.sqrt(np.maximum(radius**2 - (at - centre[axis]) ** 2, 0.0))
+        chord = np.empty((len(at), 2, 2))
+        chord[..., axis] = at[:, None]
+        chord[..., 1 - axis] = centre[1 - axis] + np.stack([-half, half], 1)
+        ends.append(chord)
+    return np.concatenate(ends)
 
 
 def draw_trail(
@@ -62,15 +69,13 @@ def draw_trail(
         fps: frames per second.
     """
     length = round(_TRAIL_SECONDS * fps)
-    times = np.linspace(max(0, frame - length), frame, 4 * _TRAIL_PIECES + 1)
-    if frame < 2:
-        return
-    past = np.stack([np.interp(times, np.arange(len(roots)), roots[:, axis]) for axis in (0, 1)], 1)
-    seen, scale = camera.project(on_floor(past, floor), frame)
-    for piece in range(_TRAIL_PIECES):
-        age = 1 - (frame - times[4 * piece]) / (length + 1)
-        part = seen[4 * piece : 4 * piece + 5]
-        canvas.lines(part[None], (*LOWER, 0.55 * max(age, 0.0) ** 1.5), 0.018 * float(scale.mean()))
+    each = max(1, round(length / (_TRAIL_PIECES * 5)))  # frames between its corners
+    seen, scale = camera.project(on_floor(roots[max(0, frame - length) : frame + 1][::-each], floor), frame)
+    for piece in range(0, len(seen) - 1, 5):
+        youth = 1 - each * piece / (length + 1)
+        canvas.lines(
+            seen[None, piece : piece + 6], (*LOWER, 0.55 * youth**1.5), 0.018 * float(scale.mean())
+        )
 
 
 def shadows(

@@ -18,6 +18,7 @@ _X264 = {
     # a third faster than the preset alone, for 5 % more bytes of such pictures
     "x264-params": "bframes=3:b-adapt=0:rc-lookahead=8:subme=1",
 }
+_AAC = {"aac_coder": "fast"}  # a third of the time of the default search, at the same bit rate
 _PIECE = 1024  # samples per AAC frame
 
 
@@ -99,7 +100,7 @@ class Movie:
         context.color_primaries, context.color_trc = 1, 1
         self._audio = None
         if sound is not None:
-            self._audio = self._container.add_stream("aac", rate=_RATE, layout="stereo")
+            self._audio = self._container.add_stream("aac", rate=_RATE, layout="stereo", options=_AAC)
             self._audio.bit_rate = 160_000
         self._reformat = av.video.reformatter.VideoReformatter()
         self._frames = self._samples = 0

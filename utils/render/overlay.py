@@ -19,7 +19,7 @@ class Overlay:
         height: of the picture, pixels.
         num_frames: of the video.
         fps: frames per second.
-        title: written at the top left; kept short by who gives it.
+        title: written at the top left, on one line.
         beat_frames: frames of the music beats.
         strengths: (T,) the beat's pulse in each frame, 0..1.
     """
