@@ -11,6 +11,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.gpt import Head, Logits, MotionGPT, initialise
+from utils import distributed
 from utils.config import config
 
 
@@ -80,6 +81,14 @@ def policy_loss(action_loss: Tensor, advantage: Tensor, mask: Tensor, weight: Te
     With several processes, weight is the mean of their mask sums, so that the mean of their losses is the joined one.
     """
     return (action_loss * advantage.detach() * mask).sum() / (mask.sum() if weight is None else weight)
+
+
+def normalise(advantage: Tensor, mask: Tensor) -> Tensor:
+    """The advantage (B, t) with mean 0 and deviation 1 over the mask of all processes' batches."""
+    weight = distributed.sum_over_processes(mask.sum())
+    mean = distributed.sum_over_processes((advantage * mask).sum()) / weight
+    variance = distributed.sum_over_processes(((advantage - mean).square() * mask).sum()) / weight
+    return (advantage - mean) / (variance.sqrt() + 1e-6)
 
 
 def value_loss(error: Tensor) -> Tensor:

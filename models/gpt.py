@@ -26,8 +26,9 @@ class GPTConfig:
         head_blocks: blocks after.
         context: how many codes it sees.
         dropout: of embeddings, attention and residuals while training.
-        normalise_music: bring each music feature to mean 0 and deviation 1 of the training songs first. As
-            released they go in as they are: the loudness column, around -500, drowns the beat flags.
+        normalise_music: bring the music features to mean 0 over the training songs, and each group of them (MFCC,
+            chroma, onset, beat, ...) to the same total variance. As released they go in as they are: the loudness
+            column, around -500, drowns the beat flags.
     """
 
     width: PositiveInt = 768
@@ -111,11 +112,10 @@ class Base(nn.Module):
         )
 
     @torch.no_grad()
-    def set_music_statistics(self, music: Tensor) -> None:
-        """Mean and deviation of features (N, D), for `normalise_music`; silent columns stay as they are."""
-        deviation = music.double().std(0, unbiased=False)
-        self.music_mean.copy_(music.double().mean(0))
-        self.music_deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+    def set_music_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """What each music feature (D,) is reduced by and divided by, for `normalise_music`."""
+        self.music_mean.copy_(mean)
+        self.music_deviation.copy_(deviation)
 
     def forward(self, music: Tensor, codes: Codes) -> Tensor:
         """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes."""

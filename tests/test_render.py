@@ -8,9 +8,12 @@ import pytest
 
 from datasets.smpl import rest_joints
 from tests.helpers import real_data
-from utils.render.camera import floor_height, following
+from utils.render.camera import Camera, floor_height, following
+from utils.render.canvas import Canvas
 from utils.render.figure import LOWER, UPPER, Palette, capsules, limb_colours
 from utils.render.gallery import GalleryPanel, draw_gallery, draw_usage
+from utils.render.ground import draw_grid, grid_chords, grid_light
+from utils.render.scene import floor_distance
 from utils.render.video import beat_frames, beat_strengths, render_side_by_side, render_video
 from utils.skeleton import SMPL_24
 
@@ -232,6 +235,56 @@ def test_the_camera_follows_without_jerks_and_the_grid_stays_in_the_world():
     centre, scale = camera.project(camera.targets[7], 7)
     assert centre == pytest.approx([480, 270])
     assert scale == pytest.approx(540 / camera.span)
+
+
+def test_chords_of_the_grid_lie_on_whole_metres_and_end_on_the_circle():
+    centre = np.array([0.3, -7.6])
+    chords = grid_chords(centre, 2.5)
+    assert np.linalg.norm(chords - centre, axis=-1) == pytest.approx(2.5)
+    still = np.ptp(chords, axis=1) == 0
+    assert (still.sum(1) == 1).all()
+    fixed = chords[:, 0][still]
+    assert sorted(fixed[still[:, 0]]) == [-2, -1, 0, 1, 2]
+    assert sorted(fixed[still[:, 1]]) == [-10, -9, -8, -7, -6]
+
+
+@pytest.mark.parametrize(("yaw", "height"), [(0.3, 270), (0.0, 270), (0.3, 1080)])
+def test_the_grid_is_drawn_where_the_world_has_whole_metres(yaw, height):
+    target, floor = np.array([[12.4, 0.4, -3.3]]), -0.5
+    camera = Camera(target, 2.5, height * 16 // 9, height, yaw=yaw)
+    canvas = Canvas(camera.width, height)
+    canvas.pixels[:] = 40, 40, 40, 255
+    before = canvas.pixels.copy()
+    light = grid_light(camera, before, floor_distance(camera, floor))
+    draw_grid(canvas, camera, 0, floor, light)
+    change = canvas.pixels[..., 2].astype(int) - before[..., 2]
+    assert (canvas.pixels[..., 3] == 255).all()
+
+    def at(x, z, reach=1):
+        (column, row), _ = camera.project(np.array([x, floor, z]), 0)
+        row, column = int(row), int(column)
+        return change[row - reach : row + reach + 1, column - reach : column + reach + 1].max()
+
+    near_by, far_off = at(12, -3.4), at(12, -5.4)
+    assert near_by > 30
+    assert 5 < far_off < near_by  # fades
+    assert at(12.5, -3) > 30
+    assert at(12.5, -3.5) == at(11.5, -4.5) == 0  # the middle of a cell
+    assert change.min() == 0
+    assert 0.002 < (change > 0).mean() < 0.1
+    assert (change[: height // 8] == 0).all()  # the sky
+
+
+def test_later_shapes_cover_earlier_ones_and_colours_are_taken_in_turn():
+    canvas = Canvas(30, 20)
+    canvas.pixels[:] = 0, 0, 0, 255
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], float)
+    corners = square + np.array([[[2, 2]], [[8, 2]], [[18, 8]]])
+    fills = np.array([[1, 0, 0, 1], [0, 1, 0, 1]], float)
+    canvas.shapes(corners, fills, np.zeros((1, 4)), np.zeros(1))
+    shown = {(4, 4): (255, 0, 0), (10, 10): (0, 255, 0), (20, 12): (255, 0, 0), (28, 2): (0, 0, 0)}
+    for (x, y), colour in shown.items():
+        assert tuple(canvas.pixels[y, x, :3]) == colour, (x, y)
 
 
 def test_capsules_touch_both_discs():

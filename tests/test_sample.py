@@ -140,7 +140,7 @@ def test_tempi_and_patterns_of_test_songs_are_new():
     assert all(80 <= tempo <= 135 for tempo in tempi)
     assert np.diff(sorted(song.bpm for song in test)).min() >= 4
     for genre in REPERTOIRE:
-        assert len([song for song in train if song.genre == genre]) == 6
+        assert len([song for song in train if song.genre == genre]) == 8
         assert len([song for song in test if song.genre == genre]) == 2
     for part in ("kicks", "roots", "sections"):
         heard = {(song.genre, getattr(song, part)) for song in train}

@@ -23,7 +23,7 @@ from datasets.sample.songs import Song, all_songs, render_song
 from utils.skeleton import SMPL_24
 
 SCALING = 93.0  # metres = smpl_trans / smpl_scaling; real AIST++ values are around this
-DANCES_PER_SONG = 3
+DANCES_PER_SONG = 2
 TEST_S = 20.0
 _DANCERS = {"BR": (4, 5, 6), "HO": (19, 20, 21), "JB": (7, 8, 9), "PO": (10, 11, 12), "WA": (25, 26, 27)}
 

@@ -6,7 +6,7 @@ As in the paper it trains on the songs it is judged by: no dances of them are se
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -18,6 +18,7 @@ from models.actor_critic import (
     ActorCritic,
     ValueConfig,
     first_steps,
+    normalise,
     policy_entropy,
     policy_loss,
     td_error,
@@ -29,7 +30,7 @@ from models.reward import RewardConfig, reward
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.evaluation import Evaluation
 from models.stages.motion_gpt import check_features, check_rate
-from models.stages.pieces import pieces
+from models.stages.pieces import Piece, pieces
 from models.vqvae import ChoreographicMemory, Codes
 from utils import distributed
 from utils.checkpoint import load_checkpoint, load_weights
@@ -47,6 +48,8 @@ class ActorCriticConfig(RunConfig):
             holds songs only, all of them are.
         value: sizes of the value stack.
         reward: what a dance earns.
+        advantage: what weighs an action: the `td_error` as it is, as released (nearly every action earns -5, so before
+            the value has learnt, good ones are unlearnt too), or `normalised` over the batch.
         discount: of the next state's value.
         turn: batches of policy steps before as many of value steps, and so on.
         generation: how codes are composed.
@@ -57,15 +60,17 @@ class ActorCriticConfig(RunConfig):
     songs: str = "test"
     value: ValueConfig = field(default_factory=ValueConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    advantage: Literal["td_error", "normalised"] = "td_error"
     discount: PositiveFloat = 1.0
     turn: PositiveInt = 5
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
 class Rollout(NamedTuple):
-    """A batch of windows and whose turn it is."""
+    """A batch of windows, the reward (B, S - 2) of their actions, and whose turn it is."""
 
     windows: Windows
+    reward: Tensor
     policy_turn: bool
 
 
@@ -84,7 +89,7 @@ class ActorCriticStage(Stage):
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
         self.model = ActorCritic(self.pretrained_gpt(), config.value).to(device)
         self.learner = self.model
-        self._earned: list[Tensor] = []
+        self._epoch_logs: Mapping[str, float] = {}
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -110,8 +115,8 @@ class ActorCriticStage(Stage):
         return gpt.to(self.device).eval()
 
     @torch.no_grad()
-    def rollouts(self) -> list[Windows]:
-        """Dances of the policy as it stands to every whole target song, cut into windows."""
+    def rollouts(self) -> list[tuple[Windows, dict[str, Tensor]]]:
+        """Dances of the policy as it stands to every whole target song: their windows, and what each action earns."""
         assert isinstance(self.model, ActorCritic)
         found = pieces(
             self.data, self.config.songs, self._memory, self.config.generation.first_codes, self.device
@@ -120,43 +125,65 @@ class ActorCriticStage(Stage):
         music, first = [piece.music for piece in found], [piece.first for piece in found]
         codes = generate_all(gpt, music, first, self.config.generation, self.device, progress=True)
         steps, per_code = gpt.config.context + 1, self._memory.frames_per_code
-        return [
-            cut_windows(dance, piece.music, piece.beats, steps, per_code)
-            for dance, piece in zip(codes, found, strict=True)
-        ]
+        dances = []
+        for dance, piece in zip(codes, found, strict=True):
+            windows = cut_windows(dance, piece.music, piece.beats, steps, per_code)
+            dances.append((windows, self._earned(dance, piece, windows)))
+        return dances
+
+    def _earned(self, dance: Codes, piece: Piece, windows: Windows) -> dict[str, Tensor]:
+        """The reward (N, S - 2) of each window's actions, and its parts."""
+        per_code, rules = self._memory.frames_per_code, self.config.reward
+        if rules.context == "dance":
+            frames = len(dance.upper) * per_code
+            beats = torch.cat([piece.beats, piece.beats[-1:].expand(frames)])[:frames]
+            pose = self._memory.decode(Codes(*(half.unsqueeze(0).to(self.device) for half in dance)))
+            whole = reward(pose, beats.unsqueeze(0).to(self.device), per_code, rules)
+            steps = windows.upper.shape[1]
+            return {name: part[0].unfold(0, steps, 1)[:, 1:-1].cpu() for name, part in whole.items()}
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, len(windows.upper), self.config.training.batch_size):
+            batch = slice(start, start + self.config.training.batch_size)
+            upper, lower, beats = windows.upper[batch], windows.lower[batch], windows.beats[batch]
+            pose = self._memory.decode(Codes(upper[:, 1:-1].to(self.device), lower[:, 1:-1].to(self.device)))
+            parts.append(reward(pose, beats[:, per_code:-per_code].to(self.device), per_code, rules))
+        return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
     def batches(self, epoch: int) -> "Rollouts":
         """Windows of this epoch's dances: `turn` batches for the policy, as many for the value, and so on."""
-        self._earned = []
-        return Rollouts(self.rollouts(), self.config, epoch)
+        dances = self.rollouts()
+        counted = torch.cat([windows.mask for windows, _ in dances])
+        self._epoch_logs = {
+            name: float((torch.cat([parts[name] for _, parts in dances]) * counted).sum() / counted.sum())
+            for name in dances[0][1]
+        }
+        return Rollouts(dances, self.config, epoch)
 
     def loss(self, learner: nn.Module, batch: Rollout) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy's or the value's loss; the base's output serves both, as its mask is causal."""
         assert isinstance(self.model, ActorCritic)
-        upper, lower, music, beats, mask = (x.to(self.device, non_blocking=True) for x in batch.windows)
+        upper, lower, music, _, mask = (x.to(self.device, non_blocking=True) for x in batch.windows)
+        earned = batch.reward.to(self.device, non_blocking=True)
         actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
-        per_code = self._memory.frames_per_code
         with torch.no_grad():
             features = self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
-            pose = self._memory.decode(actions)
-            earned = reward(pose, beats[:, per_code:-per_code], per_code, self.config.reward)
-        self._earned.append((earned["reward"] * mask).sum() / mask.sum())
-        logs = {name: (value * mask).sum() / mask.sum() for name, value in earned.items()}
         if not batch.policy_turn:
-            error = td_error(earned["reward"], learner(features, "values"), self.config.discount)
-            loss = value_loss(error)
-            return loss, {"value_loss": loss, **logs}
+            loss = value_loss(td_error(earned, learner(features, "values"), self.config.discount))
+            return loss, {"value_loss": loss}
         with torch.no_grad():
-            error = td_error(earned["reward"], self.model.values(features), self.config.discount)
+            error = td_error(earned, self.model.values(features), self.config.discount)
+        if self.config.advantage == "normalised":
+            error = normalise(error, mask)
         logits = learner(first_steps(features, actions.upper.shape[1]), "policy")
         loss_upper, loss_lower = code_losses(logits, actions)
-        loss = policy_loss(loss_upper + loss_lower, error, mask, distributed.mean_over_processes(mask.sum()))
+        weight = distributed.mean_over_processes(mask.sum())
+        loss = policy_loss(loss_upper + loss_lower, error, mask, weight)
         entropy = (policy_entropy(logits) * mask).sum() / mask.sum()
-        return loss, {"policy_loss": loss, "entropy": entropy, **logs}
+        return loss, {"policy_loss": loss, "entropy": entropy, "td_error": error.mean()}
 
     def epoch_logs(self) -> Mapping[str, float]:
-        """Mean reward of the epoch's dances."""
-        return {"reward": float(torch.stack(self._earned).mean())} if self._earned else {}
+        """Mean reward of the epoch's dances, and its parts, over the actions that count."""
+        return self._epoch_logs
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs, before and after finetuning."""
@@ -179,9 +206,11 @@ class ActorCriticStage(Stage):
 class Rollouts:
     """The batches of one epoch: windows in a random order, policy and value in turn."""
 
-    def __init__(self, dances: list[Windows], config: ActorCriticConfig, epoch: int) -> None:
+    def __init__(
+        self, dances: list[tuple[Windows, dict[str, Tensor]]], config: ActorCriticConfig, epoch: int
+    ) -> None:
         self.dances, self.turn = dances, config.turn
-        places = [(d, w) for d, dance in enumerate(dances) for w in range(len(dance.upper))]
+        places = [(d, w) for d, (windows, _) in enumerate(dances) for w in range(len(windows.upper))]
         clips, size = config.data.clips, config.training.batch_size
         batches = epoch_batches(len(places), size, clips.order, config.seed, epoch)
         self.batches = [[places[i] for i in distributed.share(batch)] for batch in batches]
@@ -191,5 +220,7 @@ class Rollouts:
 
     def __iter__(self) -> Iterator[Rollout]:
         for number, places in enumerate(self.batches):
-            fields = zip(*(tuple(field[w] for field in self.dances[d]) for d, w in places), strict=True)
-            yield Rollout(Windows(*(torch.stack(field) for field in fields)), number // self.turn % 2 == 0)
+            windows = zip(*(tuple(field[w] for field in self.dances[d][0]) for d, w in places), strict=True)
+            earned = torch.stack([self.dances[d][1]["reward"][w] for d, w in places])
+            policy_turn = number // self.turn % 2 == 0
+            yield Rollout(Windows(*(torch.stack(field) for field in windows)), earned, policy_turn)

@@ -6,11 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datasets.clips import CodeClip, MusicClips
+from datasets.music import COLUMNS
+from datasets.sequences import PreparedData
 from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.stages.base import RunConfig, Stage, load_memory
@@ -57,9 +60,7 @@ class MotionGPTStage(Stage):
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.learner = self.model
         if config.model.normalise_music:
-            songs = {self.data.sequence(name).song for name in self.data.names("train")}
-            music = [torch.from_numpy(self.data.song(song).features.copy()) for song in sorted(songs)]
-            self.model.base.set_music_statistics(torch.cat(music).to(device))
+            self.model.base.set_music_statistics(*music_statistics(self.data))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -127,3 +128,20 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
             f"{path} was trained on {trained_on!r} music features, {root} holds {data_version!r} ones; "
             f"prepare the data with --features {trained_on}"
         )
+
+
+def music_statistics(data: PreparedData) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (D,) of the training songs' features, for `normalise_music`.
+
+    Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs as much
+    as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in another one: it
+    counts with at least a tenth of its group's typical deviation. Silent groups are left as they are.
+    """
+    songs = sorted({data.sequence(name).song for name in data.names("train")})
+    music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
+    deviation = music.std(0)
+    for columns in COLUMNS.values():
+        group = deviation[columns]
+        typical = float(np.sqrt(np.mean(group**2)))
+        deviation[columns] = np.maximum(group, 0.1 * typical) * np.sqrt(len(group)) if typical > 1e-6 else 1.0
+    return torch.from_numpy(music.mean(0)), torch.from_numpy(deviation)

@@ -22,7 +22,7 @@ from utils.skeleton import SMPL_24
 SHUFFLES = 5
 FLOOR_SAMPLES = 100
 BOOTSTRAP_SAMPLES = 500
-_AIST_SONG = re.compile(r"_(m[A-Z]{2}\d)(?:_|$)")
+_AIST_SONG = re.compile(r"_(m[A-Z]{2}\d+)(?:_|$)")
 
 
 class Interval(NamedTuple):

@@ -12,7 +12,7 @@ UPPER: Colour = (1.0, 0.52, 0.28)
 LOWER: Colour = (0.16, 0.66, 0.92)
 GREY: Colour = (0.42, 0.45, 0.50)
 _WHITE, _BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
-_ARC = 9  # corners of the rounding at each end of a limb
+_ARC = 14  # corners of the rounding at each end of a limb
 _HEAD = 0.105  # metres
 _THICKNESS = {
     "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072,
@@ -51,7 +51,7 @@ def capsules(ends: np.ndarray, radii: np.ndarray) -> np.ndarray:
         radii: (..., 2) the two radii.
 
     Returns:
-        (..., 18, 2) corners, all in the same turning direction.
+        (..., 28, 2) corners, all in the same turning direction.
     """
     along = ends[..., 1, :] - ends[..., 0, :]
     length = np.maximum(np.linalg.norm(along, axis=-1), 1e-9)

@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 _RATE = 48000  # Hz of the sound that is written
 _X264 = {
     "preset": "veryfast",
-    "crf": "20",
+    "crf": "19",
     "profile": "high",
-    # a third faster than the preset alone, for 5 % more bytes of such pictures
-    "x264-params": "bframes=3:b-adapt=0:rc-lookahead=8:subme=1",
+    # a searching encoder finds little in flat limbs before a still background, and one scene needs no cuts
+    "x264-params": "bframes=3:b-adapt=0:rc-lookahead=5:me=dia:subme=0:weightp=0:scenecut=0",
 }
-_AAC = {"aac_coder": "fast"}  # a third of the time of the default search, at the same bit rate
+_AAC = {"aac_coder": "fast"}  # for music a third of the time of the default search, at the same bit rate
 _PIECE = 1024  # samples per AAC frame
 
 

@@ -37,6 +37,8 @@ class Overlay:
         self.width, self.height, self.unit = width, height, height / 540
         self.num_frames, self.fps, self.title = num_frames, fps, title
         self.strengths = strengths
+        self._shown: tuple[int, int] | None = None
+        self._chips = np.zeros((2, 0, 0, 4), np.uint16)
         self._margin = self._clock = 26 * self.unit
         self._bar = height - 14 * self.unit, width - 2 * self._margin
         x = self._margin + self._bar[1] * beat_frames / max(1, num_frames)
@@ -74,12 +76,27 @@ class Overlay:
             self._draw_codes(canvas, codes)
 
     def _draw_codes(self, canvas: Canvas, codes: tuple[int, int]) -> None:
-        unit, x, top = self.unit, self._margin, self.height - 66 * self.unit
+        if codes != self._shown:
+            picture = self._draw_chips(codes).astype(np.uint16)
+            share = picture[..., 3:]
+            self._shown, self._chips = codes, (picture * share // 255, 256 - share * 256 // 255)
+        added, kept = self._chips
+        left, top = int(self._margin), int(self.height - 66 * self.unit)
+        under = canvas.pixels[top : top + len(added), left : left + added.shape[1]]
+        under[:] = added + ((under * kept) >> 8)
+
+    def _draw_chips(self, codes: tuple[int, int]) -> np.ndarray:
+        """(height, width, 4) picture of both codes with round corners; kept while they last."""
+        unit = self.unit
+        canvas = Canvas(int(np.ceil(219 * unit)), int(np.ceil(31 * unit)))
+        canvas.pixels[:] = 0
+        x = top = 0.0
         for name, code, colour in (("upper", codes[0], UPPER), ("lower", codes[1], LOWER)):
             canvas.rounded(x, top, 104 * unit, 30 * unit, 9 * unit, mixed(colour, (1.0, 1.0, 1.0), 0.12))
             canvas.text(x + 11 * unit, top + 20 * unit, name, 13 * unit, _DARK)
             canvas.text(x + 93 * unit, top + 20.5 * unit, str(code), 15.5 * unit, _DARK, bold=True, align=1.0)
             x += 114 * unit
+        return canvas.pixels
 
     def label(self, canvas: Canvas, middle: float, name: str) -> None:
         """Write the name of a panel under it, `middle` pixels from the left."""

@@ -36,7 +36,9 @@ class Scene:
         self.camera = following(self.joints, self.floor, fps, width, height)
         self.palette = Palette()
         self._colours = limb_colours(skeleton, self.palette)
-        self.background = background(self.camera, self.floor)
+        off = floor_distance(self.camera, self.floor)
+        self.background = background(self.camera, off)
+        self._grid = ground.grid_light(self.camera, self.background, off)
         self._chunk, self._seen = -1, None
 
     def draw(self, canvas: Canvas, frame: int) -> None:
@@ -44,7 +46,7 @@ class Scene:
         canvas.pixels[:] = self.background
         camera, floor = self.camera, self.floor
         roots = self.joints[:, 0, ::2]
-        ground.draw_grid(canvas, camera, frame, floor)
+        ground.draw_grid(canvas, camera, frame, floor, self._grid)
         ground.draw_trail(canvas, camera, frame, roots, floor, self.fps)
         ground.draw_beat(canvas, camera, frame, roots[frame], floor, float(self.beats[frame]))
         body, shadow = self._shapes(frame // _CHUNK)
@@ -64,27 +66,42 @@ class Scene:
         return self._seen
 
 
-def background(camera: Camera, floor: float) -> np.ndarray:
-    """(height, width, 4) uint8: a lit floor that fades into the dark; the same wherever the camera walks."""
-    rows, columns = np.mgrid[: camera.height, : camera.width]
+def view_rays(camera: Camera) -> np.ndarray:
+    """(height, width, 3) directions in which the pixels look; not of unit length."""
+    rows, columns = np.mgrid[: camera.height, : camera.width] + 0.5
     right, up, forward = camera.axes
     x = (columns - camera.width / 2)[..., None] / camera.focal
     y = (camera.middle * camera.height - rows)[..., None] / camera.focal
-    rays = forward + x * right + y * up
-    eye = -forward * camera.distance  # from the target
+    return forward + x * right + y * up
+
+
+def floor_distance(camera: Camera, floor: float) -> np.ndarray:
+    """(height, width) metres on the floor from below the camera's target; very many above the horizon."""
+    rays = view_rays(camera)
+    eye = -camera.axes[2] * camera.distance  # from the target
     below = camera.targets[0, 1] - floor
-    falls = np.maximum(-rays[..., 1], 1e-6)
-    reach = (eye[1] + below) / falls
-    off = np.hypot(eye[0] + reach * rays[..., 0], eye[2] + reach * rays[..., 2])
+    reach = (eye[1] + below) / np.maximum(-rays[..., 1], 1e-6)
+    return np.hypot(eye[0] + reach * rays[..., 0], eye[2] + reach * rays[..., 2])
+
+
+def background(camera: Camera, off: np.ndarray) -> np.ndarray:
+    """(height, width, 4) uint8: a lit floor that fades into the dark; the same wherever the camera walks.
+
+    Args:
+        camera: whose picture it is.
+        off: of `floor_distance`.
+    """
+    rows, columns = np.ogrid[: camera.height, : camera.width]
+    rise = view_rays(camera)[:, :1, 1:2]  # of the rays, the same along a row
     glow = np.exp(-((off / 2.6) ** 2))[..., None]
     share = np.clip((off - 2) / 9, 0, 1)[..., None]
     horizon = np.asarray(_SKY_LOW, float)
     lit = np.asarray(_FLOOR_FAR) + glow * (np.subtract(_FLOOR_NEAR, _FLOOR_FAR))
     ground_colour = lit + share * (horizon - lit)
-    height = np.clip(rays[..., 1:2] / 0.35, 0, 1)
+    height = np.clip(rise / 0.35, 0, 1)
     sky = horizon + height**0.7 * np.subtract(_SKY_TOP, _SKY_LOW)
-    colour = np.where(rays[..., 1:2] < 0, ground_colour, sky)
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, colour.shape[:2])[..., None]  # keeps gradients smooth
+    colour = np.where(rise < 0, ground_colour, sky)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (*off.shape, 1))  # keeps gradients smooth
     edge = np.hypot((columns / camera.width - 0.5) * 1.1, rows / camera.height - 0.5)[..., None]
     colour = colour * (1 - 0.45 * np.clip(edge - 0.3, 0, 1)) + noise
     picture = np.full((camera.height, camera.width, 4), 255, np.uint8)
