@@ -23,9 +23,9 @@ class ClipsConfig:
     Attributes:
         frames: length of a clip.
         hop: frames between the starts of clips.
-        codes: of the motion GPT's clips. `per_clip` encodes each by itself, as released: zero padding makes the
-            codes near its edges differ from those of the whole dance that generation starts from and goes on in.
-            `whole_dance` cuts them out of the codes of the whole dance.
+        codes: of the motion GPT's clips. `per_clip` encodes each by itself, as released: zero padding makes
+            the codes near its edges differ from those of the whole dance that generation starts from and goes
+            on in. `whole_dance` cuts them out of the codes of the whole dance.
         order: `each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as
             released.
         starts: `all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music

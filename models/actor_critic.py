@@ -78,7 +78,7 @@ def td_error(reward: Tensor, values: Tensor, discount: float = 1.0) -> Tensor:
 def policy_loss(action_loss: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean over the mask of -log p(action) * advantage; all (B, t), the advantage detached.
 
-    With several processes, weight is the mean of their mask sums, so that the mean of their losses is the joined one.
+    With several processes, weight is the mean of their mask sums: the mean of their losses is the joined one.
     """
     return (action_loss * advantage.detach() * mask).sum() / (mask.sum() if weight is None else weight)
 

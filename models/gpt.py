@@ -26,9 +26,9 @@ class GPTConfig:
         head_blocks: blocks after.
         context: how many codes it sees.
         dropout: of embeddings, attention and residuals while training.
-        normalise_music: bring the music features to mean 0 over the training songs, and each group of them (MFCC,
-            chroma, onset, beat, ...) to the same total variance. As released they go in as they are: the loudness
-            column, around -500, drowns the beat flags.
+        normalise_music: bring the music features to mean 0 over the training songs, and each group of them
+            (MFCC, chroma, onset, beat, ...) to the same total variance. As released they go in as they are:
+            the loudness column, around -500, drowns the beat flags.
     """
 
     width: PositiveInt = 768

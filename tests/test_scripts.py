@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers import ROOT
 
+SEP, CRITIC = "configs/sep_vqvae.yaml", "configs/actor_critic.yaml"
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
 """
@@ -33,32 +34,38 @@ def call(checkout: Path, script: str, *arguments: str, **environment: str) -> tu
     """Exit code, the calls of the stand-ins, and what was printed."""
     calls = checkout / "calls"
     calls.unlink(missing_ok=True)
+    path = f"{checkout / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
         [str(checkout / script), *arguments],
         capture_output=True,
         text=True,
         cwd=checkout.parent,
-        env={**os.environ, "CALLS": str(calls), "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}", **environment},
+        env=os.environ | {"CALLS": str(calls), "PATH": path} | environment,
         check=False,
     )
-    return done.returncode, calls.read_text().splitlines() if calls.exists() else [], done.stdout + done.stderr
+    return (
+        done.returncode,
+        calls.read_text().splitlines() if calls.exists() else [],
+        done.stdout + done.stderr,
+    )
 
 
 def test_srun_on_one_gpu(checkout):
-    code, calls, _ = call(checkout, "srun.sh", "configs/sep_vqvae.yaml", "train", "gpu", "1", "training.lr=1e-4", "seed=3")
+    code, calls, _ = call(checkout, "srun.sh", SEP, "train", "gpu", "1", "training.lr=1e-4", "seed=3")
     assert code == 0
     assert calls == [
         "srun --partition gpu --gres=gpu:1 --nodes 1 --ntasks 1 --cpus-per-task 4 --job-name sep_vqvae_train "
-        "--kill-on-bad-exit 1 .venv/bin/python main.py --config configs/sep_vqvae.yaml --train training.lr=1e-4 seed=3"
+        "--kill-on-bad-exit 1 .venv/bin/python main.py --config configs/sep_vqvae.yaml --train "
+        "training.lr=1e-4 seed=3"
     ]
 
 
 def test_srun_on_several_gpus_and_without(checkout):
-    _, calls, _ = call(checkout, "srun.sh", "configs/actor_critic.yaml", "eval", "gpu", "4")
+    _, calls, _ = call(checkout, "srun.sh", CRITIC, "eval", "gpu", "4")
     assert "--gres=gpu:4" in calls[0]
     assert "-m torch.distributed.run --standalone --nproc_per_node 4 main.py --config" in calls[0]
     assert calls[0].endswith("--eval")
-    _, calls, _ = call(checkout, "srun.sh", "configs/actor_critic.yaml", "eval", "cpu", "0", SRUN_OPTIONS="--time 2:00:00")
+    _, calls, _ = call(checkout, "srun.sh", CRITIC, "eval", "cpu", "0", SRUN_OPTIONS="--time 2:00:00")
     assert "--gres" not in calls[0]
     assert "--time 2:00:00" in calls[0]
 
@@ -87,7 +94,8 @@ def test_run_one_stage(checkout):
     assert calls[1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
     _, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "2", "seed=3")
     assert calls == [
-        "python -m torch.distributed.run --standalone --nproc_per_node 2 main.py --config configs/sep_vqvae.yaml --train seed=3"
+        "python -m torch.distributed.run --standalone --nproc_per_node 2 main.py "
+        "--config configs/sep_vqvae.yaml --train seed=3"
     ]
 
 

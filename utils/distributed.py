@@ -58,8 +58,8 @@ def device(name: str = "auto") -> torch.device:
 def wrap(module: nn.Module) -> nn.Module:
     """The module, its gradients averaged over processes; the module itself when there is one process.
 
-    Buffers are not sent around: what changes them (the codebook) does so in step, on the line where they change. A
-    step may use a part of the module only (the policy's or the value's turn).
+    Buffers are not sent around: what changes them (the codebook) does so in step, on the line where they
+    change. A step may use a part of the module only (the policy's or the value's turn).
     """
     if world_size() == 1:
         return module

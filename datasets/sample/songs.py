@@ -111,7 +111,7 @@ _TEST = {
     "mWA5": (134, 0.40, "ABBC", "x---x---x---x-o-", (0, 7, 4, 5)),
 }
 
-# What training songs are drawn from, by genre: range of tempi, first and second half of the kick pattern, roots.
+# What training songs are drawn from, by genre: tempi, first and second half of the kick pattern, roots.
 _TRAIN = {
     "BR": (
         (96, 124),
@@ -156,9 +156,7 @@ def _train_songs() -> list[Song]:
             )  # trackers miss a first beat after half a beat
             sections = str(rng.choice(_SECTIONS))
             name = f"m{genre}{number}"
-            songs.append(
-                Song(name, genre, bpm, lead_in, sections, str(rng.choice(kicks)), roots, _SECONDS)
-            )
+            songs.append(Song(name, genre, bpm, lead_in, sections, str(rng.choice(kicks)), roots, _SECONDS))
     return songs
 
 

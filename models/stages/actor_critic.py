@@ -48,8 +48,8 @@ class ActorCriticConfig(RunConfig):
             holds songs only, all of them are.
         value: sizes of the value stack.
         reward: what a dance earns.
-        advantage: what weighs an action: the `td_error` as it is, as released (nearly every action earns -5, so before
-            the value has learnt, good ones are unlearnt too), or `normalised` over the batch.
+        advantage: what weighs an action: the `td_error` as it is, as released (nearly every action earns -5,
+            so before the value has learnt, good ones are unlearnt too), or `normalised` over the batch.
         discount: of the next state's value.
         turn: batches of policy steps before as many of value steps, and so on.
         generation: how codes are composed.
@@ -116,7 +116,7 @@ class ActorCriticStage(Stage):
 
     @torch.no_grad()
     def rollouts(self) -> list[tuple[Windows, dict[str, Tensor]]]:
-        """Dances of the policy as it stands to every whole target song: their windows, and what each action earns."""
+        """Windows of the policy's dances to every whole target song, and what each action earns."""
         assert isinstance(self.model, ActorCritic)
         found = pieces(
             self.data, self.config.songs, self._memory, self.config.generation.first_codes, self.device

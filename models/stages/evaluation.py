@@ -30,6 +30,7 @@ from utils.metrics import Dance, DanceFeatures, Reference, dance_features, forma
 from utils.metrics.controls import bootstrap_intervals, finite_sample_floor, shuffled_beat_scores
 from utils.metrics.protocols import Protocol, protocol_named
 from utils.metrics.reference import FILE_NAME, data_key
+from utils.metrics.report import constant_notes
 from utils.motion import pose_to_joints, with_root
 from utils.render.video import render_video
 
@@ -181,7 +182,8 @@ class Evaluation:
         }
         facts |= {"dances": len(rows[shown]), "frames_at_most": most}
         facts |= {"reference_dances": 0 if reference is None else len(reference.dances)}
-        facts |= {"rows": table, "intervals_95": intervals}
+        notes = [] if reference is None else constant_notes(reference, rules)
+        facts |= {"notes": notes, "rows": table, "intervals_95": intervals}
         _write_json(folder / "metrics.json", facts)
         for name, dances in rows.items():
             self._write_motions(folder / "motions" / name.replace(" ", "_"), dances)
@@ -190,6 +192,8 @@ class Evaluation:
             f"\n{title}: {len(rows[shown])} dances of split {self.config.split!r}, "
             f"protocol {rules.name!r}\n{text}"
         )
+        for note in notes:
+            print(f"note: {note}")
         print(f"metrics, motions and videos are in {folder}")
         return table
 

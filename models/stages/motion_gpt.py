@@ -133,9 +133,10 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
 def music_statistics(data: PreparedData) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) of the training songs' features, for `normalise_music`.
 
-    Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs as much
-    as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in another one: it
-    counts with at least a tenth of its group's typical deviation. Silent groups are left as they are.
+    Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs
+    as much as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in
+    another
+    one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as they are.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)

@@ -36,7 +36,7 @@ def test_same_weights_and_codebooks(config, both):
     one, two = (torch.load(checkpoint(folder, config), weights_only=True) for folder in both)
     assert one["step"] == two["step"] >= 4
     for key, value in one["model"].items():
-        # Adam's first steps are of the size of lr whatever the gradient, so rounding shows where gradients are ~0.
+        # Adam's first steps are of the size of lr whatever the gradient: rounding shows where it is ~0.
         difference = (value.double() - two["model"][key].double()).abs()
         assert difference.float().quantile(0.95) < 1e-4, key
         assert difference.max() < 1e-2, key

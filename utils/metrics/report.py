@@ -21,7 +21,7 @@ from utils.metrics.controls import (
 )
 from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
 from utils.metrics.protocols import Protocol, ProtocolName, protocol_named, score
-from utils.metrics.reference import Reference, stack
+from utils.metrics.reference import Reference
 from utils.metrics.table import format_table, format_value
 
 UNKNOWN = "not stated"
@@ -210,17 +210,15 @@ def _notes(features: list[DanceFeatures], reference: Reference | None, rules: Pr
     if len(reference.dances) < 2 * len(features):
         half = len(reference.dances) // 2
         notes.append(f"too few real dances for a floor of {len(features)}; it was drawn with {half}")
-    for feature, columns in rules.constant(reference).items():
-        same = stack(features, feature)[:, columns] == reference.stacked(feature)[0, columns]
-        named = [column for column, unchanged in zip(columns, same.all(0), strict=True) if not unchanged]
-        if rules.drop_constant:
-            notes.append(f"features {columns} of {feature} are the same in all real dances and were left out")
-        elif named:
-            notes.append(
-                f"features {named} of {feature} are the same in all real dances but not in these: they are "
-                "divided by 1e-10 and make FID and Div huge"
-            )
-    return notes
+    return notes + constant_notes(reference, rules)
+
+
+def constant_notes(reference: Reference, rules: Protocol) -> list[str]:
+    """Which features were left out because no real dance varies in them, a line per feature set."""
+    return [
+        f"features {columns} of {feature} are the same in all real dances and were left out"
+        for feature, columns in rules.constant(reference).items()
+    ]
 
 
 def _some(names: list[str], most: int = 5) -> str:
