@@ -11,7 +11,7 @@ SHARED = ROOT.parent / "shared"
 
 def golden_path(name: str) -> Path:
     """Path of a golden file; skips the test, naming the file, when no copy is there."""
-    for path in (ROOT / "tests" / "golden" / name, SHARED / "golden" / name):
+    for path in (SHARED / "golden" / name, ROOT / "tests" / "golden" / name):
         if path.is_file():
             return path
     pytest.skip(f"golden file {name} is not here")

@@ -31,10 +31,12 @@ class SepVQVAERootConfig(RunConfig):
     Attributes:
         vqvae: checkpoint of stage sep_vqvae.
         acceleration: weight of the first difference of the velocity.
+        position: weight of the integrated root's error in a clip, in metres; 0 in the paper.
     """
 
     vqvae: str
     acceleration: NonNegativeFloat = 1.0
+    position: NonNegativeFloat = 0.0
 
 
 class VelocityClip(NamedTuple):
@@ -92,7 +94,7 @@ class SepVQVAERoot(Stage):
         latents = self.memory.lower.codebook.lookup(batch.lower.to(self.device, non_blocking=True))
         velocity = learner(latents).transpose(1, 2)
         target = batch.velocity.to(self.device, non_blocking=True)
-        return velocity_loss(velocity, target, self.config.acceleration)
+        return velocity_loss(velocity, target, self.config.acceleration, self.config.position)
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Reconstructions of the test dances, root included."""
