@@ -5,7 +5,7 @@ dancer has an amplitude, a bounce, a stance and a taste for the unusual, so no t
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,6 +68,7 @@ _MANNERS = {
     "PO": _Manner(0.12, 0.022, 0.012, 2.0, "low"),
     "WA": _Manner(0.20, 0.025, 0.006, 0.0, "hip"),
 }
+_STRIDE_M, _STAGE_M = 0.22, 0.7  # longest step forward or back; how far out a dancer goes
 _HOME_X_M, _HOME_Z_M, _TURN_OUT = 0.13, 0.08, np.radians(12.0)
 
 
@@ -173,6 +174,21 @@ class Floor:
             line.shoulders[side][beat], line.elbows[side][beat] = solve_arm(pose, side)
 
 
+def _stride(ahead: float, roam: float, rng: np.random.Generator) -> float:
+    """Metres by which a step's first count goes forward: out for a while, and back before the stage ends."""
+    direction = float(rng.choice((-1.0, 0.0, 1.0)))
+    if abs(ahead) > _STAGE_M:
+        direction = -float(np.sign(ahead))
+    return direction * roam * float(rng.uniform(0.5, 1.0))
+
+
+def _both_feet_follow(keys: tuple[Key, ...]) -> bool:
+    """Whether one foot steps on the first count and the other later on, so that no hop is needed to travel."""
+    left, right = keys[0].left is not None, keys[0].right is not None
+    later = [key.right if left else key.left for key in keys[1:]]
+    return left != right and any(foot is not None for foot in later)
+
+
 def make_dance(song: Song, name: str, who: str, num_frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """One dance to a song, both starting together.
 
@@ -193,12 +209,16 @@ def make_dance(song: Song, name: str, who: str, num_frames: int, seed: int) -> t
 
     timeline = Timeline()
     floor = Floor(timeline, rng.uniform(-0.25, 0.25, 2), np.radians(rng.uniform(-6, 6)), person)
+    roam = rng.uniform(0.0, _STRIDE_M)
     rest = Key(-1, (manner.arms, manner.arms))
     for before in (-2, -1):
         floor.key(rest, before, first=True)
     for number, (step, right) in enumerate(plan):
         keys = mirrored(STEPS[step]) if right else STEPS[step]
         for index, key in enumerate(keys):
+            if index == 0 and _both_feet_follow(keys):
+                ahead = _stride(floor.home[1], roam, rng)
+                key = replace(key, move=(key.move[0], key.move[1] + ahead))
             floor.key(key, BEATS_PER_STEP * number + key.at - 1, first=index == 0)
     feel = Feel(manner.flow, manner.bounce * person.bounce, person.lag, manner.knee_bend, manner.lean)
     return animate(timeline, feel, beats, period)

@@ -63,8 +63,8 @@ def velocity_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the root velocity (B, T, 3) and its parts: |v̂-v| + acceleration·|Δv̂-Δv| + position·|Σv̂-Σv|.
 
-    The last part, the error of the integrated root in metres, is not in the paper: a small bias of the velocity
-    hardly shows in the others, and takes the dancer away over a song.
+    The last part, the error of the integrated root in metres, is not in the paper: a small bias of the
+    velocity hardly shows in the others, and takes the dancer away over a song.
     """
     error = (prediction - target).float()
     parts = {"velocity": error.abs().mean(), "acceleration": difference(error).abs().mean()}

@@ -201,7 +201,7 @@ def test_half_loss_is_the_stated_formula():
 
 
 def test_position_loss_sees_a_bias():
-    """A constant bias b of the velocity is b·(T+1)/2 off on average when integrated, and nothing else changes."""
+    """A constant bias b is b·(T+1)/2 off on average when integrated, and nothing else changes."""
     target = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
     plain, _ = velocity_loss(target + 0.01, target, 1.0)
     loss, logs = velocity_loss(target + 0.01, target, 1.0, position=0.5)
