@@ -68,6 +68,10 @@ class Runner:
         if self.workers <= 1 or len(tasks) <= 1:
             yield from ((job[0], _run_task(*job)) for job in jobs)
             return
+        # The first task runs here: it compiles what librosa compiles. Workers that do so at the same time
+        # write the same files of numba's cache, and what they leave there crashes every later run.
+        first = next(jobs)
+        yield first[0], _run_task(*first)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(self.workers, len(tasks)), context, _start_worker) as pool:
             try:

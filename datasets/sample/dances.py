@@ -183,7 +183,7 @@ def _stride(ahead: float, roam: float, rng: np.random.Generator) -> float:
 
 
 def _both_feet_follow(keys: tuple[Key, ...]) -> bool:
-    """Whether one foot steps on the first count and the other later on, so that no hop is needed to travel."""
+    """Whether one foot steps on the first count and the other later on, so travelling needs no hop."""
     left, right = keys[0].left is not None, keys[0].right is not None
     later = [key.right if left else key.left for key in keys[1:]]
     return left != right and any(foot is not None for foot in later)

@@ -112,7 +112,8 @@ def encode_clips(
     memory: ChoreographicMemory, clips: PoseClips, device: torch.device, batch_size: int = 64
 ) -> Codes:
     """Codes (N, T') of all clips, each encoded alone as released: zero padding makes edge codes its own."""
-    loader = DataLoader(clips, batch_size=batch_size)
+    # A generator of its own: the loader would draw from the global one, and resumed runs would differ.
+    loader = DataLoader(clips, batch_size=batch_size, generator=torch.Generator())
     codes = [memory.encode(pose.to(device)) for pose in tqdm(loader, "encoding", leave=False, disable=None)]
     return Codes(*(torch.cat(half).cpu() for half in zip(*codes, strict=True)))
 

@@ -98,9 +98,9 @@ def test_run_folder(trained):
     assert {
         "train/policy_loss",
         "train/value_loss",
-        "train/beat_reward",
         "train/entropy",
         "epoch/reward",
+        "epoch/beat_reward",
     } <= tags
     events = EventAccumulator(str(trained / "sample" / "sep_vqvae" / "logs"))
     events.Reload()
