@@ -55,8 +55,11 @@ def plan_corpus(seed: int = 0) -> dict[str, list[Sequence]]:
         sequence(song, "sBM", number, 8.0, 12.0) for song in train_songs for number in range(DANCES_PER_SONG)
     ]
     train.append(sequence(train_songs[0], "sBM", DANCES_PER_SONG, 8.0, 12.0, ignored=True))
-    held_out = [sequence(song, "sFM", number % 2, TEST_S, TEST_S) for number, song in enumerate(test_songs)]
-    return {"train": train, "val": held_out[::2], "test": held_out[1::2]}
+    val, test = (
+        [sequence(song, "sFM", number, TEST_S, TEST_S) for song in test_songs]
+        for number in range(DANCES_PER_SONG)
+    )
+    return {"train": train, "val": val, "test": test}
 
 
 def make_corpus(root: Path, seed: int = 0) -> None:

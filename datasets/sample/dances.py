@@ -5,6 +5,7 @@ dancer has an amplitude, a bounce, a stance and a taste for the unusual, so no t
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,7 +69,7 @@ _MANNERS = {
     "PO": _Manner(0.12, 0.022, 0.012, 2.0, "low"),
     "WA": _Manner(0.20, 0.025, 0.006, 0.0, "hip"),
 }
-_STRIDE_M, _STAGE_M = 0.22, 0.7  # longest step forward or back; how far out a dancer goes
+_STRIDE_M = 0.26  # longest step forward or back
 _HOME_X_M, _HOME_Z_M, _TURN_OUT = 0.13, 0.08, np.radians(12.0)
 
 
@@ -174,19 +175,37 @@ class Floor:
             line.shoulders[side][beat], line.elbows[side][beat] = solve_arm(pose, side)
 
 
-def _stride(ahead: float, roam: float, rng: np.random.Generator) -> float:
-    """Metres by which a step's first count goes forward: out for a while, and back before the stage ends."""
-    direction = float(rng.choice((-1.0, 0.0, 1.0)))
-    if abs(ahead) > _STAGE_M:
-        direction = -float(np.sign(ahead))
-    return direction * roam * float(rng.uniform(0.5, 1.0))
+def _walking_counts(keys: tuple[Key, ...]) -> list[int]:
+    """Which keys of a step may take the dancer ahead without a hop: one foot goes, the other follows later."""
+    counts, waiting = [], None  # `waiting` is the foot that has to follow before the dancer goes on
+    for index, key in enumerate(keys):
+        moved = [side for side, foot in enumerate((key.left, key.right)) if foot not in (None, PIVOT)]
+        if waiting in moved:
+            waiting = None
+        if len(moved) != 1 or waiting is not None:
+            continue
+        other = 1 - moved[0]
+        if any((later.left, later.right)[other] not in (None, PIVOT) for later in keys[index + 1 :]):
+            counts.append(index)
+            waiting = other
+    return counts
 
 
-def _both_feet_follow(keys: tuple[Key, ...]) -> bool:
-    """Whether one foot steps on the first count and the other later on, so travelling needs no hop."""
-    left, right = keys[0].left is not None, keys[0].right is not None
-    later = [key.right if left else key.left for key in keys[1:]]
-    return left != right and any(foot is not None for foot in later)
+def _travelling(pair: Sequence[tuple[Key, ...]], away: float, roam: float) -> list[tuple[Key, ...]]:
+    """Two steps that go `roam` metres out with every stride, or as far back towards home as they can."""
+    counts = [_walking_counts(keys) for keys in pair]
+    number = sum(len(walking) for walking in counts)
+    if not number:
+        return list(pair)
+    stride = roam if abs(away) < 0.01 else float(np.clip(-away / number, -_STRIDE_M, _STRIDE_M))
+    done = []
+    for keys, walking in zip(pair, counts, strict=True):
+        new = list(keys)
+        for index in walking:
+            x, z = keys[index].move
+            new[index] = replace(keys[index], move=(x, z + stride))
+        done.append(tuple(new))
+    return done
 
 
 def make_dance(song: Song, name: str, who: str, num_frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -208,17 +227,18 @@ def make_dance(song: Song, name: str, who: str, num_frames: int, seed: int) -> t
     plan = choose_steps(song, int(np.ceil(beats[-1])) + 1, person.taste, rng)
 
     timeline = Timeline()
-    floor = Floor(timeline, rng.uniform(-0.25, 0.25, 2), np.radians(rng.uniform(-6, 6)), person)
-    roam = rng.uniform(0.0, _STRIDE_M)
+    start = rng.uniform(-0.25, 0.25, 2)
+    floor = Floor(timeline, start, np.radians(rng.uniform(-6, 6)), person)
+    roam = _STRIDE_M * rng.uniform(-0.7, 1.0)  # some go back before they come forward
     rest = Key(-1, (manner.arms, manner.arms))
     for before in (-2, -1):
         floor.key(rest, before, first=True)
-    for number, (step, right) in enumerate(plan):
-        keys = mirrored(STEPS[step]) if right else STEPS[step]
-        for index, key in enumerate(keys):
-            if index == 0 and _both_feet_follow(keys):
-                ahead = _stride(floor.home[1], roam, rng)
-                key = replace(key, move=(key.move[0], key.move[1] + ahead))
-            floor.key(key, BEATS_PER_STEP * number + key.at - 1, first=index == 0)
+    for number in range(0, len(plan), 2):
+        beat = BEATS_PER_STEP * number
+        pair = [mirrored(STEPS[step]) if right else STEPS[step] for step, right in plan[number : number + 2]]
+        for keys in _travelling(pair, floor.home[1] - start[1], roam):
+            for index, key in enumerate(keys):
+                floor.key(key, beat + key.at - 1, first=index == 0)
+            beat += BEATS_PER_STEP
     feel = Feel(manner.flow, manner.bounce * person.bounce, person.lag, manner.knee_bend, manner.lean)
     return animate(timeline, feel, beats, period)
