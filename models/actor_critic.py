@@ -96,6 +96,16 @@ def value_loss(error: Tensor) -> Tensor:
     return error.square().mean()
 
 
+def divergence(policy: Logits, anchor: Logits) -> Tensor:
+    """(B, t) nats by which a policy departs from another: KL(policy || anchor) of both halves, added."""
+
+    def kl(ours: Tensor, theirs: Tensor) -> Tensor:
+        log_p, log_q = torch.log_softmax(ours.float(), -1), torch.log_softmax(theirs.float(), -1)
+        return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+    return kl(policy.upper, anchor.upper) + kl(policy.lower, anchor.lower)
+
+
 def policy_entropy(logits: Logits) -> Tensor:
     """(B, t) entropy in nats of both halves' distributions, added."""
 

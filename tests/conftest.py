@@ -27,6 +27,8 @@ def small_data(raw_corpus, tmp_path_factory) -> Path:
     (raw / "motions").mkdir()
     for split, number in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         names = (raw_corpus / "splits" / f"crossmodal_{split}.txt").read_text().split()
+        if split == "test":
+            names.reverse()  # another song than that of `val`
         names = names[:: max(1, len(names) // number)][:number]
         (raw / "splits" / f"crossmodal_{split}.txt").write_text("\n".join(names) + "\n")
         for name in names:

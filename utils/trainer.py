@@ -70,6 +70,9 @@ class Trainable(Protocol):
     def epoch_logs(self) -> Mapping[str, float]: ...  # noqa: D102
     def evaluate(self, folder: Path) -> Mapping[str, Any]: ...  # noqa: D102
     def checkpoint(self) -> dict[str, Any]: ...  # noqa: D102
+    def restore(self, content: Mapping[str, Any]) -> None: ...  # noqa: D102
+    @property
+    def finished(self) -> bool: ...  # noqa: D102
 
 
 def seed_everything(seed: int) -> None:
@@ -112,6 +115,7 @@ class Trainer:
             return False
         content = load_checkpoint(self.last, self.made_by, (self.stage.name,))
         load_weights(self.stage.model, content["model"], self.last)
+        self.stage.restore(content)
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
         self.epoch, self.step = content["epoch"], content["step"]
@@ -130,7 +134,7 @@ class Trainer:
 
     def run(self) -> None:
         """Trains until the config's last epoch."""
-        if self.epoch >= self.config.epochs:
+        if self.epoch >= self.config.epochs or self.stage.finished:
             log.info("%s is already trained to epoch %d", self.last, self.epoch)
             return
         writer = (
@@ -154,6 +158,9 @@ class Trainer:
                 self._save(epoch)
             if self.config.eval_every and epoch % self.config.eval_every == 0 and epoch < self.config.epochs:
                 self._evaluate(epoch, writer)
+            if self.stage.finished:
+                log.info("%s stops after epoch %d: nothing better came", self.stage.name, epoch)
+                break
         if writer is not None:
             writer.close()
 

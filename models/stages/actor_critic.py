@@ -3,13 +3,14 @@
 As in the paper it trains on the songs it is judged by: no dances of them are seen, but the songs are.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datasets.clips import epoch_batches
@@ -17,6 +18,7 @@ from datasets.rollouts import Windows, cut_windows
 from models.actor_critic import (
     ActorCritic,
     ValueConfig,
+    divergence,
     first_steps,
     normalise,
     policy_entropy,
@@ -28,6 +30,7 @@ from models.generation import GenerationConfig, generate_all
 from models.gpt import MotionGPT, code_losses
 from models.reward import RewardConfig, reward
 from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.choice import Choice, ChoiceConfig, surprise
 from models.stages.evaluation import Evaluation
 from models.stages.motion_gpt import check_features, check_rate
 from models.stages.pieces import Piece, pieces
@@ -35,6 +38,8 @@ from models.vqvae import ChoreographicMemory, Codes
 from utils import distributed
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.config import config
+
+log = logging.getLogger(__name__)
 
 
 @config
@@ -50,6 +55,8 @@ class ActorCriticConfig(RunConfig):
         reward: what a dance earns.
         advantage: what weighs an action: the `td_error` as it is, as released (nearly every action earns -5,
             so before the value has learnt, good ones are unlearnt too), or `normalised` over the batch.
+        anchor: weight of the policy's divergence from the pretrained GPT, in nats per code; 0 as released.
+        choice: which epoch's weights count.
         discount: of the next state's value.
         turn: batches of policy steps before as many of value steps, and so on.
         generation: how codes are composed.
@@ -61,9 +68,23 @@ class ActorCriticConfig(RunConfig):
     value: ValueConfig = field(default_factory=ValueConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     advantage: Literal["td_error", "normalised"] = "td_error"
+    anchor: NonNegativeFloat = 0.0
+    choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     discount: PositiveFloat = 1.0
     turn: PositiveInt = 5
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+
+
+Danced = tuple[Windows, dict[str, Tensor]]  # windows of a dance; reward (N, S - 2) of actions, and its parts
+
+
+def mean_earned(dances: list[Danced]) -> dict[str, float]:
+    """Mean reward of the actions that count, and its parts."""
+    counted = torch.cat([windows.mask for windows, _ in dances])
+    return {
+        name: float((torch.cat([parts[name] for _, parts in dances]) * counted).sum() / counted.sum())
+        for name in dances[0][1]
+    }
 
 
 class Rollout(NamedTuple):
@@ -88,8 +109,12 @@ class ActorCriticStage(Stage):
         )
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
         self.model = ActorCritic(self.pretrained_gpt(), config.value).to(device)
+        self.before = self.pretrained_gpt().requires_grad_(False)
         self.learner = self.model
-        self._epoch_logs: Mapping[str, float] = {}
+        self.choice = Choice(config.choice)
+        self._epoch = 0
+        self._dances: list[Danced] | None = None  # of the weights as they stand, where they are at hand
+        self._epoch_logs: dict[str, float] = {}
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -115,12 +140,10 @@ class ActorCriticStage(Stage):
         return gpt.to(self.device).eval()
 
     @torch.no_grad()
-    def rollouts(self) -> list[tuple[Windows, dict[str, Tensor]]]:
-        """Windows of the policy's dances to every whole target song, and what each action earns."""
+    def rollouts(self, split: str) -> list[Danced]:
+        """Windows of the policy's dances to every whole song of a split, and what each action earns."""
         assert isinstance(self.model, ActorCritic)
-        found = pieces(
-            self.data, self.config.songs, self._memory, self.config.generation.first_codes, self.device
-        )
+        found = pieces(self.data, split, self._memory, self.config.generation.first_codes, self.device)
         gpt = self.model.gpt.eval()
         music, first = [piece.music for piece in found], [piece.first for piece in found]
         codes = generate_all(gpt, music, first, self.config.generation, self.device, progress=True)
@@ -151,13 +174,23 @@ class ActorCriticStage(Stage):
 
     def batches(self, epoch: int) -> "Rollouts":
         """Windows of this epoch's dances: `turn` batches for the policy, as many for the value, and so on."""
-        dances = self.rollouts()
-        counted = torch.cat([windows.mask for windows, _ in dances])
-        self._epoch_logs = {
-            name: float((torch.cat([parts[name] for _, parts in dances]) * counted).sum() / counted.sum())
-            for name in dances[0][1]
-        }
+        if self._dances is None:
+            self._dances = self.rollouts(self.config.songs)
+        dances, self._dances, self._epoch = self._dances, None, epoch
+        if epoch == 1 and self.config.choice.by == "reward":
+            self._judge(0, dances)
+        self._epoch_logs = mean_earned(dances)
         return Rollouts(dances, self.config, epoch)
+
+    def _judge(self, epoch: int, dances: list[Danced]) -> None:
+        """Takes note of how well the weights of an epoch dance; `dances` are theirs to the training songs."""
+        if self.config.choice.songs not in (None, self.config.songs):
+            dances = self.rollouts(self.config.choice.songs)
+        assert isinstance(self.model, ActorCritic)
+        windows, earned = [windows for windows, _ in dances], mean_earned(dances)["reward"]
+        surprised = surprise(self.before, windows, self.device, self.config.training.batch_size)
+        self.choice.judge(epoch, earned, surprised, self.model)
+        self._epoch_logs |= {"judged_reward": earned, "surprise": surprised, "best_epoch": self.choice.epoch}
 
     def loss(self, learner: nn.Module, batch: Rollout) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy's or the value's loss; the base's output serves both, as its mask is causal."""
@@ -179,11 +212,46 @@ class ActorCriticStage(Stage):
         weight = distributed.mean_over_processes(mask.sum())
         loss = policy_loss(loss_upper + loss_lower, error, mask, weight)
         entropy = (policy_entropy(logits) * mask).sum() / mask.sum()
-        return loss, {"policy_loss": loss, "entropy": entropy, "td_error": error.mean()}
+        logs = {"policy_loss": loss, "entropy": entropy, "td_error": error.mean()}
+        with torch.set_grad_enabled(self.config.anchor > 0):
+            with torch.no_grad():
+                anchor = self.before.head(first_steps(features, actions.upper.shape[1]))
+            departed = divergence(logits, anchor)
+            logs["divergence"] = departed.mean()
+        return loss + self.config.anchor * departed.mean() if self.config.anchor else loss, logs
 
     def epoch_logs(self) -> Mapping[str, float]:
         """Mean reward of the epoch's dances, and its parts, over the actions that count."""
+        if self.config.choice.by == "reward":
+            self._dances = self.rollouts(self.config.songs)
+            self._judge(self._epoch, self._dances)
         return self._epoch_logs
+
+    @property
+    def finished(self) -> bool:
+        """Whether the config's patience is at an end."""
+        return self.choice.finished
+
+    def checkpoint(self) -> dict[str, Any]:
+        """With the weights of the best epoch so far, where epochs are chosen."""
+        chosen = {"choice": self.choice.state()} if self.config.choice.by == "reward" else {}
+        return {**super().checkpoint(), **chosen}
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """The best epoch so far, as a checkpoint had it."""
+        if "choice" in content:
+            self.choice.restore(content["choice"])
+
+    def load(self) -> int:
+        """The weights of the best epoch where epochs were chosen, else the last one's."""
+        path = self.config.checkpoint_path
+        content = load_checkpoint(path, self.config.made_by(path), (self.name,))
+        chosen = content.get("choice")
+        load_weights(self.model, chosen["weights"] if chosen else content["model"], path)
+        self.model.eval()
+        if chosen:
+            log.info("%s: epoch %d of %d is the best", path, chosen["epoch"], content["epoch"])
+        return int(chosen["epoch"] if chosen else content["epoch"])
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs, before and after finetuning."""
@@ -206,9 +274,7 @@ class ActorCriticStage(Stage):
 class Rollouts:
     """The batches of one epoch: windows in a random order, policy and value in turn."""
 
-    def __init__(
-        self, dances: list[tuple[Windows, dict[str, Tensor]]], config: ActorCriticConfig, epoch: int
-    ) -> None:
+    def __init__(self, dances: list[Danced], config: ActorCriticConfig, epoch: int) -> None:
         self.dances, self.turn = dances, config.turn
         places = [(d, w) for d, (windows, _) in enumerate(dances) for w in range(len(windows.upper))]
         clips, size = config.data.clips, config.training.batch_size

@@ -161,6 +161,15 @@ class Stage(ABC):
             "config": to_plain(self.config),
         }
 
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """What a checkpoint holds for this stage besides the model, when training is resumed."""
+        return
+
+    @property
+    def finished(self) -> bool:
+        """Whether training is done before its last epoch."""
+        return False
+
     def load(self) -> int:
         """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""
         path = self.config.checkpoint_path
