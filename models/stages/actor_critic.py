@@ -251,7 +251,7 @@ class ActorCriticStage(Stage):
         self.model.eval()
         if chosen:
             log.info("%s: epoch %d of %d is the best", path, chosen["epoch"], content["epoch"])
-        return int(chosen["epoch"] if chosen else content["epoch"])
+        return int(content["epoch"])
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs, before and after finetuning."""
