@@ -45,6 +45,14 @@ class FileRef(NamedTuple):
         except UNREADABLE as error:
             raise ValueError(f"{self.path} cannot be read: {error}") from None
 
+    def size(self) -> int:
+        """Its bytes, unpacked."""
+        return (
+            _open_zip(self.source).getinfo(self.path).file_size
+            if self.zipped
+            else (self.source / self.path).stat().st_size
+        )
+
     def digest(self) -> bytes:
         """A hash of what it holds."""
         return blake2b(self.read(), digest_size=16).digest()
