@@ -24,6 +24,8 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from datasets.layouts import official_plan, plain_plan
 from datasets.preparation import Plan, prepare
 from datasets.published import published_plan
@@ -99,7 +101,13 @@ def build_plan(args: argparse.Namespace, out: Path) -> Plan:
         return songs_plan(music)
     rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
     if not args.sample:
-        return official_plan(args.source, rest, music)
+        plan = official_plan(args.source, rest, music)
+        if args.smpl:
+            apart = 1000 * np.abs(rest - rest_joints(args.gender)).max()
+            plan.notes.append(
+                f"rest joints of {args.smpl}: up to {apart:.1f} mm from the built-in {args.gender} ones"
+            )
+        return plan
     from datasets.sample import make_corpus  # only here: it needs more than the rest
 
     make_corpus(out / "raw", seed=args.seed)

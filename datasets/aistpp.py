@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.checks import Rejected
-from datasets.pickles import load_pickle
-from datasets.smpl import forward_kinematics
+from utils.pickles import load_pickle
 from utils.skeleton import SMPL_24
+from utils.smpl import forward_kinematics
 
 GENRES = {
     "BR": "break", "PO": "pop", "LO": "lock", "MH": "middle hip-hop", "LH": "LA-style hip-hop", "HO": "house",

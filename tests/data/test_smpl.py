@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csc_matrix
 
 from datasets.aistpp import motion_joints
-from datasets.pickles import load_pickle
+from utils.pickles import load_pickle
 from datasets.smpl import GENDERS, forward_kinematics, read_rest_joints, rest_joints
 from tests.helpers import real_data
 
