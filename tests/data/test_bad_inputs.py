@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,12 @@ class Harmful:
 
 def changed(**arrays):
     return {key: value for key, value in {**motion(), **arrays}.items() if value is not None}
+
+
+# a pickle of 60 bytes with an array that claims 2 ** 42 numbers
+HUGE = pickle.dumps({"smpl_poses": np.zeros(3)}, 2).replace(
+    b"K\x03\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x04\x85"
+)
 
 
 def with_nan():
@@ -65,6 +72,7 @@ def run(source, out, **music):
         (changed(smpl_trans=np.full((120, 3), np.inf)), "NaN: .*smpl_trans"),
         (frozen(), "frozen: nothing moves for 130 frames"),
         (motion(9), "too short: 9 frames"),
+        (HUGE, r"unreadable: .*damaged"),
     ],
 )
 def test_a_bad_motion_is_left_out_by_name_and_the_rest_goes_on(source, tmp_path, content, reason, capsys):
@@ -175,6 +183,9 @@ def breaks(source, how):
             file.write(source / "motions" / f"{NAMES[0]}.pkl", f"motions/{NAMES[0]}.pkl")
         archive.write_bytes(archive.read_bytes()[:-200])
         return archive, options
+    elif how == "empty folder":
+        (source / "nothing").mkdir()
+        return source / "nothing", options
     elif how == "no such folder":
         return source / "nowhere", options
     elif how == "no such songs":
@@ -197,6 +208,7 @@ def breaks(source, how):
         ("no motions", r"no motions/\*\.pkl"),
         ("all bad", "all 4 sequences are left out"),
         ("torn zip", "neither a folder nor a whole zip"),
+        ("empty folder", r"no motions/\*\.pkl in .*nothing"),
         ("no such folder", "nowhere does not exist"),
         ("no such songs", "nowhere does not exist"),
         ("bad rate", "--music-fps must be positive, got 0"),
@@ -237,6 +249,84 @@ def test_a_target_that_cannot_be_written_is_told(source, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert main(["--source", str(source), "--out", str(tmp_path / "file" / "out"), "--workers", "1"]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_read_only_is_told(source, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(source, out)
+    before = snapshot(out)
+    out.chmod(0o555)
+    try:
+        where = out if os.geteuid() else Path("/proc/out")  # root may write where others may not
+        assert main(["--source", str(source), "--out", str(where), "--workers", "1"]) == 1
+    finally:
+        out.chmod(0o755)
+    error = capsys.readouterr().err
+    assert re.search(f"cannot write {where}.*already prepared stays", error)
+    assert error.count("\n") == 1
+    assert snapshot(out) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"format": 1, "name": "x', b"[]", b'{"format": 99}', b'{"format": 1, "name": 3}', b"\xff\xfe"],
+)
+def test_a_broken_manifest_is_told_and_made_anew(source, tmp_path, content):
+    out = tmp_path / "out"
+    run(source, out)
+    before = snapshot(out)
+    (out / "manifest.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"manifest\.json (is damaged|is not a manifest|has format 99)"):
+        PreparedData(out)
+    assert run(source, out).fresh == 5
+    after = snapshot(out)
+    assert after.pop("manifest.json.damaged") == content
+    assert after == before
+
+
+def test_a_zip_with_a_password_is_told(source, tmp_path):
+    archive = tmp_path / "locked.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in source.rglob("*.*"):
+            file.write(path, path.relative_to(source))
+    content = archive.read_bytes()
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(mark), content):
+            at = found.start() + flags
+            content = content[:at] + bytes([content[at] | 1]) + content[at + 1 :]
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot be read: .*(encrypted|password)"):
+        run(archive, tmp_path / "out")
+
+
+def test_paths_in_a_zip_lead_nowhere_else(source, tmp_path):
+    archive, other = tmp_path / "slip.zip", BAD.replace("ch09", "ch08")
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in source.rglob("*.*"):
+            file.write(path, path.relative_to(source))
+        file.writestr(f"../../motions/{BAD}.pkl", pickle.dumps(motion()))
+        file.writestr(f"/{tmp_path}/motions/{other}.pkl", pickle.dumps(motion()))
+    out = tmp_path / "deep" / "out"
+    assert BAD not in run(archive, out).manifest["sequences"]
+    found = [path for path in tmp_path.rglob("gWA_*") if path.is_file()]
+    assert found == [out / "motion" / f"{other}.npy"]
+
+
+def test_what_claims_to_be_huge_is_not_read(own, tmp_path, monkeypatch):
+    header = io.BytesIO()
+    shape = (2**36, 24, 3)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    (own / "motions" / "claim.npy").write_bytes(header.getvalue() + bytes(100))
+    with zipfile.ZipFile(own / "motions" / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("joints.npy", bytes(3_000_000))
+    np.save(own / "motions" / "long.npy", joints(2000))
+    monkeypatch.setattr("datasets.layouts.MOST_BYTES", 2_000_000)
+    monkeypatch.setattr("datasets.source.MOST_BYTES", 400_000)
+    left_out = prepare(plain_plan(own, MusicOptions()), tmp_path / "out", {}, progress=False).manifest["left_out"]
+    assert set(left_out) == {"claim", "bomb", "long"}
+    assert "is damaged" in left_out["claim"]
+    assert "GB unpacked" in left_out["bomb"]
+    assert "at most 1 is read" in left_out["long"]
 
 
 def test_a_full_disk_ends_the_run_and_it_goes_on_with_room(source, tmp_path, capsys):
@@ -303,6 +393,8 @@ def test_other_data_is_prepared_from_its_plain_layout(own, tmp_path):
     ("name", "content", "reason"),
     [
         ("bad.npy", joints()[:, :22], r"wrong shape: joints are \(120, 22, 3\); \(T, 24, 3\) is needed"),
+        ("bad.npy", np.where(np.arange(120)[:, None, None] == 5, np.nan, joints()), "NaN: 1 frames .* is 5"),
+        ("bad.npy", joints().reshape(120, 72), r"wrong shape: joints are \(120, 72\)"),
         ("bad.npy", joints() * 100, "not metres: the body measures"),
         ("bad.npy", joints().astype(int), "wrong shape: .*int64"),
         ("bad.npy", np.array([{}], object), "unreadable: .*damaged or holds objects"),

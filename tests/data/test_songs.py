@@ -31,6 +31,8 @@ def test_songs_of_every_format_are_prepared_and_a_bad_one_loses_none(tmp_path, c
     folder, out = tmp_path / "songs", tmp_path / "out"
     write_wav(folder / "a" / "wäv.wav", 2.5)
     encode(folder / "coded.mp3", "libmp3lame", seconds=3.0)
+    encode(folder / "other.mp3", "libmp3lame", seconds=3.0)
+    (folder / "other.mp3").rename(folder / "other.wav")  # mp3 by another name
     encode(folder / "apple.M4A", "aac", seconds=3.0)
     encode(folder / "film.mp4", "aac", seconds=3.0, video=True)
     (folder / "bad.mp3").write_bytes(b"no sound")
@@ -40,23 +42,24 @@ def test_songs_of_every_format_are_prepared_and_a_bad_one_loses_none(tmp_path, c
     command = ["--songs", str(folder), "--out", str(out), "--features", "compat", "--workers", "1"]
     assert main(command) == 0
     data = PreparedData(out)
-    assert data.songs == ["apple", "coded", "film", "wäv"]
+    assert data.songs == ["apple", "coded", "film", "other", "wäv"]
     assert (data.names("all"), data.names("train"), data.names("test")) == ([], [], [])
     assert data.feature_version == "compat"
     assert data.song("coded").features.shape[0] in (23, 24)  # mp3 adds a little silence
+    assert len(data.song("other").features) == len(data.song("coded").features)
     assert len(data.song("wäv").beats) == 151
     assert data.song("film").audio == folder / "film.mp4"
     assert set(data.manifest["left_out"]) == {"bad", "empty", "short"}
     with pytest.raises(ValueError, match="no song 'empty'; it was left out: unreadable"):
         data.song("empty")
     printed = capsys.readouterr().out
-    assert "prepared  4 songs, 0.2 minutes" in printed
+    assert "prepared  5 songs, 0.2 minutes" in printed
     assert "left out  3 songs" in printed
     assert "1 files are not called as songs are: cover.jpg" in printed
     assert "sequences" not in printed
     before = snapshot(out)
     assert main(command) == 0
-    assert "0 made, 4 were there already" in capsys.readouterr().out
+    assert "0 made, 5 were there already" in capsys.readouterr().out
     assert snapshot(out) == before
 
 
