@@ -73,7 +73,11 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
         lines.append(f"found     {found['songs']} songs")
         lines.append(f"prepared  {prepared['songs']} songs, {minutes:.1f} minutes")
     else:
-        lines.append(f"found     {found['motions']} motion files, {found['songs']} songs")
+        fewer = expected["released"] - found["motions"] if expected else 0
+        lines.append(
+            f"found     {found['motions']} motion files{f' ({fewer} fewer than released)' * (fewer > 0)}, "
+            f"{found['songs']} songs"
+        )
         lines.append(
             f"prepared  {prepared['sequences']} sequences (train {prepared['train']}, "
             f"test {prepared['test']}), {prepared['songs']} songs"
@@ -95,6 +99,8 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
             f"{len(longer)} longer{': ' + _some(longer) if longer else ''} ({lengths['done']})"
         )
     lines += [f"note      {note}" for note in report["notes"]]
+    versions = [f"{name} {version}" for name, version in manifest["libraries"].items()]
+    lines.append(f"made with {', '.join(versions)}")
     return lines
 
 

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.preparation [--sequences 1320] [--minutes 1 3 10] [--workers 2] [--folder DIR]
 
 The sample corpus is multiplied by hard links to as many sequences; its songs are as they are. Then dances
-alone, dances with songs, the same killed at a random moment and started again, and two songs of every length
+alone, dances with songs, the same killed at a random moment and started again, and four songs of every length
 in minutes. Memory is read from /proc ten times a second: the most that all processes held at once, and the
 sum of each one's own peak.
 """
@@ -144,10 +144,10 @@ def main() -> None:
 
     for minutes in args.minutes:
         folder = root / f"songs_{minutes:g}"
-        for number in range(2):
+        for number in range(4):
             write_wav(folder / f"{number}.wav", drums(120, 60 * minutes, 44100, seed=number), 44100)
         run = watch("--songs", str(folder), "--out", f"{folder}.out", "--workers", args.workers)
-        show(f"2 songs of {minutes:g} minutes", run, 2, "songs")
+        show(f"4 songs of {minutes:g} minutes", run, 4, "songs")
     shutil.rmtree(root)
 
 
