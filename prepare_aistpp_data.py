@@ -6,6 +6,10 @@ AIST++ to data/aistpp; with the features of the published weights; dances alone,
     python prepare_aistpp_data.py --source DIR_OR_ZIP --songs DIR --features compat --out data/aistpp_compat
     python prepare_aistpp_data.py --source DIR_OR_ZIP --no-songs --beats beats.json
 
+Songs of your own, to be danced to, to data/songs:
+
+    python prepare_aistpp_data.py --songs DIR
+
 The authors' preprocessed JSON files; any other data (docs/DATA.md); the built-in corpus to data/sample:
 
     python prepare_aistpp_data.py --published DIR_OR_ZIP
@@ -20,14 +24,16 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from datasets.layouts import official_plan, plain_plan
 from datasets.preparation import Plan, prepare
 from datasets.published import published_plan
-from datasets.report import report_lines
+from datasets.report import library_versions, report_lines
 from datasets.smpl import GENDERS, read_rest_joints, rest_joints
-from datasets.songs import MusicOptions
+from datasets.songs import MusicOptions, songs_plan
 
-MOST_WORKERS = 2  # two of them stay under 1 GB on songs of a minute; more are for who asks for them
+MOST_WORKERS = 2  # two of them stay under 1 GB; more are for who asks for them
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--source", type=Path, metavar="DIR|ZIP", help="AIST++ in its official layout")
     what.add_argument(
         "--published", type=Path, metavar="DIR|ZIP", help="the authors' preprocessed JSON files"
@@ -45,10 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--sample", action="store_true", help="make and prepare the built-in corpus")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default data/aistpp, or data/sample for --sample"
+        "--out", type=Path, metavar="DIR", help="default data/aistpp; data/sample, data/songs"
     )
     parser.add_argument(
-        "--songs", type=Path, metavar="DIR", help="default: the source's wav, music, songs, mp3, ..."
+        "--songs",
+        type=Path,
+        metavar="DIR",
+        help="where the songs are (default: the source's wav, music, songs, mp3, ...); alone: no dances",
     )
     parser.add_argument(
         "--features", choices=("standard", "compat"), default="standard", help="default standard"
@@ -82,14 +91,23 @@ def build_plan(args: argparse.Namespace, out: Path) -> Plan:
     """
     if args.music_fps <= 0:
         raise ValueError(f"--music-fps must be positive, got {args.music_fps:g}")
+    _refuse_idle(args)
     music = MusicOptions(args.features, args.music_fps, args.songs, args.no_songs, args.beats)
     if args.published:
         return published_plan(args.published, args.no_songs)
     if args.adapter:
         return plain_plan(args.adapter, music)
+    if not (args.source or args.sample):
+        return songs_plan(music)
     rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
     if not args.sample:
-        return official_plan(args.source, rest, music)
+        plan = official_plan(args.source, rest, music)
+        if args.smpl:
+            apart = 1000 * np.abs(rest - rest_joints(args.gender)).max()
+            plan.notes.append(
+                f"rest joints of {args.smpl}: up to {apart:.1f} mm from the built-in {args.gender} ones"
+            )
+        return plan
     from datasets.sample import make_corpus  # only here: it needs more than the rest
 
     make_corpus(out / "raw", seed=args.seed)
@@ -98,17 +116,37 @@ def build_plan(args: argparse.Namespace, out: Path) -> Plan:
     return plan
 
 
+def _refuse_idle(args: argparse.Namespace) -> None:
+    """Raises ValueError for options that would change nothing."""
+    joints = {"--smpl": args.smpl}
+    songs = {"--songs": args.songs, "--beats": args.beats}
+    idle: dict[str, object] = {}
+    if args.published:
+        what, idle = "--published", joints | songs
+    elif args.adapter:
+        what, idle = "--adapter", joints
+    elif args.sample:
+        what, idle = "--sample", songs
+    elif not args.source:
+        what, idle = "--songs alone", joints | {"--beats": args.beats, "--no-songs": args.no_songs}
+    given = [option for option, value in idle.items() if value]
+    if given:
+        raise ValueError(f"{' and '.join(given)} would change nothing beside {what}; leave it out")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    args = build_parser().parse_args(arguments)
-    out = args.out or Path("data") / ("sample" if args.sample else "aistpp")
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if not (args.source or args.published or args.adapter or args.sample or args.songs):
+        parser.error(
+            "one of --source, --published, --adapter, --sample or, for songs alone, --songs is needed"
+        )
+    dances = args.source or args.published or args.adapter
+    out = args.out or Path("data") / ("aistpp" if dances else "sample" if args.sample else "songs")
     workers = args.workers or min(MOST_WORKERS, os.cpu_count() or 1)
     try:
         plan = build_plan(args, out)
-        from datasets.music import (
-            library_versions,  # librosa is slow to import, and not needed to refuse a plan
-        )
-
         done = prepare(plan, out, library_versions(), workers, progress=sys.stderr.isatty())
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

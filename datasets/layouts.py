@@ -6,6 +6,7 @@ test.txt.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
@@ -24,7 +25,7 @@ from datasets.aistpp import (
 from datasets.checks import Rejected
 from datasets.preparation import Plan
 from datasets.songs import MusicOptions, add_songs, parse_json
-from datasets.source import FileRef, Source
+from datasets.source import MOST_BYTES, FileRef, Source
 from datasets.tasks import MotionTask
 from utils.skeleton import SMPL_24
 
@@ -154,11 +155,12 @@ def _read_smpl(content: bytes, where: str, rest: np.ndarray) -> tuple[np.ndarray
 def _read_joints(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
     """Joints from an .npy, or an .npz with `joints` and, if it likes, `fps`."""
     try:
+        _refuse_huge(content)
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = (
             {"joints": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded}
         )
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{where} is damaged or holds objects ({error})") from None
     if "joints" not in arrays:
         raise Rejected(
@@ -168,3 +170,12 @@ def _read_joints(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]
     if fps != SMPL_24.fps:
         raise Rejected("wrong rate", f"{where} is at {fps:g} fps; {SMPL_24.fps} is needed")
     return arrays["joints"], {}
+
+
+def _refuse_huge(content: bytes) -> None:
+    """Raises ValueError if a zip of arrays would be far larger unpacked than any dance."""
+    if content.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"it would be {size / 1e9:.1f} GB unpacked")

@@ -1,4 +1,4 @@
-"""Song -> 438 features per step: timbre, harmony, onsets, beats, tempo. The only file that knows the columns.
+"""Song -> 438 features per step: timbre, harmony, onsets, beats, tempo; columns as in `COLUMNS`.
 
 As in the released system's preparation: the song as mono at 512 samples per step, then librosa. There are
 two versions:
@@ -10,33 +10,24 @@ two versions:
   highest frequency, so the median over its bands is zero, and columns 52 to 437 are silent: the published
   GPT has heard timbre and harmony only.
 
-Differs from the released system: it resampled the song with libsamplerate (`sinc_medium`), this with soxr,
-which cuts off more steeply just below half the sample rate. On a drum track that moves the MFCC of `compat`
-by 0.14 (60 steps per second) and 0.47 (7.5) of a coefficient's standard deviation (median over the 20); the
-other columns stay within 2e-4, the deltas apart.
+`compat` also resamples songs as the released system did (`datasets.resampling`), `standard` by soxr. On a
+drum track the MFCC of `compat` come within 0.002 (60 steps per second) and 0.008 (7.5) of a coefficient's
+standard deviation of those made from the released system's samples (mean difference, median over the 20);
+soxr left 0.10 and 0.45.
 """
 
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 import librosa
 import numpy as np
 
-from datasets.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, spectrum
-from datasets.rhythm import FeatureVersion, beat_frames, onset_strength
+from datasets.columns import BEAT_COLUMN, COLUMNS, NUM_FEATURES
+from datasets.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, percussive_part, spectrum_blocks
+from datasets.resampling import resample_as_published
+from datasets.rhythm import FeatureVersion, beat_frames, onset_strength, tempogram
 from utils.audio import decode_audio, resample
 
-COLUMNS: dict[str, slice] = {
-    "mfcc": slice(0, 20),  # of the log-mel power spectrum, in dB below the song's loudest
-    "mfcc_delta": slice(20, 40),  # per step
-    "chroma": slice(40, 52),  # of the harmonic part, in [0, 1]; C first
-    "onset": slice(52, 53),  # strength of the percussive part, in dB, >= 0
-    "beat": slice(53, 54),  # 1 on a tracked beat, else 0
-    "tempogram": slice(54, 438),  # autocorrelation of the onsets by lag in steps, in [-1, 1]
-}
-NUM_FEATURES = COLUMNS["tempogram"].stop
-BEAT_COLUMN = COLUMNS["beat"].start
 MIN_SECONDS = 2.0
 
 _LOWEST_HZ = librosa.note_to_hz("C1")
@@ -74,14 +65,13 @@ def song_features(
         ValueError: naming the file, if it cannot be read or lasts less than two seconds.
     """
     samples, rate = decode_audio(path)
+    convert = resample_as_published if version == "compat" else resample
     try:
-        features, fine = (
-            music_features(resample(samples, rate, feature_sample_rate(fps)), fps, version)
-            for fps in (code_fps, beat_fps)
-        )
+        features = music_features(convert(samples, rate, feature_sample_rate(code_fps)), code_fps, version)
+        samples = convert(samples, rate, feature_sample_rate(beat_fps))  # minutes of it are tens of MB
+        return SongFeatures(features, track_beats(samples, beat_fps, version))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return SongFeatures(features, music_beats(fine))
 
 
 def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "standard") -> np.ndarray:
@@ -104,12 +94,9 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
     _check(samples, rate, version)
     if not samples.any():
         return np.zeros((1 + len(samples) // HOP, NUM_FEATURES), np.float32)
-    pad_mode: PadMode = "reflect" if version == "compat" else "constant"
-
-    magnitude, phase = librosa.magphase(D=spectrum(samples, pad_mode))
-    mfcc = _mfcc(magnitude**2, rate)
-    harmonic, percussive = harmonic_percussive(magnitude, phase, len(samples))
-    del magnitude, phase  # minutes of music are hundreds of MB here
+    pad_mode = _padding(version)
+    mfcc = _mfcc(samples, rate, pad_mode)
+    harmonic, percussive = harmonic_percussive(samples, pad_mode)
     onset = onset_strength(percussive, rate, version)
     beats = np.zeros((1, len(onset)), np.float32)
     beats[:, beat_frames(onset, rate, version)] = 1
@@ -119,14 +106,29 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
         "chroma": _chroma(harmonic, rate, pad_mode),
         "onset": onset[None],
         "beat": beats,
-        "tempogram": librosa.feature.tempogram(
-            onset_envelope=onset,
-            sr=rate,
-            hop_length=HOP,
-            win_length=COLUMNS["tempogram"].stop - COLUMNS["tempogram"].start,
-        ),
+        "tempogram": tempogram(onset, COLUMNS["tempogram"].stop - COLUMNS["tempogram"].start),
     }
     return np.ascontiguousarray(np.concatenate([rows[name] for name in COLUMNS]).T, dtype=np.float32)
+
+
+def track_beats(samples: np.ndarray, fps: float, version: FeatureVersion = "standard") -> np.ndarray:
+    """Beat flags (T,) bool of mono samples: those of `music_features`, without the work for the others.
+
+    Args:
+        samples: (N,) float32 in [-1, 1], at `feature_sample_rate(fps)`.
+        fps: frames per second.
+        version: `standard` or `compat`.
+
+    Raises:
+        ValueError: as `music_features`.
+    """
+    rate = feature_sample_rate(fps)
+    _check(samples, rate, version)
+    flags = np.zeros(1 + len(samples) // HOP, bool)
+    if samples.any():
+        onset = onset_strength(percussive_part(samples, _padding(version)), rate, version)
+        flags[beat_frames(onset, rate, version)] = True
+    return flags
 
 
 def music_beats(features: np.ndarray) -> np.ndarray:
@@ -148,11 +150,6 @@ def feature_sample_rate(fps: float) -> int:
     return int(rate)
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries the features depend on."""
-    return {name: metadata.version(name) for name in ("librosa", "numpy", "scipy", "numba", "soxr", "av")}
-
-
 def _check(samples: np.ndarray, rate: int, version: str) -> None:
     """Raises ValueError unless the samples and the version can be used."""
     if version not in get_args(FeatureVersion):
@@ -167,10 +164,19 @@ def _check(samples: np.ndarray, rate: int, version: str) -> None:
         )
 
 
-def _mfcc(power: np.ndarray, rate: int) -> np.ndarray:
-    """20 cepstral coefficients (20, T) of the mel spectrum of a power spectrum (bins, T)."""
-    mel = librosa.feature.melspectrogram(S=power, sr=rate, n_fft=FFT_SIZE, n_mels=_MEL_BANDS)
-    return librosa.feature.mfcc(S=librosa.power_to_db(S=mel, ref=np.max), n_mfcc=COLUMNS["mfcc"].stop)
+def _padding(version: FeatureVersion) -> PadMode:
+    """What is taken to lie beyond the ends of a song."""
+    return "reflect" if version == "compat" else "constant"
+
+
+def _mfcc(samples: np.ndarray, rate: int, pad_mode: PadMode) -> np.ndarray:
+    """20 cepstral coefficients (20, T) of the mel spectrum of samples (N,)."""
+    bands = [
+        librosa.feature.melspectrogram(S=np.abs(part.values) ** 2, sr=rate, n_fft=FFT_SIZE, n_mels=_MEL_BANDS)
+        for part in spectrum_blocks(samples, pad_mode)
+    ]
+    level = librosa.power_to_db(S=np.concatenate(bands, axis=1), ref=np.max)
+    return librosa.feature.mfcc(S=level, n_mfcc=COLUMNS["mfcc"].stop)
 
 
 def _chroma(harmonic: np.ndarray, rate: int, pad_mode: PadMode) -> np.ndarray:
@@ -197,9 +203,12 @@ def _chroma(harmonic: np.ndarray, rate: int, pad_mode: PadMode) -> np.ndarray:
 
 def _tuning(harmonic: np.ndarray, rate: int, pad_mode: PadMode) -> float:
     """How far the song is tuned from 440 Hz, in bins of the constant-Q transform; 0 if it has no pitch."""
-    pitch, strength = librosa.piptrack(y=harmonic, sr=rate, n_fft=FFT_SIZE, pad_mode=pad_mode)
-    pitched = pitch > 0
-    if not pitched.any():
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for part in spectrum_blocks(harmonic, pad_mode):
+        pitch, strength = librosa.piptrack(S=np.abs(part.values), sr=rate, n_fft=FFT_SIZE)
+        found.append((pitch[pitch > 0], strength[pitch > 0]))
+    pitch, strength = (np.concatenate(column) for column in zip(*found, strict=True))
+    if not len(pitch):
         return 0.0
-    clear = pitched & (strength >= np.median(strength[pitched]))
+    clear = strength >= np.median(strength)
     return librosa.pitch_tuning(frequencies=pitch[clear], resolution=0.01, bins_per_octave=_CHROMA_BINS)

@@ -33,6 +33,7 @@ class Plan:
         left_out: what is left out before anything is read, by sequence.
         found: how many motion files there are.
         song_optional: keep dances whose song is missing or unreadable.
+        songs_only: there are no dances; all songs are prepared, and `left_out` is by song.
         expected: how many there should be, for the report.
         notes: remarks for the report.
     """
@@ -46,6 +47,7 @@ class Plan:
     left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
     found: int = 0
     song_optional: bool = False
+    songs_only: bool = False
     expected: dict[str, int] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -71,7 +73,7 @@ def prepare(
         progress: whether to draw bars.
 
     Raises:
-        ValueError: if no sequence at all could be prepared; an earlier manifest made with the same options
+        ValueError: if nothing at all could be prepared; an earlier manifest made with the same options
             stays.
         OSError: if `out` cannot be written; what is already prepared stays.
         RuntimeError: if a worker process was killed.
@@ -94,9 +96,12 @@ def prepare(
         if not plan.song_optional and not songs.get(song, {}).get("features"):
             left_out[name] = bad_songs.get(song, ("missing song", f"{song} was not found"))
             del sequences[name]
-    if not sequences:
+    if plan.songs_only:
+        left_out |= bad_songs
+    if not (songs if plan.songs_only else sequences):
+        what = "songs" if plan.songs_only else "sequences"
         some = "; ".join(f"{name}: {why[1]}" for name, why in list(left_out.items())[:3])
-        raise ValueError(f"nothing could be prepared: all {len(left_out)} sequences are left out ({some})")
+        raise ValueError(f"nothing could be prepared: all {len(left_out)} {what} are left out ({some})")
     if plan.song_optional:
         plan.notes += [f"song {song}: {kind}: {detail}" for song, (kind, detail) in sorted(bad_songs.items())]
     manifest = _manifest(plan, sequences, songs, left_out, libraries)
@@ -108,13 +113,14 @@ def prepare(
 def _songs(
     plan: Plan, sequences: dict[str, dict], run: Runner
 ) -> tuple[dict[str, dict], dict[str, tuple[str, str]]]:
-    """Runs the tasks of the songs that are danced to, with the beats that came with the dances, if any."""
+    """Runs the tasks of the songs that are needed, with the beats that came with the dances, if any."""
     beats: dict[str, np.ndarray] = {}
     for facts in sequences.values():
         flags = _flags(facts.get("music_beats"))
         if len(flags) > len(beats.get(facts["song"], ())):
             beats[facts["song"]] = flags
-    used = sorted({facts["song"] for facts in sequences.values()} & set(plan.songs))
+    danced = set(plan.songs) if plan.songs_only else {facts["song"] for facts in sequences.values()}
+    used = sorted(danced & set(plan.songs))
     tasks = [plan.songs[song] for song in used]
     tasks = [task._replace(beats=beats.get(task.name, task.beats)) for task in tasks]
     bad: dict[str, tuple[str, str]] = {}

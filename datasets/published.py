@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.aistpp import EXPECTED, parse_name
 from datasets.checks import Rejected
+from datasets.columns import BEAT_COLUMN, NUM_FEATURES
 from datasets.preparation import Plan
 from datasets.source import FileRef, Source
 from datasets.tasks import MotionTask, SongRead, SongTask
@@ -37,8 +38,6 @@ def published_plan(source: Path, song_optional: bool = False) -> Plan:
         FileNotFoundError: if the source, its dances or the 7.5-fps features are missing.
         ValueError: if the source is a damaged zip.
     """
-    from datasets.music import NUM_FEATURES  # librosa is slow to import
-
     found = Source(source)
     tables = [ref for ref in found.files if ref.name.suffix.lower() == ".json"]
     code_rate = [ref for ref in tables if CODE_RATE_FOLDER in ref.name.parent.name]
@@ -108,8 +107,6 @@ def _array(content: bytes, key: str, where: str) -> np.ndarray:
 
 def _read_dance(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
     """Joints of a dance and, as a fact for its song, the beats of the 60-fps features."""
-    from datasets.music import BEAT_COLUMN
-
     poses, music = (_array(content, key, where) for key in ("dance_array", "music_array"))
     num = SMPL_24.num_joints
     if poses.ndim != 2 or poses.shape[1] != 3 * num:

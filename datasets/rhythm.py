@@ -3,17 +3,19 @@
 Onset strength as in Böck & Widmer (DAFx 2013), beats by dynamic programming as in Ellis (JNMR 2007).
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import librosa
 import numpy as np
 
-from datasets.hpss import FFT_SIZE, HOP, spectrum
+from datasets.hpss import BLOCK, FFT_SIZE, HOP, spectrum_blocks
 
 FeatureVersion = Literal["standard", "compat"]
 
 _MEL_BANDS = 128
 _COMPAT_HIGHEST_HZ = 11025.0
+_TEMPO_SECONDS = 8.0  # how far apart librosa looks for beats that repeat
 _FASTEST_BPM = 320.0  # librosa's own limit
 
 
@@ -23,8 +25,9 @@ def onset_strength(percussive: np.ndarray, rate: int, version: FeatureVersion) -
     `compat` spans its bands up to 11,025 Hz whatever the rate; those above rate / 2 are empty and never rise.
     """
     compat = version == "compat"
-    power = np.abs(spectrum(percussive, "reflect" if compat else "constant")) ** 2
-    mel = _mel_bank(rate, _COMPAT_HIGHEST_HZ if compat else rate / 2) @ power
+    bank = _mel_bank(rate, _COMPAT_HIGHEST_HZ if compat else rate / 2)
+    blocks = spectrum_blocks(percussive, "reflect" if compat else "constant")
+    mel = np.concatenate([bank @ np.abs(block.values) ** 2 for block in blocks], axis=1)
     return librosa.onset.onset_strength(S=librosa.power_to_db(S=mel), sr=rate, aggregate=np.median)
 
 
@@ -34,13 +37,28 @@ def beat_frames(onset: np.ndarray, rate: int, version: FeatureVersion) -> np.nda
         return np.zeros(0, np.int64)
     compat = version == "compat"
     fastest = min(_FASTEST_BPM, 60 * rate / HOP / 1.5)  # the tracker needs two frames per beat, rounded
-    tempo = np.atleast_1d(
-        librosa.feature.tempo(onset_envelope=onset, sr=rate, hop_length=HOP, max_tempo=fastest)
-    )[0]
+    lags = librosa.time_to_frames(_TEMPO_SECONDS, sr=rate, hop_length=HOP).item()
+    mean = sum(part.sum(axis=1, keepdims=True) for part in _tempogram_blocks(onset, lags)) / len(onset)
+    tempo = librosa.feature.tempo(tg=mean, sr=rate, hop_length=HOP, max_tempo=fastest).item()
     _, beats = librosa.beat.beat_track(
         onset_envelope=onset, sr=rate, hop_length=HOP, bpm=tempo, trim=not compat
     )
     return _trim_as_0_8(beats, onset, rate, tempo) if compat else beats
+
+
+def tempogram(onset: np.ndarray, lags: int) -> np.ndarray:
+    """Autocorrelation of an onset strength (T,) around every frame: (lags, T), in [-1, 1]."""
+    return np.concatenate(list(_tempogram_blocks(onset, lags)), axis=1)
+
+
+def _tempogram_blocks(onset: np.ndarray, lags: int) -> Iterator[np.ndarray]:
+    """As librosa's tempogram (lags, T), in blocks of frames: of a whole song that takes hundreds of MB."""
+    padded = np.pad(onset, lags // 2, mode="linear_ramp", end_values=0)
+    for start in range(0, len(onset), BLOCK):
+        stop = min(start + BLOCK, len(onset))
+        part = padded[start : stop + lags - 1]
+        whole = librosa.feature.tempogram(onset_envelope=part, hop_length=HOP, win_length=lags, center=False)
+        yield whole[:, : stop - start]
 
 
 def _trim_as_0_8(beats: np.ndarray, onset: np.ndarray, rate: int, tempo: float) -> np.ndarray:

@@ -64,18 +64,25 @@ class Runner:
     def _outcomes(
         self, tasks: list[MotionTask | SongTask]
     ) -> Iterator[tuple[MotionTask | SongTask, Outcome]]:
+        yield from self._together([task for task in tasks if not task.alone], self.workers)
+        yield from self._together([task for task in tasks if task.alone], min(self.workers, 1))
+
+    def _together(
+        self, tasks: list[MotionTask | SongTask], workers: int
+    ) -> Iterator[tuple[MotionTask | SongTask, Outcome]]:
         jobs = ((task, self.out, self.known[task.kind].get(task.name)) for task in tasks)
-        if self.workers <= 1 or len(tasks) <= 1:
+        if workers <= 1 or len(tasks) <= 1:
             yield from ((job[0], _run_task(*job)) for job in jobs)
             return
-        # The first task runs here: it compiles what librosa compiles. Workers that do so at the same time
-        # write the same files of numba's cache, and what they leave there crashes every later run.
-        first = next(jobs)
-        yield first[0], _run_task(*first)
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(self.workers, len(tasks)), context, _start_worker) as pool:
+        with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker) as pool:
             try:
-                yield from _bounded(pool, jobs, IN_FLIGHT * self.workers)
+                # The first task has the only worker: it compiles what librosa compiles. Workers that do so at
+                # the same time write the same files of numba's cache, and what they leave there crashes every
+                # later run.
+                first = next(jobs)
+                yield first[0], pool.submit(_run_task, *first).result()
+                yield from _bounded(pool, jobs, IN_FLIGHT * workers)
             except BrokenProcessPool:
                 raise RuntimeError(
                     "a worker process was killed, most likely for want of memory; "

@@ -20,7 +20,7 @@ from utils.skeleton import SKELETONS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MADE_BY = "python prepare_aistpp_data.py --source DIR --out {root} (or --sample for the built-in corpus)"
+MADE_BY = "python prepare_aistpp_data.py --source DIR --out {root} (or --sample, or --songs DIR alone)"
 
 _REQUIRED = {
     "name": str, "skeleton": str, "fps": (int, float), "music": dict,
@@ -134,7 +134,9 @@ class PreparedData:
             FileNotFoundError: if a file of it is gone.
         """
         if name not in self.manifest["songs"]:
-            raise ValueError(f"{self.root} has no song {name!r}; it has: {', '.join(self.songs)}")
+            why = self.manifest["left_out"].get(name)
+            hint = f"it was left out: {why}" if why else f"it has: {', '.join(self.songs)}"
+            raise ValueError(f"{self.root} has no song {name!r}; {hint}")
         entry = self.manifest["songs"][name]
         features = self._open(
             features_path(self.root, name), (entry["features"], self.num_features), np.float32

@@ -1,36 +1,23 @@
-"""SMPL parameters -> 24 joints, by forward kinematics on the rest joints of the mean shape (betas = 0).
+"""Rest joints from SMPL's own model files, for who has them: joint regressor times template.
 
-Source: SMPL (Loper et al. 2015), the kinematic chain only: with betas = 0 the joints need no mesh, so the
-rest joints of the three public models are all that is kept here, and no licensed file is required. Who
-has SMPL's own file can have them computed from it: joint regressor times template.
+Source: SMPL (Loper et al. 2015). The files are pickles of Python 2 that hold chumpy arrays and scipy's sparse
+matrices; neither is imported, and nothing in the pickle is run (`utils.pickles`). The rest joints of the mean
+shapes are built in (`utils.smpl`), so no such file is needed.
 """
 
-import json
 import zipfile
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from scipy.sparse import csc_matrix
-from scipy.spatial.transform import Rotation
 
-from datasets.pickles import Opaque, load_pickle
+from utils.pickles import Opaque, load_pickle
 from utils.skeleton import SMPL_24
+from utils.smpl import GENDERS, Gender, forward_kinematics, rest_joints
 
-Gender = Literal["male", "female", "neutral"]
-GENDERS: tuple[Gender, ...] = ("male", "female", "neutral")
+__all__ = ["GENDERS", "Gender", "forward_kinematics", "read_rest_joints", "rest_joints"]
 
-
-@cache
-def _rest_joint_table() -> dict[str, np.ndarray]:
-    table = json.loads(Path(__file__).with_name("smpl_rest_joints.json").read_text())
-    return {gender: np.asarray(table[gender], np.float64) for gender in GENDERS}
-
-
-def rest_joints(gender: Gender = "male") -> np.ndarray:
-    """Rest positions (24, 3) of the SMPL joints for betas = 0, metres, y up. AIST++ uses the male model."""
-    return _rest_joint_table()[gender].copy()
+MOST_VERTICES = 100_000  # SMPL has 6,890
 
 
 def read_rest_joints(path: Path, gender: Gender = "male") -> np.ndarray:
@@ -89,12 +76,10 @@ def _find_model(path: Path, gender: Gender) -> Path:
 def _dense(value: Any, where: str) -> np.ndarray:
     """The numbers of a plain array, a chumpy array or a scipy sparse matrix."""
     if isinstance(value, Opaque):
-        state = value.state
-        if {"data", "indices", "indptr"} <= set(state) and "csc" in value.class_name:
-            shape = state.get("_shape", state.get("shape"))
-            value = csc_matrix((state["data"], state["indices"], state["indptr"]), shape=shape).toarray()
-        elif "x" in state:
-            value = state["x"]
+        if {"data", "indices", "indptr"} <= set(value.state) and "csc" in value.class_name:
+            value = _from_columns(value.state, where)
+        elif "x" in value.state:
+            value = value.state["x"]
         else:
             raise ValueError(f"{where} is a {value.class_name}, which is not understood")
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not np.isfinite(value).all():
@@ -102,38 +87,18 @@ def _dense(value: Any, where: str) -> np.ndarray:
     return value.astype(np.float64)
 
 
-def forward_kinematics(
-    poses: np.ndarray, translation: np.ndarray, rest: np.ndarray | None = None
-) -> np.ndarray:
-    """World positions of the joints.
-
-    Args:
-        poses: (T, 72) axis-angle rotations in radians, each joint's relative to its parent's.
-        translation: (T, 3) metres. Added to the rest pelvis, which stays in, as in AIST++.
-        rest: (24, 3) rest joints, metres; the male model's if None.
-
-    Returns:
-        (T, 24, 3) float64 joints, metres, y up.
-
-    Raises:
-        ValueError: on shapes other than these.
-    """
-    skeleton = SMPL_24
-    rest = rest_joints() if rest is None else np.asarray(rest, np.float64)
-    poses, translation = np.asarray(poses, np.float64), np.asarray(translation, np.float64)
-    num = skeleton.num_joints
-    if poses.ndim != 2 or poses.shape[1] != 3 * num:
-        raise ValueError(f"poses must be (T, {3 * num}) axis-angle, got {poses.shape}")
-    if translation.shape != (len(poses), 3):
-        raise ValueError(f"translation must be ({len(poses)}, 3) to match the poses, got {translation.shape}")
-    if rest.shape != (num, 3):
-        raise ValueError(f"rest joints must be ({num}, 3), got {rest.shape}")
-
-    local = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(-1, num, 3, 3)
-    joints = np.empty((len(poses), num, 3))
-    world = np.empty_like(local)
-    world[:, 0], joints[:, 0] = local[:, 0], rest[0] + translation
-    for parent, child in skeleton.bones:  # parents come before children in SMPL order
-        world[:, child] = world[:, parent] @ local[:, child]
-        joints[:, child] = joints[:, parent] + world[:, parent] @ (rest[child] - rest[parent])
-    return joints
+def _from_columns(state: dict[str, Any], where: str) -> np.ndarray:
+    """A sparse matrix kept by columns (scipy's csc) as a full one; every index is checked."""
+    shape = state.get("_shape", state.get("shape"))
+    try:
+        rows, columns = (int(size) for size in shape)
+        if not (0 < rows <= 1000 and 0 < columns <= MOST_VERTICES):
+            raise ValueError(f"its shape is {rows} x {columns}")
+        full = np.zeros((rows, columns))
+        column = np.repeat(np.arange(columns), np.diff(np.asarray(state["indptr"], np.int64)))
+        np.add.at(
+            full, (np.asarray(state["indices"], np.int64), column), np.asarray(state["data"], np.float64)
+        )
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"{where} is no sound sparse matrix ({error})") from None
+    return full

@@ -9,11 +9,16 @@ import numpy as np
 
 from datasets.aistpp import AUDIO_SUFFIXES, SONG_FOLDERS
 from datasets.checks import Rejected
+from datasets.columns import NUM_FEATURES, RECIPES
 from datasets.preparation import Plan
 from datasets.sequences import write_bytes
 from datasets.source import FileRef, Source
 from datasets.tasks import SongRead, SongTask
+from utils.audio import audio_seconds
 from utils.skeleton import SMPL_24
+
+LONG = 4.0  # minutes; longer songs are read one at a time, as each takes some 32 MB a minute
+_ZIPPED_BYTES = {".wav": 5e6, ".aif": 5e6, ".aiff": 5e6, ".flac": 3e6, "": 1e6}  # a minute of mono
 
 
 class MusicOptions(NamedTuple):
@@ -41,8 +46,6 @@ def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
         FileNotFoundError: if there is no song at all and songs are not optional.
         ValueError: if the file of known beats is damaged.
     """
-    from datasets.music import NUM_FEATURES  # librosa is slow to import
-
     refs: list[FileRef] = []
     if music.folder:
         refs = [ref for ref in Source(music.folder).files if ref.name.suffix.lower() in AUDIO_SUFFIXES]
@@ -60,7 +63,7 @@ def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
             )
             + "; give --songs DIR, or --no-songs to prepare the dances alone"
         )
-    options = f"music 1 {music.version} {music.fps:g}"
+    options = f"music {RECIPES[music.version]} {music.version} {music.fps:g}"
     read = partial(_read_song, version=music.version, fps=music.fps)
     none = np.zeros(0, bool)
     for song, flags in beats.items():
@@ -72,9 +75,35 @@ def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
             plan.notes.append(f"song {song} is there twice: {taken[song]} is read, {ref.path} is not")
             continue
         taken[song] = ref.path
-        plan.songs[song] = SongTask(song, ref, read, options, NUM_FEATURES, none)
+        plan.songs[song] = SongTask(song, ref, read, options, NUM_FEATURES, none, song_minutes(ref) > LONG)
     plan.song_optional = music.optional
     plan.music = {"version": music.version, "fps": music.fps, "columns": NUM_FEATURES}
+
+
+def songs_plan(music: MusicOptions) -> Plan:
+    """A plan for songs alone: every song under `music.folder`, and no dances.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no song in it.
+        ValueError: if it is a file but no whole zip.
+    """
+    found = Source(music.folder)
+    plan = Plan(music.folder.resolve().stem, [], {}, {}, {"train": [], "test": []}, songs_only=True)
+    others = [ref.path for ref in found.files if ref.name.suffix.lower() not in AUDIO_SUFFIXES]
+    if others:
+        plan.notes.append(f"{len(others)} files are not called as songs are: {', '.join(others[:5])}")
+    add_songs(plan, found, music)
+    return plan
+
+
+def song_minutes(ref: FileRef) -> float:
+    """About how long a song lasts; 0 if its file is damaged, which is found out when it is read."""
+    if ref.zipped:
+        return ref.size() / _ZIPPED_BYTES.get(ref.name.suffix.lower(), _ZIPPED_BYTES[""])
+    try:
+        return audio_seconds(ref.source / ref.path) / 60
+    except (OSError, ValueError):
+        return 0.0
 
 
 def read_beats(path: Path) -> dict[str, np.ndarray]:

@@ -6,10 +6,13 @@ import zlib
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
 """What reading a damaged, encrypted or oddly packed file may raise."""
+
+
+MOST_BYTES = 1_000_000_000  # of a file that is read at once: what claims more is damaged or meant to do harm
 
 
 class FileRef(NamedTuple):
@@ -37,17 +40,38 @@ class FileRef(NamedTuple):
             ValueError: naming the file, if it cannot be read.
         """
         try:
-            return (
-                _open_zip(self.source).read(self.path)
-                if self.zipped
-                else (self.source / self.path).read_bytes()
-            )
+            if self.size() > MOST_BYTES:
+                raise ValueError(f"{self.path} has {self.size() / 1e9:.1f} GB; at most 1 is read")
+            with self._open() as file:
+                return file.read()
         except UNREADABLE as error:
             raise ValueError(f"{self.path} cannot be read: {error}") from None
 
+    def size(self) -> int:
+        """Its bytes, unpacked."""
+        return (
+            _open_zip(self.source).getinfo(self.path).file_size
+            if self.zipped
+            else (self.source / self.path).stat().st_size
+        )
+
     def digest(self) -> bytes:
-        """A hash of what it holds."""
-        return blake2b(self.read(), digest_size=16).digest()
+        """A hash of what it holds.
+
+        Raises:
+            ValueError: naming the file, if it cannot be read.
+        """
+        whole = blake2b(digest_size=16)
+        try:
+            with self._open() as file:
+                while piece := file.read(1 << 20):
+                    whole.update(piece)
+        except UNREADABLE as error:
+            raise ValueError(f"{self.path} cannot be read: {error}") from None
+        return whole.digest()
+
+    def _open(self) -> IO[bytes]:
+        return _open_zip(self.source).open(self.path) if self.zipped else (self.source / self.path).open("rb")
 
 
 class Source:

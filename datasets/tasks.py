@@ -55,6 +55,7 @@ class MotionTask(NamedTuple):
     options: str
 
     kind = "sequences"
+    alone = False
 
     def stamp(self) -> str:
         """Hash of everything the result depends on."""
@@ -86,6 +87,7 @@ class SongTask(NamedTuple):
         options: all that decides the result besides file and beats.
         columns: how many features there must be.
         beats: known beat flags (T60,), where the sound is not at hand.
+        alone: it needs so much memory that no other task should run beside it.
     """
 
     name: str
@@ -94,6 +96,7 @@ class SongTask(NamedTuple):
     options: str
     columns: int
     beats: np.ndarray
+    alone: bool = False
 
     kind = "songs"
 

@@ -14,11 +14,11 @@ from datasets.music import (
     NUM_FEATURES,
     SongFeatures,
     feature_sample_rate,
-    library_versions,
     music_beats,
     music_features,
     song_features,
 )
+from datasets.report import library_versions
 from datasets.rhythm import beat_frames
 from tests.helpers import golden
 from utils.audio import read_audio, write_wav

@@ -40,7 +40,7 @@ def decode_audio(path: str | Path) -> tuple[np.ndarray, int]:
         FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is no sound file, has no sound track, is empty or damaged.
     """
-    blocks: list[np.ndarray] = []
+    sound = bytearray()  # it grows in place: a list of blocks to be joined would be the song twice
     with _open(path) as container:
         stream = container.streams.audio[0]
         rate = stream.codec_context.sample_rate
@@ -51,15 +51,16 @@ def decode_audio(path: str | Path) -> tuple[np.ndarray, int]:
                         f"{path} changes its sample rate from {rate} to {frame.sample_rate} Hz half-way; "
                         "convert it to wav first"
                     )
-                blocks.append(_mono(frame))
+                sound += _mono(frame).tobytes()
         except av.FFmpegError as error:
-            seconds = sum(map(len, blocks)) / max(rate, 1)
+            seconds = len(sound) / np.dtype(np.float32).itemsize / max(rate, 1)
             raise ValueError(
                 f"{path} is damaged after {seconds:.1f} s of sound ({error.strerror}); "
                 "download or convert it again"
             ) from error
         promised = _promised_seconds(path, container)
-    seconds = sum(map(len, blocks)) / max(rate, 1)
+    samples = np.frombuffer(sound, np.float32)
+    seconds = len(samples) / max(rate, 1)
     if not seconds:
         raise ValueError(f"{path} holds no sound: its sound track has zero length; replace the file")
     if seconds < 0.99 * promised - 0.5:
@@ -67,7 +68,7 @@ def decode_audio(path: str | Path) -> tuple[np.ndarray, int]:
             f"{path} is cut off: it ends after {seconds:.2f} s where its header says {promised:.2f} s; "
             "download or copy it again"
         )
-    return np.concatenate(blocks), rate
+    return samples, rate
 
 
 def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:

@@ -6,8 +6,11 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import signal
+import subprocess
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +35,12 @@ class Harmful:
 
 def changed(**arrays):
     return {key: value for key, value in {**motion(), **arrays}.items() if value is not None}
+
+
+# a pickle of 60 bytes with an array that claims 2 ** 42 numbers
+HUGE = pickle.dumps({"smpl_poses": np.zeros(3)}, 2).replace(
+    b"K\x03\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x04\x85"
+)
 
 
 def with_nan():
@@ -65,6 +74,7 @@ def run(source, out, **music):
         (changed(smpl_trans=np.full((120, 3), np.inf)), "NaN: .*smpl_trans"),
         (frozen(), "frozen: nothing moves for 130 frames"),
         (motion(9), "too short: 9 frames"),
+        (HUGE, r"unreadable: .*damaged"),
     ],
 )
 def test_a_bad_motion_is_left_out_by_name_and_the_rest_goes_on(source, tmp_path, content, reason, capsys):
@@ -175,6 +185,9 @@ def breaks(source, how):
             file.write(source / "motions" / f"{NAMES[0]}.pkl", f"motions/{NAMES[0]}.pkl")
         archive.write_bytes(archive.read_bytes()[:-200])
         return archive, options
+    elif how == "empty folder":
+        (source / "nothing").mkdir()
+        return source / "nothing", options
     elif how == "no such folder":
         return source / "nowhere", options
     elif how == "no such songs":
@@ -197,6 +210,7 @@ def breaks(source, how):
         ("no motions", r"no motions/\*\.pkl"),
         ("all bad", "all 4 sequences are left out"),
         ("torn zip", "neither a folder nor a whole zip"),
+        ("empty folder", r"no motions/\*\.pkl in .*nothing"),
         ("no such folder", "nowhere does not exist"),
         ("no such songs", "nowhere does not exist"),
         ("bad rate", "--music-fps must be positive, got 0"),
@@ -239,6 +253,84 @@ def test_a_target_that_cannot_be_written_is_told(source, tmp_path, capsys):
     assert "cannot write" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_read_only_is_told(source, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(source, out)
+    before = snapshot(out)
+    out.chmod(0o555)
+    try:
+        where = out if os.geteuid() else Path("/proc/out")  # root may write where others may not
+        assert main(["--source", str(source), "--out", str(where), "--workers", "1"]) == 1
+    finally:
+        out.chmod(0o755)
+    error = capsys.readouterr().err
+    assert re.search(f"cannot write {where}.*already prepared stays", error)
+    assert error.count("\n") == 1
+    assert snapshot(out) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"format": 1, "name": "x', b"[]", b'{"format": 99}', b'{"format": 1, "name": 3}', b"\xff\xfe"],
+)
+def test_a_broken_manifest_is_told_and_made_anew(source, tmp_path, content):
+    out = tmp_path / "out"
+    run(source, out)
+    before = snapshot(out)
+    (out / "manifest.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"manifest\.json (is damaged|is not a manifest|has format 99)"):
+        PreparedData(out)
+    assert run(source, out).fresh == 5
+    after = snapshot(out)
+    assert after.pop("manifest.json.damaged") == content
+    assert after == before
+
+
+def test_a_zip_with_a_password_is_told(source, tmp_path):
+    archive = tmp_path / "locked.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in source.rglob("*.*"):
+            file.write(path, path.relative_to(source))
+    content = archive.read_bytes()
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(mark), content):
+            at = found.start() + flags
+            content = content[:at] + bytes([content[at] | 1]) + content[at + 1 :]
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot be read: .*(encrypted|password)"):
+        run(archive, tmp_path / "out")
+
+
+def test_paths_in_a_zip_lead_nowhere_else(source, tmp_path):
+    archive, other = tmp_path / "slip.zip", BAD.replace("ch09", "ch08")
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in source.rglob("*.*"):
+            file.write(path, path.relative_to(source))
+        file.writestr(f"../../motions/{BAD}.pkl", pickle.dumps(motion()))
+        file.writestr(f"/{tmp_path}/motions/{other}.pkl", pickle.dumps(motion()))
+    out = tmp_path / "deep" / "out"
+    assert BAD not in run(archive, out).manifest["sequences"]
+    found = [path for path in tmp_path.rglob("gWA_*") if path.is_file()]
+    assert found == [out / "motion" / f"{other}.npy"]
+
+
+def test_what_claims_to_be_huge_is_not_read(own, tmp_path, monkeypatch):
+    header = io.BytesIO()
+    shape = (2**36, 24, 3)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    (own / "motions" / "claim.npy").write_bytes(header.getvalue() + bytes(100))
+    with zipfile.ZipFile(own / "motions" / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("joints.npy", bytes(3_000_000))
+    np.save(own / "motions" / "long.npy", joints(2000))
+    monkeypatch.setattr("datasets.layouts.MOST_BYTES", 2_000_000)
+    monkeypatch.setattr("datasets.source.MOST_BYTES", 400_000)
+    left_out = prepare(plain_plan(own, MusicOptions()), tmp_path / "out", {}, progress=False).manifest["left_out"]
+    assert set(left_out) == {"claim", "bomb", "long"}
+    assert "is damaged" in left_out["claim"]
+    assert "GB unpacked" in left_out["bomb"]
+    assert "at most 1 is read" in left_out["long"]
+
+
 def test_a_full_disk_ends_the_run_and_it_goes_on_with_room(source, tmp_path, capsys):
     write_motion(source, BAD, motion(1000))
     out = tmp_path / "out"
@@ -258,6 +350,34 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_with_room(source, tmp_path, cap
     assert main(arguments) == 0
     assert "3 made, 3 were there already" in capsys.readouterr().out
     assert len(PreparedData(out).names("all")) == 4
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A disk of 256 kB, where the system lets us have one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full_loses_nothing(source, tmp_path, tiny_disk, capsys):
+    for number in range(4):
+        write_motion(source, BAD.replace("ch09", f"ch1{number}"), motion(250, number))  # 72 kB each
+    arguments = ["--source", str(source), "--workers", "1", "--out", str(tiny_disk / "out")]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert re.search("error: cannot write .*: No space left on device. What is already prepared stays", error)
+    whole = {name for name in snapshot(tiny_disk) if name.endswith(".npy")}
+    assert len(whole) > 2
+    subprocess.run(["mount", "-o", "remount,size=4m", str(tiny_disk)], check=True)
+    assert main(arguments) == 0
+    assert f"{len(whole)} were there already" in capsys.readouterr().out
+    assert main([*arguments[:-1], str(tmp_path / "whole")]) == 0
+    assert snapshot(tiny_disk / "out") == snapshot(tmp_path / "whole")
 
 
 def test_paths_beyond_ascii_are_read(source, tmp_path):
@@ -303,6 +423,8 @@ def test_other_data_is_prepared_from_its_plain_layout(own, tmp_path):
     ("name", "content", "reason"),
     [
         ("bad.npy", joints()[:, :22], r"wrong shape: joints are \(120, 22, 3\); \(T, 24, 3\) is needed"),
+        ("bad.npy", np.where(np.arange(120)[:, None, None] == 5, np.nan, joints()), "NaN: 1 frames .* is 5"),
+        ("bad.npy", joints().reshape(120, 72), r"wrong shape: joints are \(120, 72\)"),
         ("bad.npy", joints() * 100, "not metres: the body measures"),
         ("bad.npy", joints().astype(int), "wrong shape: .*int64"),
         ("bad.npy", np.array([{}], object), "unreadable: .*damaged or holds objects"),

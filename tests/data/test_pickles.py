@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from datasets.pickles import Opaque, load_pickle
+from utils.pickles import Opaque, load_pickle
 
 
 class Harmful:

@@ -7,8 +7,11 @@ import pytest
 from scipy.sparse import csc_matrix
 
 from datasets.aistpp import motion_joints
-from datasets.pickles import load_pickle
+from utils.pickles import Opaque, load_pickle
+from datasets.sequences import PreparedData
 from datasets.smpl import GENDERS, forward_kinematics, read_rest_joints, rest_joints
+from prepare_aistpp_data import main
+from tests.data.fakes import NAMES, fake_song_features, official
 from tests.helpers import real_data
 
 # COCO keypoint -> SMPL joint, for the twelve that both have
@@ -117,6 +120,73 @@ def test_the_original_file_names_and_npz_are_found(tmp_path):
         read_rest_joints(tmp_path, "neutral")
 
 
+def test_the_file_decides_the_joints_of_the_command_line(tmp_path, chumpy, monkeypatch, capsys):
+    source, models = official(tmp_path / "source"), tmp_path / "models"
+    models.mkdir()
+    for gender in ("male", "female"):
+        content = pickle.dumps(model(gender, chumpy), 2)
+        (models / f"SMPL_{gender.upper()}.pkl").write_bytes(content)
+    monkeypatch.setitem(sys.modules, "chumpy", None)
+    monkeypatch.setitem(sys.modules, "chumpy.ch", None)
+
+    def first_joints(*options):
+        out = tmp_path / "out"
+        assert main(["--source", str(source), "--no-songs", "--out", str(out), "--workers", "1", *options]) == 0
+        return np.array(PreparedData(out).sequence(NAMES[0]).joints)
+
+    monkeypatch.setattr("datasets.music.song_features", fake_song_features)
+    built_in = first_joints()
+    assert "rest joints" not in capsys.readouterr().out
+    np.testing.assert_array_equal(first_joints("--smpl", str(models)), built_in)
+    assert "up to 0.0 mm from the built-in male ones" in capsys.readouterr().out
+    female = first_joints("--smpl", str(models), "--gender", "female")
+    np.testing.assert_array_equal(female, first_joints("--gender", "female"))
+    assert np.abs(female - built_in).max() > 0.01
+    command = ["--source", str(source), "--smpl", str(models), "--gender", "neutral"]
+    assert main(command) == 1
+    assert "no neutral SMPL model" in capsys.readouterr().err
+
+
+def sparse(**changes):
+    """The state of a sparse matrix as scipy pickles it, of a class in its old place, with some changes."""
+    matrix = model("male")["J_regressor"]
+    state = {"_shape": matrix.shape, "data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+    found = Opaque()
+    found.class_name, found.state = "scipy.sparse.csc.csc_matrix", {"maxprint": 50, **state, **changes}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, None),
+        ({"_shape": (24, 10**12)}, "its shape is 24 x 1000000000000"),
+        ({"indices": np.full(24, 2**30)}, "out of bounds"),
+        ({"indptr": np.array([0, 24])}, "no sound sparse matrix"),
+        ({"indptr": -np.arange(61)}, "no sound sparse matrix"),
+        ({"data": np.full(24, np.nan)}, "not an array of finite numbers"),
+        ({"data": "text"}, "no sound sparse matrix"),
+    ],
+)
+def test_a_sparse_matrix_is_checked_index_by_index(tmp_path, monkeypatch, changes, message):
+    content = {**model("male"), "J_regressor": sparse(**changes)}
+    monkeypatch.setattr("datasets.smpl.load_pickle", lambda *_, **__: content)
+    (tmp_path / "SMPL_MALE.pkl").touch()
+    if message is None:
+        np.testing.assert_allclose(read_rest_joints(tmp_path), rest_joints(), atol=1e-12)
+        return
+    with pytest.raises(ValueError, match=message):
+        read_rest_joints(tmp_path)
+
+
+def test_a_class_in_its_old_place_is_read_from_a_pickle_of_python_2(tmp_path):
+    arrays = {**model("male")}
+    content = pickle.dumps(arrays, 2).replace(b"cscipy.sparse._csc\n", b"cscipy.sparse.csc\n")
+    assert b"cscipy.sparse.csc\n" in content
+    (tmp_path / "SMPL_MALE.pkl").write_bytes(content)
+    np.testing.assert_allclose(read_rest_joints(tmp_path), rest_joints(), atol=1e-12)
+
+
 def test_other_models_are_refused(tmp_path):
     path = tmp_path / "SMPL_MALE.pkl"
     path.write_bytes(pickle.dumps({"a": 1}))
@@ -127,3 +197,9 @@ def test_other_models_are_refused(tmp_path):
     path.write_bytes(pickle.dumps(other))
     with pytest.raises(ValueError, match=r"\(52, 60\)"):
         read_rest_joints(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"SMPL model .*SMPL_MALE\.pkl is empty"):
+        read_rest_joints(path)
+    path.with_suffix(".npz").write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"SMPL model .*SMPL_MALE\.npz is damaged"):
+        read_rest_joints(path.with_suffix(".npz"))

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from datasets.smpl import forward_kinematics, rest_joints
 from tests.helpers import golden, real_data
 from tests.metrics.motions import smooth_dance
 from utils.metrics import Dance, Reference
 from utils.metrics.reading import dance_name, read_dance, read_dances
-from utils.metrics.smpl import MALE_REST_JOINTS, joints_from_smpl
 from utils.metrics.songs import Songs, track_beats, with_music
+from utils.smpl import forward_kinematics, rest_joints
 
 JOINTS = smooth_dance(seconds=1)
 
@@ -51,13 +50,15 @@ def test_smpl_parameters(tmp_path):
         "smpl_loss": 0.1,
     }
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
-    expected = forward_kinematics(poses, translation / 90)
+    expected = forward_kinematics(poses, translation / 90, rest_joints("male"))
     np.testing.assert_allclose(read_dance(tmp_path / "x.pkl").joints, expected, atol=1e-12)
-    np.testing.assert_array_equal(MALE_REST_JOINTS, rest_joints())
-    with pytest.raises(ValueError, match=r"\(20, 3\) to match the poses, got \(19, 3\)"):
-        joints_from_smpl(poses, translation[1:])
-    with pytest.raises(ValueError, match=r"poses must be \(T, 72\)"):
-        joints_from_smpl(poses[:, :66], translation)
+    for change, message in (
+        ({"smpl_trans": translation[1:]}, r"must be \(20, 3\) to match the poses, got \(19, 3\)"),
+        ({"smpl_poses": poses[:, :66]}, r"poses must be \(T, 72\)"),
+    ):
+        (tmp_path / "y.pkl").write_bytes(pickle.dumps(content | change))
+        with pytest.raises(ValueError, match=message):
+            read_dance(tmp_path / "y.pkl")
 
 
 def test_real_pickles():

@@ -15,9 +15,9 @@ import numpy as np
 
 from utils.metrics.checks import as_joints
 from utils.metrics.dances import Dance
-from utils.metrics.smpl import joints_from_smpl
-from utils.metrics.untrusted import load_npy, load_pickle
+from utils.pickles import load_npy, load_pickle
 from utils.skeleton import SMPL_24
+from utils.smpl import forward_kinematics
 
 SUFFIXES = (".npz", ".npy", ".pkl", ".pickle")
 POSITIONS = ("joints", "pred_position", "positions")
@@ -109,8 +109,10 @@ def _content(path: Path) -> Any:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-        return load_npy(path) if path.suffix.lower() == ".npy" else load_pickle(path.read_bytes())
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        if path.suffix.lower() == ".npy":
+            return load_npy(path, "it")
+        return load_pickle(path.read_bytes(), "it")
+    except (zipfile.BadZipFile, EOFError, OSError, MemoryError) as error:
         raise ValueError(f"it is damaged ({error})") from None
 
 
@@ -134,7 +136,7 @@ def _positions(fields: Mapping[str, Any]) -> np.ndarray:
         poses = np.asarray(fields["smpl_poses"], np.float64)
         if not np.isfinite(poses).all():
             raise ValueError(f"smpl_poses must be finite, got {poses[~np.isfinite(poses)][0]}")
-        return joints_from_smpl(
+        return forward_kinematics(
             poses.reshape(len(poses), -1), np.asarray(fields["smpl_trans"]) / scaling.item()
         )
     raise ValueError(

@@ -9,6 +9,7 @@ them.
 import io
 import pickle
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,10 @@ for _core in ("numpy.core", "numpy._core"):  # renamed in numpy 2
     _ALLOWED[_core + ".numeric", "_frombuffer"] = _array_from_buffer
 
 
+class _RefusedError(pickle.UnpicklingError):
+    """The pickle may be whole, but asks for more than data."""
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, opaque: tuple[str, ...]) -> None:
         super().__init__(file, encoding="latin1")  # Python 2 wrote SMPL's
@@ -82,13 +87,13 @@ class _Unpickler(pickle.Unpickler):
             return type("Opaque", (Opaque,), {"class_name": f"{module}.{name}"})
         if (module, name) == ("copy_reg", "_reconstructor") and self.opaque:
             return _new_opaque
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not read from untrusted files")
+        raise _RefusedError(f"it names {module}.{name}, which is not read from untrusted files")
 
 
 def _new_opaque(kind: type, base: Any, state: Any) -> Opaque:
     """Stands for copyreg's _reconstructor, by which Python 2 wrote objects."""
     if not (isinstance(kind, type) and issubclass(kind, Opaque)):
-        raise pickle.UnpicklingError("it rebuilds an object that is not read from untrusted files")
+        raise _RefusedError("it rebuilds an object that is not read from untrusted files")
     return kind()
 
 
@@ -107,9 +112,36 @@ def load_pickle(content: bytes, where: str, opaque: tuple[str, ...] = ()) -> Any
         raise ValueError(f"{where} is empty (0 bytes)")
     try:
         return _Unpickler(io.BytesIO(content), opaque).load()
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{where} is refused or damaged: {error}") from None
-    except (EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+    except _RefusedError as error:
+        raise ValueError(f"{where} is refused: {error}") from None
+    except (
+        pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
+        OverflowError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{where} is damaged: {str(error) or type(error).__name__}") from None
     except (MemoryError, ImportError, RecursionError) as error:
         raise ValueError(f"{where} is damaged: {type(error).__name__}") from None
+
+
+def load_npy(path: Path, where: str) -> Any:
+    """An array, or the one object (such as a dict) that was saved as if it were an array.
+
+    Args:
+        path: the file.
+        where: its name, for the messages.
+
+    Raises:
+        ValueError: if it is damaged, or holds what `load_pickle` refuses.
+    """
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        _, _, dtype = header(file)
+        if not dtype.hasobject:
+            return np.load(path, allow_pickle=False)
+        content = load_pickle(file.read(), where)
+    if isinstance(content, np.ndarray) and content.dtype.hasobject and content.size == 1:
+        return content.reshape(-1)[0]
+    raise ValueError(f"{where} holds {type(content).__name__} of objects; an array or one dict is expected")
