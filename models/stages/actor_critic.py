@@ -85,6 +85,7 @@ class ActorCriticStage(Stage):
     name = "actor_critic"
     Config = ActorCriticConfig
     config: ActorCriticConfig
+    judged: str | None = None  # what a published file is, where --eval judges that instead of a run
 
     def __init__(self, config: ActorCriticConfig, device: torch.device) -> None:
         super().__init__(config, device)
@@ -95,7 +96,6 @@ class ActorCriticStage(Stage):
         self.model = ActorCritic(self.pretrained_gpt(), config.value).to(device)
         self.learner = self.model
         self._epoch_logs: Mapping[str, float] = {}
-        self.judged: str | None = None  # what a published file is, where --eval judges that instead of a run
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -209,7 +209,16 @@ class ActorCriticStage(Stage):
         return evaluation.report(folder, rows, shown=shown, title=self.config.name)
 
     def load(self) -> int:
-        """The config's checkpoint, or the published file that `gpt` names (see the config); its epoch."""
+        """The config's checkpoint, or the published file that `gpt` names; its epoch."""
+        published = self.load_published()
+        return super().load() if published is None else published
+
+    def load_published(self) -> int | None:
+        """Puts the published file that `gpt` names into the model, if that is what counts (see the config).
+
+        Returns:
+            Its epoch; None if the config's checkpoint counts.
+        """
         path, own = Path(self.config.gpt), self.config.checkpoint_path
         if self.config.checkpoint is None and is_published(path):
             content = load_either(path, self.config.made_by(path), ("motion_gpt", self.name))
@@ -222,7 +231,7 @@ class ActorCriticStage(Stage):
                 self.judged = "actor-critic" if finetuned else "GPT"
                 log.info("%s is evaluated as the %s", path, self.judged)
                 return int(content["epoch"])
-        return super().load()
+        return None
 
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
         """Raises ValueError unless the checkpoint heard the features that the data holds."""

@@ -162,10 +162,6 @@ class Stage(ABC):
             "config": to_plain(self.config),
         }
 
-    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Raises ValueError if a checkpoint's model does not fit the data."""
-        return
-
     def load(self) -> int:
         """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""
         path = self.config.checkpoint_path
@@ -174,6 +170,10 @@ class Stage(ABC):
         load_weights(self.model, content["model"], path)
         self.model.eval()
         return int(content["epoch"])
+
+    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
+        """Raises ValueError if a checkpoint's model does not fit the data."""
+        return
 
     def loader(self, dataset: Dataset[Any], epoch: int) -> DataLoader[Any]:
         """Batches of a dataset in the epoch's order."""
