@@ -149,6 +149,10 @@ class Stage(ABC):
     def architecture(self) -> dict[str, Any]:
         """What is needed to build the model again."""
 
+    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
+        """Raises ValueError if a checkpoint's model does not fit the data."""
+        return
+
     def epoch_logs(self) -> Mapping[str, float]:
         """What is logged once per epoch."""
         return {}
@@ -170,10 +174,6 @@ class Stage(ABC):
         load_weights(self.model, content["model"], path)
         self.model.eval()
         return int(content["epoch"])
-
-    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Raises ValueError if a checkpoint's model does not fit the data."""
-        return
 
     def loader(self, dataset: Dataset[Any], epoch: int) -> DataLoader[Any]:
         """Batches of a dataset in the epoch's order."""
