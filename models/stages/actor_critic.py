@@ -28,6 +28,7 @@ from models.actor_critic import (
 )
 from models.generation import GenerationConfig, generate_all
 from models.gpt import MotionGPT, code_losses
+from models.official import is_published, load_either
 from models.reward import RewardConfig, reward
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.choice import Choice, ChoiceConfig, surprise
@@ -36,7 +37,7 @@ from models.stages.motion_gpt import check_features, check_rate
 from models.stages.pieces import Piece, pieces
 from models.vqvae import ChoreographicMemory, Codes
 from utils import distributed
-from utils.checkpoint import load_checkpoint, load_weights
+from utils.checkpoint import load_weights
 from utils.config import config
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class ActorCriticConfig(RunConfig):
 
     Attributes:
         vqvae: checkpoint of stage sep_vqvae_root.
-        gpt: checkpoint of stage motion_gpt.
+        gpt: checkpoint of stage motion_gpt, or a published one. A published actor-critic one, or a published
+            GPT where there is no run of this stage's own, is what --eval judges if `checkpoint` is null.
         songs: the split whose songs are danced to while finetuning; `test` as in the paper. Of data that
             holds songs only, all of them are.
         value: sizes of the value stack.
@@ -101,6 +103,7 @@ class ActorCriticStage(Stage):
     name = "actor_critic"
     Config = ActorCriticConfig
     config: ActorCriticConfig
+    judged: str | None = None  # what a published file is, where --eval judges that instead of a run
 
     def __init__(self, config: ActorCriticConfig, device: torch.device) -> None:
         super().__init__(config, device)
@@ -128,10 +131,13 @@ class ActorCriticStage(Stage):
             ValueError: if it does not fit the memory or the data's music features.
         """
         path = Path(self.config.gpt)
-        content = load_checkpoint(path, self.config.made_by(path), ("motion_gpt",))
+        content = load_either(path, self.config.made_by(path), ("motion_gpt", self.name))
         check_features(content["architecture"], self.data.feature_version, path, self.config.data.root)
-        gpt = MotionGPT.from_architecture(content["architecture"], str(path))
+        finetuned = content["stage"] == self.name
+        gpt: MotionGPT | ActorCritic
+        gpt = (ActorCritic if finetuned else MotionGPT).from_architecture(content["architecture"], str(path))
         load_weights(gpt, content["model"], path)
+        gpt = gpt.gpt if isinstance(gpt, ActorCritic) else gpt
         if gpt.num_codes != self._memory.num_codes:
             raise ValueError(
                 f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {self.config.vqvae} has "
@@ -260,10 +266,41 @@ class ActorCriticStage(Stage):
         rows = {
             "random codes": evaluation.random_codes(),
             "memory": evaluation.reconstructions(),
-            "GPT": evaluation.generated(self.pretrained_gpt(), self.config.generation),
-            "actor-critic": evaluation.generated(self.model.gpt, self.config.generation),
         }
-        return evaluation.report(folder, rows, shown="actor-critic", title=self.config.name)
+        if self.judged is None:
+            rows["GPT"] = evaluation.generated(self.pretrained_gpt(), self.config.generation)
+        shown = self.judged or "actor-critic"
+        rows[shown] = evaluation.generated(self.model.gpt, self.config.generation)
+        return evaluation.report(folder, rows, shown=shown, title=self.config.name)
+
+    def load(self) -> int:
+        """The config's checkpoint, or the published file that `gpt` names; its epoch."""
+        published = self.load_published()
+        return super().load() if published is None else published
+
+    def load_published(self) -> int | None:
+        """Puts the published file that `gpt` names into the model, if that is what counts (see the config).
+
+        Returns:
+            Its epoch; None if the config's checkpoint counts.
+        """
+        path, own = Path(self.config.gpt), self.config.checkpoint_path
+        if self.config.checkpoint is None and is_published(path):
+            content = load_either(path, self.config.made_by(path), ("motion_gpt", self.name))
+            finetuned = content["stage"] == self.name
+            if finetuned or not own.is_file():
+                if finetuned:
+                    model = ActorCritic.from_architecture(content["architecture"], str(path))
+                    load_weights(model, content["model"], path)
+                    self.model = self.learner = model.to(self.device).eval()
+                self.judged = "actor-critic" if finetuned else "GPT"
+                log.info("%s is evaluated as the %s", path, self.judged)
+                return int(content["epoch"])
+        return None
+
+    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
+        """Raises ValueError unless the checkpoint heard the features that the data holds."""
+        check_features(architecture, self.data.feature_version, path, self.config.data.root)
 
     def architecture(self) -> dict[str, Any]:
         """The model's, and which features it hears."""

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.clips import ClipsConfig, epoch_batches
 from datasets.sequences import PreparedData
+from models.official import load_either
 from models.stages.evaluation import EvaluationConfig
 from models.vqvae import ChoreographicMemory
 from utils import distributed
-from utils.checkpoint import load_checkpoint, load_weights
+from utils.checkpoint import load_weights
 from utils.config import config, to_plain
 from utils.trainer import TrainingConfig
 
@@ -148,6 +149,10 @@ class Stage(ABC):
     def architecture(self) -> dict[str, Any]:
         """What is needed to build the model again."""
 
+    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
+        """Raises ValueError if a checkpoint's model does not fit the data."""
+        return
+
     def epoch_logs(self) -> Mapping[str, float]:
         """What is logged once per epoch."""
         return {}
@@ -173,7 +178,8 @@ class Stage(ABC):
     def load(self) -> int:
         """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""
         path = self.config.checkpoint_path
-        content = load_checkpoint(path, self.config.made_by(path), (self.name,))
+        content = load_either(path, self.config.made_by(path), (self.name,))
+        self.check_architecture(content["architecture"], path)
         load_weights(self.model, content["model"], path)
         self.model.eval()
         return int(content["epoch"])
@@ -195,14 +201,14 @@ def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory
     """A trained choreographic memory, frozen, in eval mode.
 
     Args:
-        path: a checkpoint of stage sep_vqvae or, with its velocity branch, sep_vqvae_root.
+        path: a checkpoint, ours or published, of sep_vqvae or, with its velocity branch, sep_vqvae_root.
         made_by: the command that makes it.
         velocity: whether the velocity branch is needed.
 
     Raises:
         ValueError: if it is needed and missing, besides what a checkpoint may lack.
     """
-    content = load_checkpoint(path, made_by, MEMORY_STAGES)
+    content = load_either(path, made_by, MEMORY_STAGES)
     memory = ChoreographicMemory.from_architecture(content["architecture"], str(path))
     load_weights(memory, content["model"], path)
     if velocity and memory.velocity is None:

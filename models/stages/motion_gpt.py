@@ -109,6 +109,15 @@ class MotionGPTStage(Stage):
         assert isinstance(self.model, MotionGPT)
         return {**self.model.architecture(), "music": self.data.feature_version}
 
+    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
+        """Raises ValueError unless the checkpoint heard the features that the data holds."""
+        check_features(architecture, self.data.feature_version, path, self.config.data.root)
+        heads = architecture["gpt"]["heads"]
+        if heads != self.config.model.heads:  # no tensor's shape shows it
+            raise ValueError(
+                f"{path} has {heads} attention heads, the config's model.heads is {self.config.model.heads}"
+            )
+
 
 def check_rate(music_fps: float, fps: float, frames_per_code: int, root: str) -> None:
     """Raises ValueError unless there is one music step per code."""
