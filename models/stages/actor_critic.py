@@ -195,7 +195,9 @@ class ActorCriticStage(Stage):
             "GPT": evaluation.generated(self.pretrained_gpt(), self.config.generation),
             "actor-critic": evaluation.generated(self.model.gpt, self.config.generation),
         }
-        return evaluation.report(folder, rows, shown="actor-critic", title=self.config.name)
+        return evaluation.report(
+            folder, rows, shown="actor-critic", title=self.config.name, rl_split=self.config.songs
+        )
 
     def architecture(self) -> dict[str, Any]:
         """The model's, and which features it hears."""
