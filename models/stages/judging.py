@@ -112,7 +112,6 @@ def render(
                 song=None if song is None else song.audio,
                 title=f"{label}  {dance.name}",
                 height=height,
-                progress=True,
             )
         except (ValueError, OSError, av.FFmpegError) as error:
             failed[dance.name] = str(error)

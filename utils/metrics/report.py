@@ -79,9 +79,8 @@ class Report:
         parts = [f"## Protocol: {self.protocol}", ""]
         for table in self.tables():
             parts += [table, ""]
-        parts.append(
-            "* ±: half the 95 % interval (bootstrap over the dances; of the floor, its draws); ends in metrics.json"
-        )
+        what = "bootstrap over the dances; of the floor, its draws"
+        parts.append(f"* ±: half the 95 % interval ({what}); its ends are in metrics.json")
         parts += [f"* {key}: {value}" for key, value in self.settings.items()]
         parts += [f"* Note: {note}" for note in self.notes]
         parts += [f"* Skipped: {name}: {why}" for name, why in self.skipped.items()]

@@ -67,18 +67,15 @@ def format_tables(rows: Mapping[str, Mapping[str, Cell]], width: int = WIDTH) ->
     """The rows as several tables of at most `width` characters, so that a terminal breaks no line.
 
     First the columns that compare dances with real ones, then those that only some rows have, then the
-    physical ones. Each table leaves out the rows that have nothing in it.
+    physical ones. Rows that have nothing among them are left out.
     """
     present = _present(rows)
     first = [c for c in present if c in COLUMNS and c not in _PHYSICAL]
     own = [c for c in present if c not in COLUMNS]
-    groups = [part for group in (first, own, [c for c in present if c in _PHYSICAL]) if group
-              for part in _parts(rows, group, width)]  # fmt: skip
     tables = []
-    for columns in groups:
-        some = {n: row for n, row in rows.items() if any(_known(row.get(c)) for c in columns)}
-        if some:
-            tables.append(format_table(some, columns))
+    for group in (first, own, [c for c in present if c in _PHYSICAL]):
+        some = {n: row for n, row in rows.items() if any(_known(row.get(c)) for c in group)}
+        tables += [format_table(some, columns) for columns in _parts(some, group, width) if some]
     return tables
 
 
