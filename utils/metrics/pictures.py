@@ -31,7 +31,7 @@ def save_plots(
     """
     rules = protocol_named(report.protocol)
     paths = [
-        save_figure(beat_plot(dance, max_frames), folder / "beats" / f"{dance.name}.png")
+        save_figure(beat_plot(dance, max_frames, rules.name), folder / "beats" / f"{dance.name}.png")
         for dance in tqdm(dances[:MOST_BEAT_PLOTS], "plots", leave=False, disable=None)
     ]
     if reference is None:
