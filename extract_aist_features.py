@@ -21,8 +21,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.reference import real_features
 from datasets.sequences import PreparedData
-from utils.metrics.dances import Dance, DanceFeatures, dance_features
+from utils.metrics.dances import DanceFeatures
 from utils.metrics.reference import FILE_NAME, MADE_BY, Reference, data_key, load_features, save_features
 
 PART = 24  # dances per part
@@ -105,14 +106,8 @@ def _each(work: partial, tasks: dict[Path, list[str]], workers: int) -> Iterator
 def _write_part(root: Path, key: str, task: tuple[Path, list[str]]) -> int:
     file, names = task
     data = PreparedData(root)
-    save_features([_features(data, name) for name in names], file, key)
+    save_features([real_features(data, name) for name in names], file, key)
     return len(names)
-
-
-def _features(data: PreparedData, name: str) -> DanceFeatures:
-    sequence = data.sequence(name)
-    beats = sequence.beats if len(sequence.beats) else None
-    return dance_features(Dance(name, sequence.joints, beats, data.fps, sequence.song))
 
 
 def main(arguments: list[str] | None = None) -> int:

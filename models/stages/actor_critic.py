@@ -249,9 +249,13 @@ class ActorCriticStage(Stage):
             self.choice.restore(content["choice"])
 
     def load(self) -> int:
-        """The weights of the best epoch where epochs were chosen, else the last one's."""
+        """The published file that `gpt` names; or the config's checkpoint: its best epoch, if they were chosen."""
+        published = self.load_published()
+        if published is not None:
+            return published
         path = self.config.checkpoint_path
-        content = load_checkpoint(path, self.config.made_by(path), (self.name,))
+        content = load_either(path, self.config.made_by(path), (self.name,))
+        self.check_architecture(content["architecture"], path)
         chosen = content.get("choice")
         load_weights(self.model, chosen["weights"] if chosen else content["model"], path)
         self.model.eval()
@@ -271,12 +275,8 @@ class ActorCriticStage(Stage):
             rows["GPT"] = evaluation.generated(self.pretrained_gpt(), self.config.generation)
         shown = self.judged or "actor-critic"
         rows[shown] = evaluation.generated(self.model.gpt, self.config.generation)
-        return evaluation.report(folder, rows, shown=shown, title=self.config.name)
-
-    def load(self) -> int:
-        """The config's checkpoint, or the published file that `gpt` names; its epoch."""
-        published = self.load_published()
-        return super().load() if published is None else published
+        seen = None if shown == "GPT" else self.config.songs
+        return evaluation.report(folder, rows, shown=shown, title=self.config.name, rl_split=seen)
 
     def load_published(self) -> int | None:
         """Puts the published file that `gpt` names into the model, if that is what counts (see the config).

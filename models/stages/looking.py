@@ -10,6 +10,7 @@ from datasets.sequences import PreparedData
 from models.stages.analysis import analyse
 from models.stages.base import RunConfig, Stage
 from models.vqvae import Codes
+from utils.files import write_npz
 from utils.motion import pose_to_joints
 from utils.render.video import render_video
 
@@ -75,8 +76,7 @@ def decode_codes(stage: Stage, folder: Path) -> Path:
         pose = torch.cat([torch.zeros_like(pose[:, :3]), pose[:, 3:]], dim=1)
     joints = pose_to_joints(pose).cpu().numpy()
     both = torch.cat(halves).T.cpu().numpy()
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "codes.npz", joints=joints, codes=both, fps=memory.skeleton.fps)
+    write_npz(folder / "codes.npz", joints=joints, codes=both, fps=memory.skeleton.fps)
     path = folder / "codes.mp4"
     render_video(
         path,

@@ -34,6 +34,15 @@ def test_published_scores():
     assert np.mean(scores) == pytest.approx(float(clips["ba_mean"]), rel=1e-12)
 
 
+def test_published_scores_over_motion_beats():
+    """FACT's form, which the corrected precision has in seconds."""
+    clips = golden("metrics_clips.npz")
+    for i, score in enumerate(clips["fact_scores"]):
+        motion, music = clips[f"fact_motion_beats_{i}"], clips[f"music_beats_{i}"]
+        assert alignment(motion, music, TOLERANCE) == pytest.approx(score, rel=1e-6)  # computed in 32 bits
+        assert beat_scores(motion / 60, music / 60).precision == pytest.approx(score, rel=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_score_is_mir_evals_cemgil_rescaled(seed):
     """Cemgil sums the same Gaussian over the reference beats, but divides by the mean of both counts."""

@@ -167,7 +167,13 @@ def test_plots_show_what_they_should(tmp_path):
     ]
     np.testing.assert_allclose(vertical, beats.music_beats / 60)
     assert "BAS 0." in axes.get_title()
+    axes = beat_plot(dance, protocol="corrected").axes[0]
+    dots = next(line for line in axes.lines if line.get_label() == "motion beat")
+    np.testing.assert_allclose(dots.get_xdata(), beats.motion_times)
+    assert "BAS_F1 0." in axes.get_title()
+    assert "BAS 0." not in axes.get_title()
     beat_plot(Dance("two", smooth_dance()[:2]))
+    beat_plot(Dance("two", smooth_dance()[:2]), protocol="corrected")
     beat_plot(Dance("still", np.repeat(smooth_dance()[:1], 30, 0), np.zeros(0, int)))
 
     features = [dance_features(Dance(f"{i}", smooth_dance(i, 1))) for i in range(3)]

@@ -25,6 +25,7 @@ def test_published_distances(kind):
     assert frechet_distance(own, real) == pytest.approx(data[f"{kind}_fid_unnormalised"].real, rel=1e-6)
     assert diversity(a) == pytest.approx(data[f"{kind}_div_pred"], rel=2e-6)  # stored as summed in 32 bits
     assert diversity(b) == pytest.approx(data[f"{kind}_div_gt"], rel=2e-6)
+    assert diversity(b) == pytest.approx(data[f"{kind}_div_gt"], rel=2e-6)
 
 
 def exact_sample(rng, mean, root, num):

@@ -19,6 +19,7 @@ def arguments(config: str, data: Path, output: Path, mode: str, *more: str) -> l
     overrides = [
         f"data.root={data}",
         f"output={output}",
+        "evaluation.plots=false",
         "evaluation.videos=1",
         "evaluation.video_height=180",
     ]

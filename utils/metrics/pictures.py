@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.metrics.controls import shuffled_beat_scores
+from tqdm import tqdm
+
 from utils.metrics.dances import Dance
 from utils.metrics.plots import beat_plot, feature_plot, save_figure, score_plot
 from utils.metrics.protocols import protocol_named
 from utils.metrics.reference import Reference
-from utils.metrics.report import Report
+from utils.metrics.report import SHUFFLED, Report
 
 MOST_BEAT_PLOTS = 40
 
@@ -30,8 +31,8 @@ def save_plots(
     """
     rules = protocol_named(report.protocol)
     paths = [
-        save_figure(beat_plot(dance, max_frames), folder / "beats" / f"{dance.name}.png")
-        for dance in dances[:MOST_BEAT_PLOTS]
+        save_figure(beat_plot(dance, max_frames, rules.name), folder / "beats" / f"{dance.name}.png")
+        for dance in tqdm(dances[:MOST_BEAT_PLOTS], "plots", leave=False, disable=None)
     ]
     if reference is None:
         return paths
@@ -39,8 +40,7 @@ def save_plots(
         paths.append(
             save_figure(feature_plot(report.features, reference, feature), folder / f"{feature}.png")
         )
-    shuffled = shuffled_beat_scores(reference.dances, rules)
-    for column, mean in shuffled.items():
+    for column, mean in report.rows[SHUFFLED].items():
         own = [rules.beats(dance)[column] for dance in report.features]
         real = [rules.beats(dance)[column] for dance in reference.dances]
         paths.append(save_figure(score_plot(own, real, mean, column), folder / f"{column}.png"))

@@ -8,10 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
-from utils.metrics.beats import SMOOTHING, TOLERANCE, alignment, mean_speed
+from utils.metrics.beats import SMOOTHING, mean_speed
 from utils.metrics.dances import Dance, DanceFeatures, dance_features
 from utils.metrics.geometric import RELATIONS
 from utils.metrics.physical import resample
+from utils.metrics.protocols import protocol_named
 from utils.metrics.reference import Reference, stack
 from utils.skeleton import SMPL_24
 
@@ -19,12 +20,16 @@ REAL, GENERATED, MUSIC = "#888888", "#1f77b4", "#d95f02"
 SHOWN_SECONDS = 20.0
 
 
-def beat_plot(dance: Dance, max_frames: int | None = None) -> Figure:
-    """Joint speed over time with motion beats (dots), music beats (lines), and the dance's score."""
-    features = dance_features(dance, max_frames)
+def beat_plot(dance: Dance, max_frames: int | None = None, protocol: str = "bailando") -> Figure:
+    """Joint speed over time with motion beats (dots), music beats (lines), and the dance's score.
+
+    Beats and scores are those of the protocol: motion beats on frames, or between them in `corrected`.
+    """
+    features, rules = dance_features(dance, max_frames), protocol_named(protocol)
     joints = resample(np.asarray(dance.joints, np.float64), dance.fps, SMPL_24.fps)[: features.frames]
     speed = gaussian_filter1d(mean_speed(joints), SMOOTHING) * SMPL_24.fps
-    time = np.arange(len(speed)) / SMPL_24.fps
+    published = rules.name == "bailando"  # there the speed between two frames counts as that of the first
+    time = (np.arange(len(speed)) + (0.0 if published else 0.5)) / SMPL_24.fps
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     axes = figure.add_subplot()
     title = dance.name
@@ -32,10 +37,10 @@ def beat_plot(dance: Dance, max_frames: int | None = None) -> Figure:
         for beat in features.music_beats:
             label = "music beat" if beat == features.music_beats[0] else None
             axes.axvline(beat / SMPL_24.fps, color=MUSIC, lw=1, alpha=0.7, label=label)
-        title += f"   BAS {alignment(features.music_beats, features.motion_beats, TOLERANCE):.3f}"
+        title += "".join(f"   {name} {value:.3f}" for name, value in rules.beats(features).items())
     axes.plot(time, speed, color=GENERATED, lw=1.2, label="mean joint speed, smoothed")
-    beats = features.motion_beats
-    axes.plot(time[beats], speed[beats], "o", color="black", ms=5, label="motion beat")
+    beats = features.motion_beats / SMPL_24.fps if published else features.motion_times
+    axes.plot(beats, np.interp(beats, time, speed), "o", color="black", ms=5, label="motion beat")
     axes.set(
         xlabel="seconds",
         ylabel="m/s",

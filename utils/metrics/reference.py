@@ -1,7 +1,7 @@
 """The real dances everything is compared with: their features, computed once and kept in a .npz file."""
 
 import hashlib
-import os
+import io
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.files import write_beside
 from utils.metrics.dances import Dance, DanceFeatures, all_features
 
 FORMAT = 1  # raised whenever a feature changes, so that older files are refused
@@ -132,14 +133,9 @@ def save_features(dances: Sequence[DanceFeatures], path: Path, key: str) -> None
         lists = [np.zeros(0, int) if values is None else values for values in lists]
         arrays[name] = np.concatenate(lists)
         arrays[f"{name}_lengths"] = np.array([len(values) for values in lists], np.int64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_beside(path, buffer.getbuffer())
 
 
 def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:

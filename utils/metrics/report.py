@@ -4,27 +4,27 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+from tqdm import tqdm
 
+from utils.files import write_beside
+from utils.metrics.conditions import conditions, notes
 from utils.metrics.controls import (
-    BOOTSTRAP_SAMPLES,
-    FLOOR_SAMPLES,
     Interval,
     bootstrap_intervals,
     finite_sample_floor,
     shuffled_beat_scores,
+    song_of,
 )
 from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
 from utils.metrics.protocols import Protocol, ProtocolName, protocol_named, score
 from utils.metrics.reference import Reference
-from utils.metrics.table import format_table, format_value
+from utils.metrics.table import Cell, format_tables, format_value
 
-UNKNOWN = "not stated"
+SHUFFLED = "real, songs shuffled"
 
 
 @dataclass(frozen=True)
@@ -32,38 +32,55 @@ class Report:
     """What `evaluate` found.
 
     Attributes:
+        name: of the row that is judged.
         protocol: its name.
-        rows: row name -> column -> value (not a number where not defined).
+        rows: row name -> column -> value (not a number where not defined); the judged row first, the controls
+            last.
         intervals: row name -> column -> 95 % interval.
         settings: what the numbers depend on: counts, frames, fps, seeds, whether RL saw the songs, the first
             code.
         notes: what a reader has to know to read the numbers.
-        per_dance: dance name -> column -> value.
-        features: features of the generated dances, for plots.
+        per_dance: a line per dance of each row: its row, name, song, rate, length and own scores.
+        features: features of the judged dances, for plots.
         skipped: what was not scored -> why.
     """
 
+    name: str
     protocol: str
     rows: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, Interval]]
     settings: dict[str, object]
     notes: list[str]
-    per_dance: dict[str, dict[str, float | str]]
+    per_dance: list[dict[str, float | str]]
     features: list[DanceFeatures] = field(repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
 
+    def tables(self) -> list[str]:
+        """Markdown tables that fit a terminal; ± is half the 95 % interval, whose ends `as_dict` has.
+
+        Physical columns go without, so that they fit in one table.
+        """
+        physical = protocol_named(self.protocol).physical
+        cells: dict[str, dict[str, Cell]] = {name: {} for name in self.rows}
+        for column in dict.fromkeys(c for row in self.rows.values() for c in row):
+            half = {
+                name: f" ± {format_value(column, (found[column].high - found[column].low) / 2)}"
+                for name, found in self.intervals.items()
+                if column in found and column not in physical and not math.isnan(found[column].mean)
+            }
+            widest = max(map(len, half.values()), default=0)
+            for name, row in self.rows.items():
+                value = format_value(column, row.get(column))
+                cells[name][column] = value + half.get(name, "").ljust(widest) if column in row else None
+        return format_tables(cells)
+
     def markdown(self) -> str:
-        """Table, intervals, settings, notes and what was skipped, as Markdown that reads well as text."""
-        lines: dict[str, dict[str, float | str | None]] = {}
-        for name, row in self.rows.items():
-            lines[name] = dict(row)
-            if self.intervals.get(name):
-                lines[f"  95 % of {name}"] = {
-                    c: f"{format_value(c, i.low)}..{format_value(c, i.high)}"
-                    for c, i in self.intervals[name].items()
-                    if not math.isnan(i.mean)
-                }
-        parts = [f"## Protocol: {self.protocol}", "", format_table(lines), ""]
+        """Tables, settings, notes and what was skipped, as Markdown that reads well as text."""
+        parts = [f"## Protocol: {self.protocol}", ""]
+        for table in self.tables():
+            parts += [table, ""]
+        what = "bootstrap over the dances; of the floor, its draws"
+        parts.append(f"* ±: half the 95 % interval ({what}); its ends are in metrics.json")
         parts += [f"* {key}: {value}" for key, value in self.settings.items()]
         parts += [f"* Note: {note}" for note in self.notes]
         parts += [f"* Skipped: {name}: {why}" for name, why in self.skipped.items()]
@@ -73,7 +90,8 @@ class Report:
         """Everything but the features, for JSON: numbers that are not defined are None."""
         content = {
             "protocol": self.protocol,
-            "metrics": next(iter(self.rows.values())),
+            "judged": self.name,
+            "metrics": self.rows[self.name],
             "rows": self.rows,
             "intervals": {n: {c: i._asdict() for c, i in v.items()} for n, v in self.intervals.items()},
             "settings": self.settings,
@@ -83,13 +101,13 @@ class Report:
         return {key: _plain(value) for key, value in content.items()}
 
     def csv(self) -> str:
-        """One line per dance."""
+        """One line per dance of each row."""
         text = io.StringIO()
-        columns = list(next(iter(self.per_dance.values())))
+        columns = list(self.per_dance[0])
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["dance", *columns])
-        for name, row in self.per_dance.items():
-            writer.writerow([name, *("" if _undefined(row[c]) else row[c] for c in columns)])
+        writer.writerow(columns)
+        for line in self.per_dance:
+            writer.writerow(["" if _undefined(line[c]) else line[c] for c in columns])
         return text.getvalue()
 
 
@@ -111,6 +129,7 @@ def evaluate(
     protocol: ProtocolName = "bailando",
     *,
     name: str = "generated",
+    beside: Mapping[str, Sequence[Dance | DanceFeatures]] | None = None,
     max_frames: int | None = MAX_FRAMES,
     rl_saw_songs: bool | None = None,
     first_code: str | None = None,
@@ -120,12 +139,13 @@ def evaluate(
     """Scores dances, with every control there is data for.
 
     Args:
-        dances: what to score.
+        dances: what to judge.
         reference: the real set; without one there is no FID, no Div and no control.
         protocol: `bailando` or `corrected`.
-        name: of the first row.
+        name: of the judged dances' row.
+        beside: further sets of dances, a row each, to compare with.
         max_frames: dances are cut to so many frames of 60 fps; None takes them whole. Real ones are always
-            whole.
+            whole. What comes as features already is taken as it is.
         rl_saw_songs: whether reinforcement learning was done on these songs; None prints that it is not
             stated.
         first_code: where the first code came from (`real`, `fixed`, `none`); None prints that it is not
@@ -134,110 +154,65 @@ def evaluate(
         skipped: what was left out before -> why.
 
     Raises:
-        ValueError: if there is no dance, one is wrong, or the protocol is unknown.
+        ValueError: if there is no dance, one is wrong, two rows have one name, or the protocol is unknown.
     """
     rules = protocol_named(protocol)
-    features = all_features(dances, max_frames)
-    rows = {name: score(features, reference, protocol)}
-    intervals = {name: bootstrap_intervals(features, reference, rules, seed)}
+    if name in (beside or {}):
+        raise ValueError(f"two rows have one name: {name}")
+    sets = {row: all_features(some, max_frames) for row, some in {name: dances, **(beside or {})}.items()}
+    rows, intervals = {}, {}
+    for row, some in tqdm(sets.items(), "scoring", leave=False, disable=None):
+        rows[row] = score(some, reference, protocol)
+        intervals[row] = bootstrap_intervals(some, reference, rules, seed)
     if reference is not None:
-        paired = reference.named(dance.name for dance in features)
-        if paired and len(paired) < len(reference.dances):
-            rows[f"real, same {len(paired)} names"] = score(paired, reference, protocol)
-            intervals[f"real, same {len(paired)} names"] = bootstrap_intervals(paired, reference, rules, seed)
-        everything = score(reference.dances, reference, protocol)
-        rows[f"real, all {len(reference.dances)}"] = {
-            c: v for c, v in everything.items() if not c.startswith("FID")
-        }
-        rows["real, songs shuffled"] = shuffled_beat_scores(reference.dances, rules, seed)
-        floor = finite_sample_floor(reference, rules, len(features), seed)
-        floor_name = f"floor: {min(max(len(features), 2), len(reference.dances) // 2)} real against the rest"
-        rows[floor_name] = {column: interval.mean for column, interval in floor.items()}
-        intervals[floor_name] = floor
-    per_dance: dict[str, dict[str, float | str]] = {
-        dance.name: {"song": dance.song, "fps": dance.fps, "frames": dance.frames, **rules.per_dance(dance)}
-        for dance in features
-    }
-    settings = _settings(features, reference, max_frames, rl_saw_songs, first_code, seed)
-    notes = _notes(features, reference, rules)
-    return Report(protocol, rows, intervals, settings, notes, per_dance, features, dict(skipped or {}))
-
-
-def _settings(
-    features: list[DanceFeatures],
-    reference: Reference | None,
-    max_frames: int | None,
-    rl_saw_songs: bool | None,
-    first_code: str | None,
-    seed: int,
-) -> dict[str, object]:
-    frames = np.array([dance.frames for dance in features])
-    settings: dict[str, object] = {
-        "dances": len(features),
-        "dances with music": sum(dance.music_beats is not None for dance in features),
-        "frames at 60 fps (least, median, most)": f"{frames.min()}, {int(np.median(frames))}, {frames.max()}",
-        "cut to": "whole" if max_frames is None else f"{max_frames} frames of 60 fps",
-        "PFC": f"steps of 1/30 s, over {frames.min() / 60:.1f} to {frames.max() / 60:.1f} s of dance",
-        "fps": ", ".join(sorted({f"{dance.fps:g}" for dance in features})),
-        "real dances": "none"
-        if reference is None
-        else f"{len(reference.dances)}, whole, from {reference.source}",
-        "reinforcement learning saw these songs": UNKNOWN
-        if rl_saw_songs is None
-        else "yes"
-        if rl_saw_songs
-        else "no",
-        "first code": UNKNOWN if first_code is None else first_code,
-        "seed": seed,
-        "bootstrap samples": BOOTSTRAP_SAMPLES,
-    }
-    return settings if reference is None else {**settings, "floor samples": FLOOR_SAMPLES}
-
-
-def _notes(features: list[DanceFeatures], reference: Reference | None, rules: Protocol) -> list[str]:
-    notes = []
-    silent = [dance.name for dance in features if dance.music_beats is None or not len(dance.music_beats)]
-    if silent:
-        notes.append(
-            f"{len(silent)} of {len(features)} dances have no music beats and no beat score: {_some(silent)}"
-        )
-    if any(dance.fps != features[0].fps or dance.fps != 60 for dance in features):
-        notes.append("dances that are not at 60 fps were brought to 60 fps, linearly, for published features")
-    if reference is None:
-        return [*notes, "no real dances were given: no FID, no Div, no controls"]
-    if len(features) < 2:
-        notes.append("FID and Div need at least two dances")
-    if len(reference.dances) < 2 * len(features):
-        half = len(reference.dances) // 2
-        notes.append(f"too few real dances for a floor of {len(features)}; it was drawn with {half}")
-    return notes + constant_notes(reference, rules)
-
-
-def constant_notes(reference: Reference, rules: Protocol) -> list[str]:
-    """Which features were left out because no real dance varies in them, a line per feature set."""
-    return [
-        f"features {columns} of {feature} are the same in all real dances and were left out"
-        for feature, columns in rules.constant(reference).items()
+        control_rows, control_intervals = controls(sets[name], reference, rules, seed)
+        rows, intervals = rows | control_rows, intervals | control_intervals
+    per_dance: list[dict[str, float | str]] = [
+        {"row": row, "dance": dance.name, "song": dance.song, "fps": dance.fps, "frames": dance.frames}
+        | rules.per_dance(dance)
+        for row, some in sets.items()
+        for dance in some
     ]
+    features = sets[name]
+    settings = conditions(features, reference, max_frames, rl_saw_songs, first_code, seed)
+    known = notes(features, reference, rules)
+    return Report(name, protocol, rows, intervals, settings, known, per_dance, features, dict(skipped or {}))
 
 
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def controls(
+    judged: Sequence[DanceFeatures], reference: Reference, rules: Protocol, seed: int
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Interval]]]:
+    """Rows and intervals of the real dances: those of the same names, all, songs shuffled, and the floor.
+
+    Songs are shuffled among the real dances of the judged ones' names, if each has one and there is more than
+    one song; else among all real dances.
+    """
+    rows, intervals = {}, {}
+    paired = reference.named(dance.name for dance in judged)
+    if paired and len(paired) < len(reference.dances):
+        own = "real" if len(paired) == len(judged) else f"real, same {len(paired)} names"
+        rows[own] = score(paired, reference, rules.name)
+        intervals[own] = bootstrap_intervals(paired, reference, rules, seed)
+    everybody = f"real, all {len(reference.dances)}"
+    everything = score(reference.dances, reference, rules.name)
+    rows[everybody] = {c: v for c, v in everything.items() if not c.startswith("FID")}
+    songs = {song_of(dance) for dance in paired if dance.music_beats is not None}
+    same = len(paired) == len(judged) and len(songs) > 1
+    rows[SHUFFLED] = shuffled_beat_scores(paired if same else reference.dances, rules, seed)
+    floor = finite_sample_floor(reference, rules, len(judged), seed)
+    floor_name = f"floor: {min(max(len(judged), 2), len(reference.dances) // 2)} real against the rest"
+    rows[floor_name] = {column: interval.mean for column, interval in floor.items()}
+    intervals[floor_name] = floor
+    return rows, intervals
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Writes metrics.json, dances.csv and table.md, beside their place and renamed; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "metrics.json": json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "dances.csv": report.csv(),
         "table.md": report.markdown(),
     }
     for name, text in contents.items():
-        beside = folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(folder / name)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_beside(folder / name, text.encode())
     return [folder / name for name in contents]

@@ -3,23 +3,29 @@
 import math
 from collections.abc import Iterable, Mapping
 
+from utils.metrics.protocols import PROTOCOLS
+
 COLUMNS = (
     "FID_k", "FID_g", "Div_k", "Div_g", "BAS",
     "FID_k_corrected", "FID_g_corrected", "Div_k_corrected", "Div_g_corrected",
     "BAS_recall", "BAS_precision", "BAS_F1",
     "PFC", "PFC_fps_free", "foot_skate", "foot_penetration", "foot_float", "jitter", "freezing", "bone_drift",
 )  # fmt: skip
+WIDTH = 118  # characters of a line that a terminal shows whole
+_PHYSICAL = {column for protocol in PROTOCOLS.values() for column in protocol.physical}
 _DIGITS = {
     **dict.fromkeys(
         ("BAS", "BAS_recall", "BAS_precision", "BAS_F1", "foot_penetration", "foot_float", "bone_drift"), 4
     ),
     **dict.fromkeys(("PFC", "PFC_fps_free", "foot_skate", "freezing"), 3),
+    **dict.fromkeys(("joint_error_mm", "root_error_mm"), 1),
     "jitter": 0,
 }
 MISSING = "-"
+Cell = float | str | None
 
 
-def format_value(column: str, value: float | str | None) -> str:
+def format_value(column: str, value: Cell) -> str:
     """One cell: with the column's usual digits, '-' if missing or not a number, text as it is."""
     if value is None:
         return MISSING
@@ -34,9 +40,7 @@ def format_value(column: str, value: float | str | None) -> str:
     return f"{value:.{_DIGITS.get(column, 2)}f}"
 
 
-def format_table(
-    rows: Mapping[str, Mapping[str, float | str | None]], columns: Iterable[str] | None = None
-) -> str:
+def format_table(rows: Mapping[str, Mapping[str, Cell]], columns: Iterable[str] | None = None) -> str:
     """Rows (name -> column -> value) as an aligned Markdown table, without a newline at the end.
 
     Args:
@@ -44,16 +48,8 @@ def format_table(
         columns: which columns, in order; else all there are, the known ones in their usual order, others
             after them.
     """
-    if columns is None:
-        present = dict.fromkeys(column for row in rows.values() for column in row)
-        columns = [c for c in COLUMNS if c in present] + [c for c in present if c not in COLUMNS]
-    columns = list(columns)
-    cells = [["", *columns]]
-    cells += [
-        [name.replace("|", "\\|"), *(format_value(c, row.get(c)) for c in columns)]
-        for name, row in rows.items()
-    ]
-    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(columns) + 1)]
+    cells = _cells(rows, _present(rows) if columns is None else list(columns))
+    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(cells[0]))]
 
     def line(values: list[str]) -> str:
         head = values[0].ljust(widths[0])
@@ -65,3 +61,51 @@ def format_table(
 
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
     return "\n".join([line(cells[0]), rule, *(line(values) for values in cells[1:])])
+
+
+def format_tables(rows: Mapping[str, Mapping[str, Cell]], width: int = WIDTH) -> list[str]:
+    """The rows as several tables of at most `width` characters, so that a terminal breaks no line.
+
+    First the columns that compare dances with real ones, then those that only some rows have, then the
+    physical ones. Rows that have nothing among them are left out.
+    """
+    present = _present(rows)
+    first = [c for c in present if c in COLUMNS and c not in _PHYSICAL]
+    own = [c for c in present if c not in COLUMNS]
+    tables = []
+    for group in (first, own, [c for c in present if c in _PHYSICAL]):
+        some = {n: row for n, row in rows.items() if any(_known(row.get(c)) for c in group)}
+        tables += [format_table(some, columns) for columns in _parts(some, group, width) if some]
+    return tables
+
+
+def _parts(rows: Mapping[str, Mapping[str, Cell]], columns: list[str], width: int) -> list[list[str]]:
+    """The columns in as few parts as fit into the width beside the names of the rows."""
+    cells = _cells(rows, columns)
+    widths = [max(3, *(len(line[i]) for line in cells)) + 3 for i in range(len(columns) + 1)]
+    parts: list[list[str]] = [[]]
+    used = start = widths[0] + 1
+    for column, own in zip(columns, widths[1:], strict=True):
+        if parts[-1] and used + own > width:
+            parts.append([])
+            used = start
+        parts[-1].append(column)
+        used += own
+    return parts
+
+
+def _present(rows: Mapping[str, Mapping[str, Cell]]) -> list[str]:
+    present = dict.fromkeys(column for row in rows.values() for column in row)
+    return [c for c in COLUMNS if c in present] + [c for c in present if c not in COLUMNS]
+
+
+def _cells(rows: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[list[str]]:
+    lines = [
+        [name.replace("|", "\\|"), *(format_value(c, row.get(c)) for c in columns)]
+        for name, row in rows.items()
+    ]
+    return [["", *columns], *lines]
+
+
+def _known(value: Cell) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

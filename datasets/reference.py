@@ -1,0 +1,42 @@
+"""Metric features of the real dances of prepared data: what every evaluation compares with."""
+
+import logging
+
+from tqdm import tqdm
+
+from datasets.sequences import PreparedData
+from utils.metrics.dances import Dance, DanceFeatures, dance_features
+from utils.metrics.reference import FILE_NAME, Reference, data_key
+
+log = logging.getLogger(__name__)
+
+
+def real_features(data: PreparedData, name: str) -> DanceFeatures:
+    """Features of one real dance, whole as in the published evaluation, also where it outlasts its song."""
+    sequence = data.sequence(name)
+    beats = sequence.beats if len(sequence.beats) else None
+    return dance_features(Dance(name, sequence.joints, beats, data.fps, sequence.song))
+
+
+def real_reference(data: PreparedData) -> Reference | None:
+    """Features of all real dances, as extract_aist_features.py leaves them; else they are made and kept.
+
+    Returns:
+        The features; None of data that holds songs only.
+    """
+    path, key = data.root / FILE_NAME, data_key(data.root)
+    names = data.names("all")
+    if not names:
+        return None
+    if path.is_file():
+        try:
+            return Reference.load(path, key)
+        except ValueError as error:
+            log.warning("%s; they are made now", error)
+    bar = tqdm(names, "features of the real dances", unit="dance", leave=False, disable=None)
+    reference = Reference.of([real_features(data, name) for name in bar], str(path), key)
+    try:
+        reference.save(path)
+    except OSError as error:  # the data may lie where only others can write
+        log.warning("%s is not kept: %s", path, error)
+    return reference
