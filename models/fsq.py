@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.quantizer import Quantized, Quantizer
 from utils.config import config
+from utils.distributed import from_main, gather_rows
 
 Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
 
@@ -67,11 +68,12 @@ def _radix(levels: Tensor) -> Tensor:
 class FSQ(Quantizer):
     """A grid of codes between two linear maps: C channels -> d numbers, rounded -> C channels.
 
-    The maps take the place of an encoder that ends in d channels and a decoder that begins with d: they have
-    no bias, so they are a part of the convolutions beside them. What is around keeps C channels whatever the
-    levels are.
+    The maps take the place of an encoder that ends in d channels and a decoder that begins with d; what is
+    around keeps C channels whatever the levels are. A fresh encoder's latents hardly differ, and all would
+    fall on one code: so the first training batch sets the first map to its d principal axes, whitened.
 
-    Buffers: levels (d,), kept in checkpoints so that other levels with the same product are refused.
+    Buffers: levels (d,), kept in checkpoints so that other levels with the same product are refused;
+    initialised, a flag.
 
     Args:
         levels: of each of the d dimensions.
@@ -79,13 +81,18 @@ class FSQ(Quantizer):
     """
 
     levels: Tensor
+    initialised: Tensor
 
     def __init__(self, levels: Sequence[int], dim: int) -> None:
         super().__init__()
+        if len(levels) > dim:
+            raise ValueError(f"{len(levels)} levels need model.codebook.dim of at least as much, got {dim}")
         self._num_codes = math.prod(levels)
-        self.to_grid = nn.Linear(dim, len(levels), bias=False)
+        self.to_grid = nn.Linear(dim, len(levels))
         self.from_grid = nn.Linear(len(levels), dim, bias=False)
         self.register_buffer("levels", torch.tensor(levels))
+        self.register_buffer("initialised", torch.tensor(False))
+        self._known_initialised = False  # spares a device synchronisation per step
 
     @property
     def num_codes(self) -> int:
@@ -106,12 +113,30 @@ class FSQ(Quantizer):
     def forward(self, latents: Tensor) -> Quantized:
         """Quantises latents (B, C, T'). The commitment is 0: rounding cannot be far from what it rounds."""
         with torch.autocast(latents.device.type, enabled=False):
+            if self.training:
+                self._initialise(latents)
             places = self._places(latents)
             return Quantized(
                 latents=self.from_grid(places).transpose(1, 2),
                 codes=to_codes(places.detach(), self.levels),
                 commitment=places.new_zeros(()),
             )
+
+    @torch.no_grad()
+    def _initialise(self, latents: Tensor) -> None:
+        """Before the first training batch: numbers without correlation, of mean 0 and deviation 1."""
+        if self._known_initialised or bool(self.initialised):
+            self._known_initialised = True
+            return
+        rows = gather_rows(latents.to(self.to_grid.weight.dtype).transpose(1, 2).flatten(0, 1))
+        mean = rows.mean(0)
+        variances, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))  # ascending
+        variances = variances.clamp(min=max(1e-6 * float(variances[-1]), 1e-12))
+        d = len(self.levels)
+        weight = from_main((axes[:, -d:] / variances[-d:].sqrt()).T)
+        self.to_grid.weight.copy_(weight)
+        self.to_grid.bias.copy_(-weight @ mean)
+        self.initialised.fill_(True)
 
     def _places(self, latents: Tensor) -> Tensor:
         """(B, T', d) in -1..1."""
