@@ -12,12 +12,16 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from models.quantizer import Quantized, Quantizer
 from utils.config import config
-from utils.distributed import from_main, gather_rows
+from utils.distributed import world_size
 
 Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+
+_MOMENTUM = 0.05  # of the moving averages
+_EPSILON = 1e-8  # added to variances
 
 
 @config
@@ -65,15 +69,25 @@ def _radix(levels: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(levels[:1]), levels[:-1].cumprod(0)])
 
 
+def _mean_over_batch(z: Tensor) -> Tensor:
+    """Mean (d,) of (B, T', d) over the batches of all processes; the gradient goes to all of them."""
+    mean = z.mean((0, 1))
+    if world_size() > 1:
+        mean = all_reduce(mean) / world_size()
+    return mean
+
+
 class FSQ(Quantizer):
     """A grid of codes between two linear maps: C channels -> d numbers, rounded -> C channels.
 
     The maps take the place of an encoder that ends in d channels and a decoder that begins with d; what is
-    around keeps C channels whatever the levels are. A fresh encoder's latents hardly differ, and all would
-    fall on one code: so the first training batch sets the first map to its d principal axes, whitened.
+    around keeps C channels whatever the levels are.
+    Differs from the paper: the d numbers are standardised before they are bounded, by the batch's mean and
+    deviation in training and by their moving averages otherwise. A motion encoder's latents hardly differ
+    from each other at first, and without this they drift to where tanh is flat: all codes but one die.
 
-    Buffers: levels (d,), kept in checkpoints so that other levels with the same product are refused;
-    initialised, a flag.
+    Buffers: levels (d,), kept in checkpoints so that other levels with the same product are refused; mean
+    and variance (d,), the moving averages.
 
     Args:
         levels: of each of the d dimensions.
@@ -81,18 +95,19 @@ class FSQ(Quantizer):
     """
 
     levels: Tensor
-    initialised: Tensor
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, levels: Sequence[int], dim: int) -> None:
         super().__init__()
         if len(levels) > dim:
             raise ValueError(f"{len(levels)} levels need model.codebook.dim of at least as much, got {dim}")
         self._num_codes = math.prod(levels)
-        self.to_grid = nn.Linear(dim, len(levels))
+        self.to_grid = nn.Linear(dim, len(levels), bias=False)
         self.from_grid = nn.Linear(len(levels), dim, bias=False)
         self.register_buffer("levels", torch.tensor(levels))
-        self.register_buffer("initialised", torch.tensor(False))
-        self._known_initialised = False  # spares a device synchronisation per step
+        self.register_buffer("mean", torch.zeros(len(levels)))
+        self.register_buffer("variance", torch.ones(len(levels)))
 
     @property
     def num_codes(self) -> int:
@@ -113,34 +128,23 @@ class FSQ(Quantizer):
     def forward(self, latents: Tensor) -> Quantized:
         """Quantises latents (B, C, T'). The commitment is 0: rounding cannot be far from what it rounds."""
         with torch.autocast(latents.device.type, enabled=False):
-            if self.training:
-                self._initialise(latents)
-            places = self._places(latents)
+            places = self._places(latents, learn=self.training)
             return Quantized(
                 latents=self.from_grid(places).transpose(1, 2),
                 codes=to_codes(places.detach(), self.levels),
                 commitment=places.new_zeros(()),
             )
 
-    @torch.no_grad()
-    def _initialise(self, latents: Tensor) -> None:
-        """Before the first training batch: numbers without correlation, of mean 0 and deviation 1."""
-        if self._known_initialised or bool(self.initialised):
-            self._known_initialised = True
-            return
-        rows = gather_rows(latents.to(self.to_grid.weight.dtype).transpose(1, 2).flatten(0, 1))
-        mean = rows.mean(0)
-        variances, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))  # ascending
-        variances = variances.clamp(min=max(1e-6 * float(variances[-1]), 1e-12))
-        d = len(self.levels)
-        weight = from_main((axes[:, -d:] / variances[-d:].sqrt()).T)
-        self.to_grid.weight.copy_(weight)
-        self.to_grid.bias.copy_(-weight @ mean)
-        self.initialised.fill_(True)
-
-    def _places(self, latents: Tensor) -> Tensor:
-        """(B, T', d) in -1..1."""
-        return to_levels(self.to_grid(latents.to(self.to_grid.weight.dtype).transpose(1, 2)), self.levels)
+    def _places(self, latents: Tensor, learn: bool = False) -> Tensor:
+        """(B, T', d) in -1..1; to learn, with the batch's statistics, which enter the moving averages."""
+        z = self.to_grid(latents.to(self.to_grid.weight.dtype).transpose(1, 2))
+        mean, variance = self.mean, self.variance
+        if learn:
+            mean = _mean_over_batch(z)
+            variance = _mean_over_batch((z - mean).square())
+            self.mean.lerp_(mean.detach(), _MOMENTUM)
+            self.variance.lerp_(variance.detach(), _MOMENTUM)
+        return to_levels((z - mean) / (variance + _EPSILON).sqrt(), self.levels)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.get(f"{prefix}levels")

@@ -74,7 +74,7 @@ def test_gradients_go_straight_through_rounding():
 
 
 def test_what_goes_forward_is_what_is_looked_up():
-    book = FSQ((4, 3, 5), 12)
+    book = FSQ((4, 3, 5), 12).eval()
     latents = 30 * torch.randn(2, 12, 9, generator=torch.Generator().manual_seed(0))
     quantized = book(latents)
     assert book.num_codes == 60
@@ -82,12 +82,22 @@ def test_what_goes_forward_is_what_is_looked_up():
     torch.testing.assert_close(quantized.latents, book.lookup(quantized.codes))
     assert quantized.commitment == 0
     before = {name: value.clone() for name, value in book.state_dict().items()}
-    book.train()(latents)
+    book.eval()(latents)
     assert all(torch.equal(before[name], value) for name, value in book.state_dict().items())
 
 
+def test_latents_are_standardised():
+    """Latents that hardly differ, far from 0, still spread over the grid; moving averages follow them."""
+    book = FSQ((5, 5, 5), 12).train()
+    latents = 7 + 1e-3 * torch.randn(4, 12, 50, generator=torch.Generator().manual_seed(0))
+    assert len(book(latents).codes.unique()) > 60
+    for _ in range(500):
+        codes = book(latents).codes
+    assert (book.eval()(latents).codes == codes).float().mean() > 0.98
+
+
 def test_codes_do_not_depend_on_autocast():
-    book = FSQ((8, 8, 8), 12)
+    book = FSQ((8, 8, 8), 12).eval()
     latents = 30 * torch.randn(2, 12, 50, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(book.encode(latents), book(latents).codes)

@@ -18,7 +18,8 @@ from utils.render.figure import GREY, LOWER, UPPER, Palette, limb_colours
 from utils.skeleton import SMPL_24, Skeleton
 
 _TEMPLATE = Path(__file__).with_name("codes.html")
-_BUDGET = 2_600_000  # bytes of real clips before base64: the page stays below 5 MB
+_BUDGET = 2_200_000  # bytes of real clips before base64: the page stays below 5 MB
+_EVERY = 2  # of the frames of a real clip are kept
 
 
 class RealClip(NamedTuple):
@@ -74,7 +75,7 @@ class CodeSection(NamedTuple):
 def write_code_page(
     path: Path, title: str, sections: Sequence[CodeSection], *, fps: float, skeleton: Skeleton = SMPL_24
 ) -> None:
-    """Writes the page; cards are sorted by usage. Real clips are left out from the least used on if it grows.
+    """Writes the page; cards are sorted by usage. Of large codebooks fewer real clips are played.
 
     Args:
         path: of the page; written beside and renamed.
@@ -88,13 +89,14 @@ def write_code_page(
     """
     if not any(section.cards for section in sections):
         raise ValueError("the page of codes has no cards")
-    budget = _Budget(_BUDGET)
+    playable = _playable(sections)
     content = {
         "title": title,
         "fps": fps,
+        "every": _EVERY,
         "bones": skeleton.bones,
         "head": skeleton.index("head"),
-        "sections": [_section(section, skeleton, budget) for section in sections],
+        "sections": [_section(section, skeleton, playable) for section in sections],
     }
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page = _TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", escape(title)).replace("{{data}}", data)
@@ -104,21 +106,15 @@ def write_code_page(
     beside.replace(path)
 
 
-class _Budget:
-    """Counts bytes down."""
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-    def take(self, size: int) -> bool:
-        """Whether there is room for it; it is then taken."""
-        if size > self.left:
-            return False
-        self.left -= size
-        return True
+def _playable(sections: Sequence[CodeSection]) -> int:
+    """How many real clips of each code can be played, for the page to stay within its size."""
+    clips = [clip for section in sections for card in section.cards for clip in card.clips]
+    size = sum(clip.joints[::_EVERY].size * 2 for clip in clips)
+    most = max((len(card.clips) for section in sections for card in section.cards), default=0)
+    return most if size <= _BUDGET else most * _BUDGET // size
 
 
-def _section(section: CodeSection, skeleton: Skeleton, budget: "_Budget") -> dict[str, Any]:
+def _section(section: CodeSection, skeleton: Skeleton, playable: int) -> dict[str, Any]:
     palette = Palette(
         upper=GREY if section.half == "lower" else UPPER, lower=GREY if section.half == "upper" else LOWER
     )
@@ -128,11 +124,11 @@ def _section(section: CodeSection, skeleton: Skeleton, budget: "_Budget") -> dic
         "codes": section.num_codes,
         "perplexity": section.perplexity,
         "colours": [_css(colour) for colour in limb_colours(skeleton, palette)],
-        "cards": [_card(card, skeleton, budget) for card in cards],
+        "cards": [_card(card, skeleton, playable) for card in cards],
     }
 
 
-def _card(card: CodeCard, skeleton: Skeleton, budget: "_Budget") -> dict[str, Any]:
+def _card(card: CodeCard, skeleton: Skeleton, playable: int) -> dict[str, Any]:
     return {
         "code": card.code,
         "count": card.count,
@@ -143,11 +139,9 @@ def _card(card: CodeCard, skeleton: Skeleton, budget: "_Budget") -> dict[str, An
                 "name": clip.name,
                 "start": round(clip.start, 2),
                 "distance": round(clip.distance, 4),
-                "motion": _pack(clip.joints, skeleton, clip.name)
-                if budget.take(clip.joints.size * 2)
-                else "",
+                "motion": _pack(clip.joints[::_EVERY], skeleton, clip.name) if rank < playable else "",
             }
-            for clip in card.clips
+            for rank, clip in enumerate(card.clips)
         ],
     }
 
