@@ -1,4 +1,4 @@
-"""The look into the codebooks: the page of codes and its facts; other kinds of memories through the commands."""
+"""The look into the codebooks: the page of codes and its facts; other kinds of memories by commands."""
 
 import base64
 import json
