@@ -1,9 +1,12 @@
 """The codebook: nearest code, straight-through gradient, moving averages, restarts; in step across processes.
 
 Source: VQ-VAE (van den Oord et al. 2017), learnt by moving averages only, with Jukebox's restarts of dead
-codes (arXiv 2005.00341). All state is in buffers, so it is part of every checkpoint.
+codes (arXiv 2005.00341). All state is in buffers, so it is part of every checkpoint. `Quantizer` is what a
+memory asks of it; models/fsq.py is another one.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -47,7 +50,32 @@ class Quantized(NamedTuple):
     commitment: Tensor
 
 
-class Codebook(nn.Module):
+class Quantizer(nn.Module, ABC):
+    """What stands between encoder and decoder: latents (B, C, T') -> codes (B, T') -> vectors (B, C, T')."""
+
+    @property
+    @abstractmethod
+    def num_codes(self) -> int:
+        """K: codes are 0..K-1."""
+
+    @abstractmethod
+    def encode(self, latents: Tensor) -> Tensor:
+        """Codes (B, T') int64 of latents (B, C, T'); nothing is learnt and no gradient flows."""
+
+    @abstractmethod
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Vectors (B, C, T') of codes (B, T')."""
+
+    @abstractmethod
+    def forward(self, latents: Tensor) -> Quantized:
+        """Quantises latents (B, C, T'); in training mode the quantizer may learn from them."""
+
+    def step_logs(self) -> Mapping[str, Tensor]:
+        """Numbers of the last training step that are worth logging, equal in all processes."""
+        return {}
+
+
+class Codebook(Quantizer):
     """K codes of length C.
 
     Buffers: codes (K, C); sums (K, C) and counts (K,), the moving averages of the latents assigned to each
@@ -74,6 +102,17 @@ class Codebook(nn.Module):
     def num_codes(self) -> int:
         """K."""
         return self.codes.shape[0]
+
+    def step_logs(self) -> Mapping[str, Tensor]:
+        """How many codes the last training step restarted."""
+        return {"restarted_codes": self.restarted}
+
+    @torch.no_grad()
+    def encode(self, latents: Tensor) -> Tensor:
+        """Codes (B, T') of latents (B, C, T'): the nearest ones."""
+        with torch.autocast(latents.device.type, enabled=False):
+            rows = latents.transpose(1, 2).flatten(0, 1)
+            return self.nearest(rows).view(latents.shape[0], -1)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Vectors (B, C, T') of codes (B, T')."""

@@ -1,18 +1,20 @@
 """The choreographic memory: a VQ-VAE per half of the body, and the global velocity branch.
 
 Source: Bailando (CVPR 2022), sections 3.2 (memory) and 3.3 (global velocity). Both halves share one config;
-their codebooks may differ in size.
+their codebooks may differ in size. For comparison there is a memory of the whole body, and finite scalar
+quantisation (models/fsq.py) in place of the learnt codebook.
 """
 
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.conv import ConvConfig, Decoder, Encoder
-from models.quantizer import Codebook, CodebookConfig, Quantized
+from models.fsq import FSQ, FSQConfig
+from models.quantizer import Codebook, CodebookConfig, Quantized, Quantizer
 from utils.config import check, config, to_plain
 from utils.motion import with_root, without_root
 from utils.skeleton import SKELETONS
@@ -24,16 +26,24 @@ class MemoryConfig:
 
     Attributes:
         skeleton: name of the skeleton; it decides the channels of both halves.
-        codes_upper: codes in the upper half's codebook.
-        codes_lower: codes in the lower half's codebook.
-        codebook: how codebooks learn.
+        halves: `split`, a codebook per half as in the paper; or `whole`, one for all joints, to compare with:
+            what is said of the lower half (its codes, its levels) then holds for the whole body.
+        quantizer: `ema`, a codebook learnt by moving averages as in the paper; or `fsq`, finite scalar
+            quantisation (arXiv 2309.15505), whose codes are a fixed grid.
+        codes_upper: codes in the upper half's codebook (ema).
+        codes_lower: codes in the lower half's codebook (ema).
+        codebook: length of codes, and how codebooks learn (ema).
+        fsq: the grids (fsq).
         conv: sizes of encoders and decoders.
     """
 
     skeleton: str = "smpl_24"
+    halves: Literal["split", "whole"] = "split"
+    quantizer: Literal["ema", "fsq"] = "ema"
     codes_upper: PositiveInt = 512
     codes_lower: PositiveInt = 512
     codebook: CodebookConfig = field(default_factory=CodebookConfig)
+    fsq: FSQConfig = field(default_factory=FSQConfig)
     conv: ConvConfig = field(default_factory=ConvConfig)
 
     def __post_init__(self) -> None:
@@ -42,34 +52,39 @@ class MemoryConfig:
 
 
 class Codes(NamedTuple):
-    """A dance as codes: upper and lower, (B, T') int64 each."""
+    """A dance as codes: upper and lower, (B, T') int64 each; a memory of the whole body gives them twice."""
 
     upper: Tensor
     lower: Tensor
 
+    def of(self, half: str) -> Tensor:
+        """The codes of `upper`, `lower` or `whole`."""
+        return self.upper if half == "upper" else self.lower
+
 
 class Reconstruction(NamedTuple):
-    """A pose (B, T, J*3) that went through the memory, and what quantising each half gave."""
+    """A pose (B, T, J*3) that went through the memory, and what quantising each half gave, by its name."""
 
     pose: Tensor
-    upper: Quantized
-    lower: Quantized
+    quantized: dict[str, Quantized]
 
 
 class HalfVQVAE(nn.Module):
     """The VQ-VAE of one half: encoder, codebook, decoder."""
 
-    def __init__(self, channels: int, num_codes: int, config: MemoryConfig) -> None:
+    def __init__(self, channels: int, num_codes: int, levels: tuple[int, ...], config: MemoryConfig) -> None:
         super().__init__()
         self.encoder = Encoder(channels, config.codebook.dim, config.conv)
-        self.codebook = Codebook(num_codes, config.codebook)
+        self.codebook: Quantizer
+        if config.quantizer == "fsq":
+            self.codebook = FSQ(levels, config.codebook.dim)
+        else:
+            self.codebook = Codebook(num_codes, config.codebook)
         self.decoder = Decoder(channels, config.codebook.dim, config.conv)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (B, T') of a half's motion (B, T, channels)."""
-        latents = self.encoder(x.transpose(1, 2))
-        rows = latents.transpose(1, 2).flatten(0, 1)
-        return self.codebook.nearest(rows).view(latents.shape[0], -1)
+        return self.codebook.encode(self.encoder(x.transpose(1, 2)))
 
     def decode(self, codes: Tensor) -> Tensor:
         """The half's motion (B, T, channels) of codes (B, T')."""
@@ -86,7 +101,7 @@ class ChoreographicMemory(nn.Module):
 
     The root slot of every input is zeroed here: the memory never sees where the dancer is. With `velocity`,
     the global velocity branch, decoded poses hold the root velocity in that slot; without it, what the lower
-    decoder makes of a zero.
+    decoder makes of a zero. A memory of the whole body has one half only, `lower`, which holds all joints.
     """
 
     def __init__(self, config: MemoryConfig, velocity: bool = False) -> None:
@@ -94,12 +109,17 @@ class ChoreographicMemory(nn.Module):
         self.config = config
         skeleton = SKELETONS[config.skeleton]
         self.skeleton = skeleton
-        self.upper = HalfVQVAE(3 * len(skeleton.upper), config.codes_upper, config)
-        self.lower = HalfVQVAE(3 * len(skeleton.lower), config.codes_lower, config)
+        upper, lower = skeleton.upper, skeleton.lower
+        if config.halves == "whole":
+            upper, lower = (), tuple(range(skeleton.num_joints))
+        sizes_upper = 3 * len(upper), config.codes_upper, config.fsq.levels_upper
+        sizes_lower = 3 * len(lower), config.codes_lower, config.fsq.levels_lower
+        self.upper = HalfVQVAE(*sizes_upper, config) if upper else None
+        self.lower = HalfVQVAE(*sizes_lower, config)
         self.velocity = Decoder(3, config.codebook.dim, config.conv) if velocity else None
-        order = skeleton.upper + skeleton.lower
-        self.register_buffer("_upper", _channels(skeleton.upper), persistent=False)
-        self.register_buffer("_lower", _channels(skeleton.lower), persistent=False)
+        order = upper + lower
+        self.register_buffer("_upper", _channels(upper), persistent=False)
+        self.register_buffer("_lower", _channels(lower), persistent=False)
         self.register_buffer(
             "_whole", _channels([order.index(joint) for joint in range(len(order))]), persistent=False
         )
@@ -110,9 +130,17 @@ class ChoreographicMemory(nn.Module):
         return self.config.conv.frames_per_code
 
     @property
+    def halves(self) -> dict[str, HalfVQVAE]:
+        """`upper` and `lower`, or `whole`, each with its VQ-VAE."""
+        if self.upper is None:
+            return {"whole": self.lower}
+        return {"upper": self.upper, "lower": self.lower}
+
+    @property
     def num_codes(self) -> tuple[int, int]:
         """Sizes of the upper and the lower codebook."""
-        return self.config.codes_upper, self.config.codes_lower
+        lower = self.lower.codebook.num_codes
+        return lower if self.upper is None else self.upper.codebook.num_codes, lower
 
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint must hold to build this memory again."""
@@ -126,7 +154,10 @@ class ChoreographicMemory(nn.Module):
         return cls(check(MemoryConfig, architecture["memory"], source), bool(architecture["velocity"]))
 
     def split(self, pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Upper (B, T, 45), lower (B, T, 27) channels of a pose (B, T, 72), root slot zeroed; for SMPL."""
+        """Upper (B, T, 45), lower (B, T, 27) channels of a pose (B, T, 72), root slot zeroed; for SMPL.
+
+        Of the whole body: none and all of them.
+        """
         return self.channels(without_root(pose))
 
     def channels(self, pose: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,11 +179,16 @@ class ChoreographicMemory(nn.Module):
         if pose.shape[1] < self.frames_per_code:
             raise ValueError(f"a pose needs at least {self.frames_per_code} frames, got {pose.shape[1]}")
         upper, lower = self.split(pose)
-        return Codes(self.upper.encode(upper), self.lower.encode(lower))
+        lower_codes = self.lower.encode(lower)
+        return Codes(lower_codes if self.upper is None else self.upper.encode(upper), lower_codes)
 
     def decode(self, codes: Codes) -> Tensor:
-        """The pose (B, T, J*3) of codes (B, T'); its root slot holds root velocity with that branch."""
-        pose = self.join(self.upper.decode(codes.upper), self.lower.decode(codes.lower))
+        """The pose (B, T, J*3) of codes (B, T'); its root slot holds root velocity with that branch.
+
+        A memory of the whole body reads the lower codes and ignores the upper ones.
+        """
+        lower = self.lower.decode(codes.lower)
+        pose = self.join(lower[..., :0] if self.upper is None else self.upper.decode(codes.upper), lower)
         return pose if self.velocity is None else with_root(pose, self.decode_velocity(codes.lower))
 
     def decode_velocity(self, lower_codes: Tensor) -> Tensor:
@@ -163,10 +199,14 @@ class ChoreographicMemory(nn.Module):
     def forward(self, pose: Tensor) -> Reconstruction:
         """The pose (B, T, J*3) through both halves, root slot zeroed. T must divide by frames_per_code."""
         upper, lower = self.split(pose)
+        if self.upper is None:
+            motion, quantized = self.lower(lower)
+            return Reconstruction(self.join(motion[..., :0], motion), {"whole": quantized})
         upper_motion, upper_quantized = self.upper(upper)
         lower_motion, lower_quantized = self.lower(lower)
-        return Reconstruction(self.join(upper_motion, lower_motion), upper_quantized, lower_quantized)
+        quantized = {"upper": upper_quantized, "lower": lower_quantized}
+        return Reconstruction(self.join(upper_motion, lower_motion), quantized)
 
 
 def _channels(joints: tuple[int, ...] | list[int]) -> Tensor:
-    return torch.tensor([3 * joint + axis for joint in joints for axis in range(3)])
+    return torch.tensor([3 * joint + axis for joint in joints for axis in range(3)], dtype=torch.long)

@@ -325,12 +325,12 @@ def test_bad_galleries_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             draw_gallery(tmp_path / "a.png", panels, half, "title")
     with pytest.raises(ValueError, match="lower half"):
-        draw_usage(tmp_path / "a.png", np.ones(4), np.zeros(4))
+        draw_usage(tmp_path / "a.png", {"upper": np.ones(4), "lower": np.zeros(4)})
     assert not list(tmp_path.iterdir())
 
 
 def test_the_usage_is_a_picture_of_two_histograms(tmp_path):
-    draw_usage(tmp_path / "usage.png", np.array([5, 0, 1]), np.ones(8, int))
+    draw_usage(tmp_path / "usage.png", {"upper": np.array([5, 0, 1]), "lower": np.ones(8, int)})
     picture = matplotlib.image.imread(tmp_path / "usage.png")[..., :3]
     assert near(255 * picture, UPPER, 0.02).sum() > 1000
     assert near(255 * picture, LOWER, 0.02).sum() > 1000

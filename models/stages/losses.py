@@ -45,16 +45,15 @@ def half_loss(
 def memory_loss(
     reconstruction: Reconstruction, pose: Tensor, memory: ChoreographicMemory, config: MotionLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean of both halves' losses and their parts, for a pose (B, T, J*3) and what the memory made of it."""
-    halves = {"upper": reconstruction.upper, "lower": reconstruction.lower}
+    """Mean of the halves' losses and their parts, for a pose (B, T, J*3) and what the memory made of it."""
+    targets, predictions = memory.split(pose), memory.channels(reconstruction.pose)
     losses, logs = [], {}
-    for (half, quantized), target, prediction in zip(
-        halves.items(), memory.split(pose), memory.channels(reconstruction.pose), strict=True
-    ):
-        loss, parts = half_loss(prediction, target, quantized.commitment, config)
+    for half, quantized in reconstruction.quantized.items():
+        side = 0 if half == "upper" else 1  # the whole body's are in the lower place
+        loss, parts = half_loss(predictions[side], targets[side], quantized.commitment, config)
         losses.append(loss)
         logs |= {f"{name}_{half}": value for name, value in parts.items()}
-    loss = (losses[0] + losses[1]) / 2
+    loss = sum(losses[1:], losses[0]) / len(losses)
     return loss, {"loss": loss, **logs}
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from datasets.clips import PoseClips
 from models.stages.base import RunConfig, Stage
 from models.stages.evaluation import Evaluation
+from models.stages.health import CodebookHealth
 from models.stages.losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from utils.config import config
@@ -45,6 +46,7 @@ class SepVQVAE(Stage):
         super().__init__(config, device)
         self.model = ChoreographicMemory(config.model).to(device)
         self.learner = self.model
+        self.health = CodebookHealth(self.model)
         if config.data.clips.frames % self.model.frames_per_code:
             raise ValueError(
                 f"data.clips.frames {config.data.clips.frames} must divide by "
@@ -66,11 +68,15 @@ class SepVQVAE(Stage):
         return self.loader(self.clips, epoch)
 
     def loss(self, learner: nn.Module, batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Reconstruction, velocity, acceleration and commitment of both halves."""
+        """Reconstruction, velocity, acceleration and commitment of each half; restarted codes."""
         pose = batch.to(self.device, non_blocking=True)
-        loss, logs = memory_loss(learner(pose), pose, self.memory, self.config.loss)
-        restarted = self.memory.upper.codebook.restarted + self.memory.lower.codebook.restarted
-        return loss, {**logs, "restarted_codes": restarted}
+        reconstruction = learner(pose)
+        loss, logs = memory_loss(reconstruction, pose, self.memory, self.config.loss)
+        return loss, {**logs, **self.health.count(reconstruction)}
+
+    def epoch_logs(self) -> Mapping[str, float]:
+        """Used and dead codes, perplexity and restarts of each half, over the epoch's batches."""
+        return self.health.epoch_logs()
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Reconstructions of the test dances, with the real root: this stage learns nothing of the root."""

@@ -1,5 +1,6 @@
 """Pictures of a choreographic memory: what its codes look like as movement, and how often each is used."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -39,7 +40,7 @@ class GalleryPanel(NamedTuple):
 def draw_gallery(
     path: Path,
     panels: list[GalleryPanel],
-    half: Literal["upper", "lower"],
+    half: Literal["upper", "lower", "whole"],
     title: str,
     *,
     skeleton: Skeleton = SMPL_24,
@@ -51,15 +52,15 @@ def draw_gallery(
     Args:
         path: of the picture; written beside and renamed.
         panels: the codes, in the order in which they are shown.
-        half: which half is drawn in colour; the other is grey.
+        half: which half is drawn in colour, the other being grey; both with `whole`.
         title: over the sheet.
         skeleton: whose joints they are.
 
     Raises:
         ValueError: if there is no panel, the half is unknown, or joints have another shape or are not finite.
     """
-    if half not in ("upper", "lower"):
-        raise ValueError(f"half {half!r}: expected 'upper' or 'lower'")
+    if half not in ("upper", "lower", "whole"):
+        raise ValueError(f"half {half!r}: expected 'upper', 'lower' or 'whole'")
     if not panels:
         raise ValueError("the gallery has no panels")
     for panel in panels:
@@ -99,9 +100,9 @@ def _panel(panel: GalleryPanel, half: str, skeleton: Skeleton) -> Canvas:
     span = max(1.32 * top, 1.08 * (right - left) * height / width)  # leaves room for the title and the share
     target = np.array([(left + right) / 2, floor + top / 2, joints[:, 0, 2].mean()])
     camera = Camera(np.tile(target, (len(chosen), 1)), span, width, height, yaw=0.0, pitch=0.08, middle=0.53)
-    colour = UPPER if half == "upper" else LOWER
+    colour = LOWER if half == "lower" else UPPER
     palette = Palette(
-        upper=UPPER if half == "upper" else GREY, lower=LOWER if half == "lower" else GREY, outline=_CARD
+        upper=GREY if half == "lower" else UPPER, lower=GREY if half == "upper" else LOWER, outline=_CARD
     )
     seen = limbs(moved, skeleton, camera, slice(0, len(chosen)))
     colours = limb_colours(skeleton, palette)
@@ -121,23 +122,21 @@ def _panel(panel: GalleryPanel, half: str, skeleton: Skeleton) -> Canvas:
     return canvas
 
 
-def draw_usage(path: Path, counts_upper: np.ndarray, counts_lower: np.ndarray) -> None:
+def draw_usage(path: Path, counts_of: Mapping[str, np.ndarray]) -> None:
     """A PNG with, for each half, how often each code is used, the most used first; perplexity in the titles.
 
     Args:
         path: of the picture; written beside and renamed.
-        counts_upper: (K,) uses of each upper code.
-        counts_lower: (K',) uses of each lower code.
+        counts_of: (K,) uses of each code, by the half's name: `upper` and `lower`, or `whole`.
 
     Raises:
         ValueError: if counts are not one-dimensional, negative, or all zero.
     """
     figure = Figure(figsize=(11, 4), dpi=110, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    for axes, name, counts, colour in zip(
-        figure.subplots(1, 2), ("upper", "lower"), (counts_upper, counts_lower), (UPPER, LOWER), strict=True
-    ):
-        counts = np.asarray(counts, np.float64)
+    places = figure.subplots(1, len(counts_of), squeeze=False)[0]
+    for axes, (name, given) in zip(places, counts_of.items(), strict=True):
+        counts, colour = np.asarray(given, np.float64), LOWER if name == "lower" else UPPER
         if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or not counts.sum() > 0:
             raise ValueError(
                 f"counts of the {name} half: expected (K,) counts, not all zero, got {counts.shape}"

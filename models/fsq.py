@@ -1,0 +1,157 @@
+"""Finite scalar quantisation: each of a few numbers is rounded to one of a few levels. Nothing there can die.
+
+Source: Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (arXiv 2309.15505). The codebook is
+the grid of all combinations of levels: it is not learnt, so it needs no moving averages, no restarts and no
+commitment loss.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from models.quantizer import Quantized, Quantizer
+from utils.config import config
+from utils.distributed import world_size
+
+Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+
+_MOMENTUM = 0.05  # of the moving averages
+_EPSILON = 1e-8  # added to variances
+
+
+@config
+class FSQConfig:
+    """The grids.
+
+    Attributes:
+        levels_upper: levels of each dimension of the upper half's latents; their product is the number of
+            codes. The paper advises at least 5 each: [5, 5, 5] for about 2**7 codes, [8, 8, 8] for 2**9,
+            [8, 5, 5, 5] for about 2**10.
+        levels_lower: the same of the lower half.
+    """
+
+    levels_upper: Levels = (8, 8, 8)
+    levels_lower: Levels = (8, 8, 8)
+
+
+def to_levels(z: Tensor, levels: Tensor) -> Tensor:
+    """Rounds z (..., d) to the nearest of `levels` (d,) evenly spaced numbers from -1 to 1, bounded by tanh.
+
+    With h = (L - 1) / 2: round(h tanh(z) + h) is a level's index 0..L-1, index / h - 1 its place. Rounding
+    passes gradients straight through, the bound does not: the gradient is that of tanh(z).
+    Differs from the paper: an even number of levels lies evenly about 0, where the paper moves it by half a
+    step so that 0 is a level. For odd numbers both are the same.
+    """
+    half = (levels - 1).to(z.dtype) / 2
+    bounded = half * torch.tanh(z)
+    return (bounded + (torch.round(bounded + half) - half - bounded).detach()) / half
+
+
+def to_codes(values: Tensor, levels: Tensor) -> Tensor:
+    """Codes (...) int64 of places (..., d) of `to_levels`: mixed radix, the first digit runs fastest."""
+    half = (levels - 1).to(values.dtype) / 2
+    digits = torch.round(values * half + half).long()
+    return (digits * _radix(levels)).sum(-1)
+
+
+def from_codes(codes: Tensor, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Places (..., d) in -1..1 of codes (...); inverse of `to_codes`."""
+    digits = codes.unsqueeze(-1) // _radix(levels) % levels
+    return 2 * digits.to(dtype) / (levels - 1) - 1
+
+
+def _radix(levels: Tensor) -> Tensor:
+    return torch.cat([torch.ones_like(levels[:1]), levels[:-1].cumprod(0)])
+
+
+def _mean_over_batch(z: Tensor) -> Tensor:
+    """Mean (d,) of (B, T', d) over the batches of all processes; the gradient goes to all of them."""
+    mean = z.mean((0, 1))
+    if world_size() > 1:
+        mean = all_reduce(mean) / world_size()
+    return mean
+
+
+class FSQ(Quantizer):
+    """A grid of codes between two linear maps: C channels -> d numbers, rounded -> C channels.
+
+    The maps take the place of an encoder that ends in d channels and a decoder that begins with d; what is
+    around keeps C channels whatever the levels are.
+    Differs from the paper: the d numbers are standardised before they are bounded, by the batch's mean and
+    deviation in training and by their moving averages otherwise. A motion encoder's latents hardly differ
+    from each other at first, and without this they drift to where tanh is flat: all codes but one die.
+
+    Buffers: levels (d,), kept in checkpoints so that other levels with the same product are refused; mean
+    and variance (d,), the moving averages.
+
+    Args:
+        levels: of each of the d dimensions.
+        dim: C.
+    """
+
+    levels: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, levels: Sequence[int], dim: int) -> None:
+        super().__init__()
+        if len(levels) > dim:
+            raise ValueError(f"{len(levels)} levels need model.codebook.dim of at least as much, got {dim}")
+        self._num_codes = math.prod(levels)
+        self.to_grid = nn.Linear(dim, len(levels), bias=False)
+        self.from_grid = nn.Linear(len(levels), dim, bias=False)
+        self.register_buffer("levels", torch.tensor(levels))
+        self.register_buffer("mean", torch.zeros(len(levels)))
+        self.register_buffer("variance", torch.ones(len(levels)))
+
+    @property
+    def num_codes(self) -> int:
+        """K, the product of the levels."""
+        return self._num_codes
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Vectors (B, C, T') of codes (B, T')."""
+        places = from_codes(codes, self.levels, self.from_grid.weight.dtype)
+        return self.from_grid(places).transpose(1, 2)
+
+    @torch.no_grad()
+    def encode(self, latents: Tensor) -> Tensor:
+        """Codes (B, T') of latents (B, C, T')."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return to_codes(self._places(latents), self.levels)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """Quantises latents (B, C, T'). The commitment is 0: rounding cannot be far from what it rounds."""
+        with torch.autocast(latents.device.type, enabled=False):
+            places = self._places(latents, learn=self.training)
+            return Quantized(
+                latents=self.from_grid(places).transpose(1, 2),
+                codes=to_codes(places.detach(), self.levels),
+                commitment=places.new_zeros(()),
+            )
+
+    def _places(self, latents: Tensor, learn: bool = False) -> Tensor:
+        """(B, T', d) in -1..1; to learn, with the batch's statistics, which enter the moving averages."""
+        z = self.to_grid(latents.to(self.to_grid.weight.dtype).transpose(1, 2))
+        mean, variance = self.mean, self.variance
+        if learn:
+            mean = _mean_over_batch(z)
+            variance = _mean_over_batch((z - mean).square())
+            self.mean.lerp_(mean.detach(), _MOMENTUM)
+            self.variance.lerp_(variance.detach(), _MOMENTUM)
+        return to_levels((z - mean) / (variance + _EPSILON).sqrt(), self.levels)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        theirs = state_dict.get(f"{prefix}levels")
+        if theirs is not None and theirs.tolist() != self.levels.tolist():
+            ours = self.levels.tolist()
+            raise ValueError(
+                f"the checkpoint's {prefix}levels are {theirs.tolist()}, the config's {ours}; "
+                "use the config it was trained with, or another run name"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
