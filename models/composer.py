@@ -5,7 +5,6 @@ GPT's context, their positions starting anew in every window. That window moves 
 is computed for every code. A window that stays and grows needs only the three new tokens.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from models.cache import WindowCache
 from models.given import FREE
 from models.gpt import MotionGPT
+from models.precision import Precision, in_precision
 from models.sampling import choose, generator_of
 from models.vqvae import Codes
 from utils.config import config
@@ -33,6 +33,7 @@ class GenerationConfig:
         hop: codes the hop window moves by: its length runs from window_codes - hop + 1 to window_codes. None
             is half the window.
         precision: of the GPT's blocks; `bf16` is faster, and a near tie between two codes may fall otherwise.
+            `fp32_onednn` is fp32 by way of another library, on a CPU: faster on AMD processors.
         temperature: 0 takes the most probable code (as released); above 0 codes are drawn.
         top_k: draw from the k most probable codes only; 0 is all.
         top_p: draw from the fewest codes that hold this probability together; 1 is all.
@@ -44,7 +45,7 @@ class GenerationConfig:
     window: Literal["exact", "hop"] = "exact"
     window_codes: PositiveInt | None = None
     hop: PositiveInt | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     temperature: NonNegativeFloat = 0.0
     top_k: NonNegativeInt = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -149,13 +150,3 @@ class Composer:
         cache = None if moves and not self.cache.seen else self.cache  # what is not used again is not kept
         codes = Codes(self.codes.upper[:, -new:], self.codes.lower[:, -new:])
         return self.gpt.next_logits(self.music[:, -new:], codes, cache)
-
-
-def in_precision(gpt: MotionGPT, precision: str) -> MotionGPT:
-    """The GPT itself, or a copy with blocks in bf16; embeddings stay, as loud music needs digits."""
-    if precision == "fp32":
-        return gpt
-    gpt = copy.deepcopy(gpt)
-    for part in (gpt.base.blocks, gpt.head):
-        part.bfloat16()
-    return gpt

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from models.cache import WindowCache
-from models.composer import in_precision
 from models.generation import FREE, GenerationConfig, generate, generate_all, window_length
 from models.gpt import GPTConfig, MotionGPT
+from models.precision import in_precision
 from models.sampling import choose
 from models.vqvae import Codes
 
@@ -172,6 +172,19 @@ def test_bf16_is_close_and_leaves_the_gpt_alone():
     assert all(p.dtype == torch.float32 for p in gpt.parameters())
     made = generate(gpt, random_music(30), start((1, 2)), GenerationConfig(precision="bf16", window="hop"))
     assert made.upper.shape == (1, 30)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_onednn_gives_the_same_numbers():
+    gpt, music, first = lively_gpt(), random_music(9), start((1, 2))
+    codes = Codes(torch.randint(31, (1, 9)), torch.randint(23, (1, 9)))
+    with torch.no_grad():
+        plain_, other = (in_precision(gpt, p).next_logits(music, codes) for p in ("fp32", "fp32_onednn"))
+    for half in (0, 1):
+        torch.testing.assert_close(other[half], plain_[half], rtol=1e-5, atol=1e-5)
+    long = random_music(30)
+    made = generate(gpt, long, first, GenerationConfig(precision="fp32_onednn", window="hop"))
+    assert torch.equal(made.upper, generate(gpt, long, first, GenerationConfig(window="hop")).upper)
 
 
 @pytest.mark.parametrize(
