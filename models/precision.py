@@ -28,7 +28,7 @@ def in_precision(gpt: MotionGPT, precision: Precision) -> MotionGPT:
     """The GPT itself for `fp32`, else a copy of it.
 
     `bf16`: blocks and outputs; embeddings stay as they are, for loud music needs the digits. `fp32_onednn`:
-    the blocks' linear layers go through oneDNN, with a copy of the weights in its own layout. On AMD processors
+    the blocks' linear layers go through oneDNN, with a copy of the weights in its layout. On AMD processors
     torch's own route leaves half of the machine idle; on Intel's there is little to gain.
 
     Raises:
