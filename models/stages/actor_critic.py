@@ -123,7 +123,8 @@ class ActorCriticStage(Stage):
         )
         gpt = self.model.gpt.eval()
         music, first = [piece.music for piece in found], [piece.first for piece in found]
-        codes = generate_all(gpt, music, first, self.config.generation, self.device, progress=True)
+        how, names = self.config.generation, [piece.name for piece in found]
+        codes = generate_all(gpt, music, first, how, self.device, progress=True, keys=names)
         steps, per_code = gpt.config.context + 1, self._memory.frames_per_code
         dances = []
         for dance, piece in zip(codes, found, strict=True):

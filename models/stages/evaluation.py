@@ -138,7 +138,8 @@ class Evaluation:
         found = pieces(self.data, self.config.split, self.memory, how.first_codes, self.device)
         whole = self.config.length == "song"
         music = [p.music if whole or not p.frames else p.music[: len(p.codes.upper)] for p in found]
-        codes = generate_all(gpt.eval(), music, [p.first for p in found], how, self.device, progress=True)
+        first, names = [p.first for p in found], [p.name for p in found]
+        codes = generate_all(gpt.eval(), music, first, how, self.device, progress=True, keys=names)
         dances = []
         for piece, dance in zip(found, codes, strict=True):
             both = torch.stack([dance.upper, dance.lower], dim=1).numpy()

@@ -10,6 +10,7 @@ and how dancing to a stream goes: the wait for the first pose, sustained speed, 
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,8 @@ def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
     peak = Peaks(*(max(pair) for pair in zip(before, after, strict=True)))
     print(
         f"memory {peak.memory / 1e9:.0f} GB/s read, matrix product {peak.fp32 / 1e9:.0f} GFLOP/s fp32, "
-        f"{peak.bf16 / 1e9:.0f} bf16; {torch.get_num_threads()} threads"
+        f"{peak.bf16 / 1e9:.0f} bf16; {torch.get_num_threads()} threads; "
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
     print(f"{'':24} {'s/song':>8} {'real time':>10} {'factor':>7} {'target':>7} {'of limit':>9}")
     rows = [("published loop", 1, None, "fp32", published), *_rows(ways, loops)]
@@ -187,13 +189,14 @@ def dance_to_a_stream(gpt: MotionGPT, seconds: float, precision: str) -> None:
         frames += out
         if k % round(60 * CODES_PER_SECOND) == round(30 * CODES_PER_SECOND):
             held.append(resident_megabytes())
+    held.append(resident_megabytes())
     ahead = look_ahead(conv)
     slow = sorted(waits)[int(0.99 * len(waits))]
     print(
         f"stream, hop, {precision}: first pose {first_wait:.2f} s after enough music (target 0.5), which is "
         f"{ahead} codes or {ahead / CODES_PER_SECOND:.1f} s; {seconds / sum(waits):.1f}x real time over "
         f"{seconds:g} s; 99 of 100 chunks of {1 / CODES_PER_SECOND:.2f} s within {slow:.2f} s; "
-        f"memory each minute {', '.join(f'{m:.0f}' for m in held)} MB"
+        f"memory by the minute {', '.join(f'{m:.0f}' for m in held)} MB"
     )
 
 
