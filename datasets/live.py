@@ -6,11 +6,11 @@ Here each block of steps is taken from `music_features` of the sound around it, 
 `windowed_features`, the same however the sound is cut into chunks. They come `BLOCK + AHEAD` steps late at
 most: 2.1 s at 7.5 steps per second.
 
-How far they are from the song's own, on half a minute of drums and a chord at 100 bpm, in standard deviations
-of each column (median): MFCC and onsets 0.01 at most, chroma 0.28 (the tuning is judged anew in every window);
-beats on the same steps. Where a beat is no whole number of steps, beats of the two may part. The tempogram
-differs by more than 1, as it hears 51 s and the window holds 10: `compat`, whose tempogram is silent, suffers
-less than `standard`.
+How far they are from the song's own, on 30 s of drums and a chord at 100 bpm, in standard deviations of each
+column (median): MFCC and onsets 0.01 at most, chroma 0.28 (the tuning is judged anew in every window). Beats
+have the same tempo, yet may lie a step apart (0.13 s), and where a beat is no whole number of steps, further.
+The tempogram differs by more than 1, as it hears 51 s and the window holds 10: `compat`, whose tempogram is
+silent, suffers less than `standard`.
 """
 
 import numpy as np
