@@ -1,104 +1,78 @@
-"""Codes from music: the motion GPT run forward through a sliding window.
+"""Codes from music: whole songs of any lengths, composed as one batch.
 
-Source: Bailando (CVPR 2022), section 3.4, with the window of the released system: 28 codes, one less than the
-GPT's context, their positions starting anew in every window.
+Source: Bailando (CVPR 2022), section 3.4.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated
+from collections.abc import Sequence
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
+from models.composer import Composer, GenerationConfig, window_length
+from models.given import FREE, decided_codes, stack_codes
 from models.gpt import MotionGPT
 from models.vqvae import Codes
-from utils.config import config
+
+__all__ = ["FREE", "GenerationConfig", "generate", "generate_all", "window_length"]
 
 
-@config
-class GenerationConfig:
-    """How codes are composed.
-
-    Attributes:
-        window: codes in the sliding window; at most the GPT's context. None is one less than the context, as
-            released.
-        restart_at: None keeps the window full once it is full (as released). A number n lets it shrink to n
-            codes when it is full and grow again, a saw-tooth that needs less work per code.
-        temperature: 0 takes the most probable code (as released); above 0 codes are drawn.
-        top_k: draw from the k most probable codes only; 0 is all.
-        seed: of the draws.
-        first_codes: upper and lower code that a dance starts from where there is no real one to take them
-            from.
-    """
-
-    window: PositiveInt | None = None
-    restart_at: Annotated[int, Field(ge=1)] | None = None
-    temperature: NonNegativeFloat = 0.0
-    top_k: NonNegativeInt = 0
-    seed: int = 0
-    first_codes: tuple[NonNegativeInt, NonNegativeInt] = (423, 12)
-
-
-def window_lengths(steps: int, window: int, restart_at: int | None = None) -> Iterator[int]:
-    """Length of the window at each of `steps` steps: 1, 2, ..., window, window, ... or the saw-tooth.
-
-    The saw-tooth is window, window, n, n+1, ..., window, n, ...: full twice the first time, as released.
-    """
-    for k in range(steps):
-        if restart_at is None or k <= window:
-            yield min(k + 1, window)
-        else:
-            yield restart_at + (k - window - 1) % (window - restart_at + 1)
-
-
-@torch.no_grad()
 def generate(
     gpt: MotionGPT,
     music: Tensor,
     first: Codes,
     config: GenerationConfig | None = None,
     progress: bool = False,
+    *,
+    lengths: Sequence[int] | None = None,
+    locked: Codes | None = None,
+    keys: Sequence[str] | None = None,
 ) -> Codes:
-    """Composes a dance to music, greedily unless the config says otherwise.
+    """Composes dances to music, greedily unless the config says otherwise.
 
     Args:
         gpt: the motion GPT; it is used as it stands, so put it in eval mode.
         music: (B, N, D) features at the code rate.
-        first: the code pair each dance starts from, (B, 1) or (B,) each.
+        first: the codes each dance starts from, (B,) or (B, n) each; beyond the first, `FREE` leaves a code
+            to the GPT, so starts may differ in length.
         config: how; the released way if None.
         progress: whether to show a bar.
+        lengths: steps of each song; what music holds beyond is not danced to. All are N if None.
+        locked: (B, N) each, codes that the dance must have, `FREE` where the GPT chooses; where `first`
+            holds codes, those count.
+        keys: a name for each dance, which with the config's seed decides its draws; its number if None.
 
     Returns:
-        Codes (B, N): as many as music steps, the first pair included.
+        Codes (B, N): as many as music steps, the first ones included; 0 beyond a song's length.
 
     Raises:
         ValueError: if the window does not fit the GPT, or shapes do not fit each other.
     """
     config = config or GenerationConfig()
-    window = config.window or gpt.config.context - 1
-    if window > gpt.config.context:
-        raise ValueError(f"a window of {window} codes does not fit the GPT's context of {gpt.config.context}")
-    if config.restart_at is not None and config.restart_at > window:
-        raise ValueError(f"restart_at {config.restart_at} must not exceed the window of {window} codes")
-    if music.ndim != 3 or music.shape[-1] != gpt.music_channels:
-        raise ValueError(f"music must be (B, N, {gpt.music_channels}), got {tuple(music.shape)}")
-    batch, steps = music.shape[0], music.shape[1] - 1
-    generator = torch.Generator().manual_seed(config.seed)
-    upper = torch.empty(batch, steps + 1, dtype=torch.long, device=music.device)
-    lower = torch.empty_like(upper)
-    upper[:, 0], lower[:, 0] = first.upper.flatten(), first.lower.flatten()
-    ahead = music[:, 1:]
-    lengths = window_lengths(steps, window, config.restart_at)
-    for k, length in enumerate(
-        tqdm(lengths, "codes", steps, disable=None if progress else True, leave=False)
-    ):
-        view = slice(k + 1 - length, k + 1)
-        logits = gpt(ahead[:, view], Codes(upper[:, view], lower[:, view]))
-        upper[:, k + 1] = _choose(logits.upper[:, -1], config, generator)
-        lower[:, k + 1] = _choose(logits.lower[:, -1], config, generator)
-    return Codes(upper, lower)
+    _check_music(gpt, music)
+    batch, steps = music.shape[:2]
+    lengths = [steps] * batch if lengths is None else list(lengths)
+    keys = [str(i) for i in range(batch)] if keys is None else list(keys)
+    if not len(lengths) == len(keys) == batch or not all(1 <= length <= steps for length in lengths):
+        raise ValueError(
+            f"music {tuple(music.shape)} needs {batch} lengths from 1 to {steps} and {batch} keys, "
+            f"got lengths {lengths} and {len(keys)} keys"
+        )
+    given = decided_codes(gpt.num_codes, first, locked, batch, steps)
+    order = sorted(range(batch), key=lambda i: -lengths[i])  # so that finished songs are the last ones
+    composer = Composer(gpt, config, [keys[i] for i in order])
+    ordered = torch.tensor(order, device=music.device)
+    music, given = music[ordered], Codes(*(half.to(music.device)[ordered] for half in given))
+    upper, lower = torch.zeros_like(given.upper), torch.zeros_like(given.lower)
+    for k in tqdm(range(steps), "codes", disable=None if progress else True, leave=False):
+        going = sum(length > k for length in lengths)
+        if not going:
+            break
+        composer.keep(going)
+        now = composer.next(music[:going, k], Codes(given.upper[:going, k], given.lower[:going, k]))
+        upper[:going, k], lower[:going, k] = now.upper, now.lower
+    back = ordered.argsort()
+    return Codes(upper[back], lower[back])
 
 
 def generate_all(
@@ -108,27 +82,42 @@ def generate_all(
     config: GenerationConfig | None,
     device: torch.device,
     progress: bool = False,
+    *,
+    locked: Sequence[Codes | None] | None = None,
+    keys: Sequence[str] | None = None,
 ) -> list[Codes]:
-    """Dances to songs of any lengths, composed as one batch: one code pair (1,) and music (N_i, D) each.
+    """Dances to songs of any lengths, composed as one batch: codes (n_i,) to start from, music (N_i, D) each.
+
+    A song may come several times, as variants, each with a key of its own. `locked` and `keys` as of
+    `generate`, of each song.
 
     Returns:
-        Codes (N_i,) on the CPU for each song. No dance looks at another one's music, so each is as if alone.
+        Codes (N_i,) on the CPU for each song. No dance looks at another one's music, so each is as if alone;
+        a finished one costs nothing more.
     """
-    longest = max(len(song) for song in music)
-    padded = [torch.cat([song, song[-1:].expand(longest - len(song), -1)]) for song in music]
-    start = Codes(
-        torch.stack([codes.upper for codes in first]), torch.stack([codes.lower for codes in first])
+    lengths = [len(song) for song in music]
+    padded = torch.nn.utils.rnn.pad_sequence(list(music), batch_first=True)
+    given = None
+    if locked is not None:
+        whole = torch.full((0,), FREE)
+        given = stack_codes(
+            [Codes(whole, whole) if codes is None else codes for codes in locked], max(lengths)
+        )
+    upper, lower = generate(
+        gpt,
+        padded.to(device),
+        stack_codes(first, max(len(codes.upper) for codes in first)),
+        config,
+        progress,
+        lengths=lengths,
+        locked=given,
+        keys=keys,
     )
-    start = Codes(start.upper.to(device), start.lower.to(device))
-    upper, lower = generate(gpt, torch.stack(padded).to(device), start, config, progress)
-    return [Codes(upper[i, : len(song)].cpu(), lower[i, : len(song)].cpu()) for i, song in enumerate(music)]
+    return [Codes(upper[i, :n].cpu(), lower[i, :n].cpu()) for i, n in enumerate(lengths)]
 
 
-def _choose(logits: Tensor, config: GenerationConfig, generator: torch.Generator) -> Tensor:
-    """Codes (B,) from logits (B, K)."""
-    if config.temperature == 0:
-        return logits.argmax(-1)
-    logits = logits.float().cpu() / config.temperature
-    if 0 < config.top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < logits.topk(config.top_k).values[:, -1:], -torch.inf)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1).to(logits.device)
+def _check_music(gpt: MotionGPT, music: Tensor) -> None:
+    if music.ndim != 3 or music.shape[-1] != gpt.music_channels or not music.shape[1]:
+        raise ValueError(
+            f"music must be (B, N, {gpt.music_channels}) with at least one step, got {tuple(music.shape)}"
+        )

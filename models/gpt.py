@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from models.cache import BlockCache, WindowCache
 from models.vqvae import Codes
 from utils.config import check, config, to_plain
 
@@ -51,9 +52,16 @@ class Logits(NamedTuple):
     lower: Tensor
 
 
-def cross_conditional_mask(length: int, device: torch.device | None = None) -> Tensor:
-    """(3t, 3t) bool, true where the row may see the column: the column's time <= the row's, any stream."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril().repeat(3, 3)
+EVERY = slice(None)  # rows
+
+
+def cross_conditional_mask(length: int, device: torch.device | None = None, seen: int = 0) -> Tensor:
+    """(3t, 3(s + t)) bool, true where the row may see the column: the column's time <= the row's, any stream.
+
+    With `seen`, columns of 3s earlier tokens come first, which every row may see.
+    """
+    new = torch.ones(length, length, dtype=torch.bool, device=device).tril().repeat(3, 3)
+    return F.pad(new, (3 * seen, 0), value=True)
 
 
 class Block(nn.Module):
@@ -68,9 +76,11 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout)
         )
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        x = x + self.attention(self.norm_attention(x), mask)
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: BlockCache | None = None, rows: slice = EVERY
+    ) -> Tensor:
+        """(B, N, C) -> (B, N, C), or of some of its rows; arguments as of `Attention`."""
+        x = x[:, rows] + self.attention(self.norm_attention(x), mask, cache, rows)
         return x + self.mlp(self.norm_mlp(x))
 
 
@@ -84,10 +94,22 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.residual_dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C); mask (N, N), true where the row may see the column."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: BlockCache | None = None, rows: slice = EVERY
+    ) -> Tensor:
+        """(B, N, C) -> (B, N, C), or (B, n, C) for n rows.
+
+        Args:
+            x: the tokens.
+            mask: (n, columns), true where the row may see the column; None if all see all.
+            cache: earlier tokens, seen before the new ones, which it learns; None if there are none.
+            rows: of which tokens the output is needed.
+        """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, C/heads) each
+        query = query[:, :, rows]
+        if cache is not None:
+            key, value = cache.append(key, value)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.residual_dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
@@ -117,20 +139,28 @@ class Base(nn.Module):
         self.music_mean.copy_(mean)
         self.music_deviation.copy_(deviation)
 
-    def forward(self, music: Tensor, codes: Codes) -> Tensor:
-        """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes."""
+    def embed(self, music: Tensor, codes: Codes, start: int = 0) -> Tensor:
+        """Tokens (B, 3t, C) of music (B, t, D) and codes (B, t) at positions `start` and on.
+
+        Raises:
+            ValueError: if there are not as many music steps as codes, or more than the context.
+        """
         length = codes.upper.shape[1]
-        if length > self.positions.shape[1] or music.shape[1] != length:
+        if start + length > self.positions.shape[1] or music.shape[1] != length:
             raise ValueError(
-                f"{length} codes need {length} music steps and a context of at least {length}; "
+                f"{length} codes need {length} music steps and a context of at least {start + length}; "
                 f"got {music.shape[1]} music steps and a context of {self.positions.shape[1]}"
             )
         if self.normalise_music:
             music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
-        tokens = [stream + self.positions[s, :length] for s, stream in enumerate(streams)]
-        x = self.dropout(torch.cat(tokens, dim=1))  # (B, 3t, C)
-        mask = cross_conditional_mask(length, x.device)
+        tokens = [stream + self.positions[s, start : start + length] for s, stream in enumerate(streams)]
+        return self.dropout(torch.cat(tokens, dim=1))
+
+    def forward(self, music: Tensor, codes: Codes) -> Tensor:
+        """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes."""
+        x = self.embed(music, codes)
+        mask = cross_conditional_mask(codes.upper.shape[1], x.device)
         for block in self.blocks:
             x = block(x, mask)
         return x
@@ -181,6 +211,28 @@ class MotionGPT(nn.Module):
     def forward(self, music: Tensor, codes: Codes) -> Logits:
         """Logits of codes 1..t from codes 0..t-1 (B, t) and music 1..t (B, t, D)."""
         return self.head(self.base(music, codes))
+
+    def next_logits(self, music: Tensor, codes: Codes, cache: WindowCache | None = None) -> Logits:
+        """Logits (B, K) each of the codes that come next: the last step of `forward`, for less work.
+
+        Of the last block only the last codes' tokens are computed, as nothing else is asked for.
+
+        Args:
+            music: (B, t, D), one step ahead of the codes.
+            codes: (B, t).
+            cache: what the blocks made of the window's codes before these; it learns these. None if these
+                are the whole window.
+        """
+        seen, new = (0 if cache is None else cache.seen), codes.upper.shape[1]
+        x = self.base.embed(music, codes, seen).to(self.head.to_upper.weight.dtype)  # (B, 3t, C)
+        mask = None if new == 1 else cross_conditional_mask(new, x.device, seen)
+        blocks = [*self.base.blocks, *self.head.blocks]
+        caches = [None] * len(blocks) if cache is None else cache.blocks
+        for block, of_block in zip(blocks[:-1], caches[:-1], strict=True):
+            x = block(x, mask, of_block)
+        last = slice(2 * new - 1, 3 * new, new)  # the last upper and the last lower code: they see everything
+        x = self.head.norm(blocks[-1](x, None, caches[-1], last))  # (B, 2, C)
+        return Logits(self.head.to_upper(x[:, 0]).float(), self.head.to_lower(x[:, 1]).float())
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:

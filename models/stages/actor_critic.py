@@ -152,7 +152,8 @@ class ActorCriticStage(Stage):
         found = pieces(self.data, split, self._memory, self.config.generation.first_codes, self.device)
         gpt = self.model.gpt.eval()
         music, first = [piece.music for piece in found], [piece.first for piece in found]
-        codes = generate_all(gpt, music, first, self.config.generation, self.device, progress=True)
+        how, names = self.config.generation, [piece.name for piece in found]
+        codes = generate_all(gpt, music, first, how, self.device, progress=True, keys=names)
         steps, per_code = gpt.config.context + 1, self._memory.frames_per_code
         dances = []
         for dance, piece in zip(codes, found, strict=True):
@@ -249,7 +250,7 @@ class ActorCriticStage(Stage):
             self.choice.restore(content["choice"])
 
     def load(self) -> int:
-        """The published file that `gpt` names; or the config's checkpoint: its best epoch, if they were chosen."""
+        """The published file that `gpt` names, or the config's checkpoint: its best epoch, if chosen."""
         published = self.load_published()
         if published is not None:
             return published

@@ -107,7 +107,15 @@ class DanceMaker:
         found = pieces(self.data, self.split, self.memory, how.first_codes, self.device)
         whole = self.length == "song"
         music = [p.music if whole or not p.frames else p.music[: len(p.codes.upper)] for p in found]
-        codes = generate_all(gpt.eval(), music, [p.first for p in found], how, self.device, progress=True)
+        codes = generate_all(
+            gpt.eval(),
+            music,
+            [p.first for p in found],
+            how,
+            self.device,
+            progress=True,
+            keys=[p.name for p in found],
+        )
         dances = []
         for piece, dance in zip(found, codes, strict=True):
             both = torch.stack([dance.upper, dance.lower], dim=1).numpy()

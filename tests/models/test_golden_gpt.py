@@ -6,7 +6,7 @@ import torch
 
 from datasets.rollouts import cut_windows
 from models.actor_critic import first_steps, policy_entropy, policy_loss, td_error, value_loss
-from models.generation import GenerationConfig, generate, window_lengths
+from models.generation import GenerationConfig, generate, window_length
 from models.gpt import code_losses
 from models.official import gpt_from_published
 from models.reward import RewardConfig, beat_reward, motion_beats, per_code, reward, smooth
@@ -103,20 +103,21 @@ def test_greedy_codes(name, prefix):
     made = generate(gpt, music, codes_of(g, f"{prefix}_x0_up", f"{prefix}_x0_down"))
     np.testing.assert_array_equal(made.upper, g[f"{prefix}_codes_up"])
     np.testing.assert_array_equal(made.lower, g[f"{prefix}_codes_down"])
-    np.testing.assert_array_equal(list(window_lengths(64, 28)), g[f"{prefix}_win_tokens"])
+    np.testing.assert_array_equal([window_length(k, 28) for k in range(64)], g[f"{prefix}_win_tokens"])
 
 
-@pytest.mark.parametrize("restart_at", [14, 20])
-def test_saw_tooth_window(restart_at):
+@pytest.mark.parametrize(("hop", "shortest"), [(15, 14), (9, 20)])
+def test_hop_window(hop, shortest):
+    """The released system's optional saw-tooth window: down to `shortest` and up again."""
     gpt, g = gpt_small(), golden("gpt_small_vectors.npz")
     music = torch.from_numpy(g["s_cond"])
     music = torch.cat([music[:, :1] * 0, music], dim=1)
-    made = generate(gpt, music, codes_of(g, "s_x0_up", "s_x0_down"), GenerationConfig(restart_at=restart_at))
-    np.testing.assert_array_equal(
-        list(window_lengths(64, 28, restart_at)), g[f"s_shift{restart_at}_win_tokens"]
-    )
-    np.testing.assert_array_equal(made.upper, g[f"s_shift{restart_at}_codes_up"])
-    np.testing.assert_array_equal(made.lower, g[f"s_shift{restart_at}_codes_down"])
+    how = GenerationConfig(window="hop", hop=hop)
+    made = generate(gpt, music, codes_of(g, "s_x0_up", "s_x0_down"), how)
+    lengths = [window_length(k, 28, hop) for k in range(64)]
+    np.testing.assert_array_equal(lengths, g[f"s_shift{shortest}_win_tokens"])
+    np.testing.assert_array_equal(made.upper, g[f"s_shift{shortest}_codes_up"])
+    np.testing.assert_array_equal(made.lower, g[f"s_shift{shortest}_codes_down"])
 
 
 def test_values_and_entropy():

@@ -201,8 +201,12 @@ def test_drawing_codes():
 @pytest.mark.parametrize(
     ("config", "music", "message"),
     [
-        (GenerationConfig(window=10), torch.zeros(1, 5, 6), "does not fit the GPT's context of 9"),
-        (GenerationConfig(window=4, restart_at=5), torch.zeros(1, 5, 6), "must not exceed the window"),
+        (GenerationConfig(window_codes=10), torch.zeros(1, 5, 6), "does not fit the GPT's context of 9"),
+        (
+            GenerationConfig(window="hop", window_codes=4, hop=5),
+            torch.zeros(1, 5, 6),
+            "must not exceed the window",
+        ),
         (None, torch.zeros(1, 5, 7), r"must be \(B, N, 6\)"),
     ],
 )

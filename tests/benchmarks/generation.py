@@ -1,0 +1,228 @@
+"""How fast dances are composed, at the published size with random weights, beside the published loop.
+
+    python -m tests.benchmarks.generation [--threads 2] [--seconds 30] [--songs 40] [--stream-seconds 600]
+
+One run measures everything: all ways take a step in turn, so a machine that others use slows all of them
+alike; `quiet` is the factor from the shortest of all passes over as many tokens. The published loop is the
+full pass over the window for every code, logits of every position. Also printed: the share of the machine's
+own limit that was reached, the limit being the longer of reading the weights once and doing the arithmetic at
+the speeds of memory and matrix products measured in the same run; and how dancing to a stream goes: the wait
+for the first pose, sustained speed, memory.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.composer import Composer, GenerationConfig
+from models.gpt import GPTConfig, MotionGPT
+from models.streaming import DanceStream, look_ahead
+from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
+
+CODES_PER_SECOND = 7.5
+MUSIC_CHANNELS = 438
+BATCH_SECONDS = 20.0
+
+
+class Way(NamedTuple):
+    """A way of composing: its name, how, how many songs at once, how many times faster it is meant to be."""
+
+    name: str
+    how: GenerationConfig
+    songs: int
+    target: float | None
+
+
+class Peaks(NamedTuple):
+    """What the machine can do: bytes read per second, fp32 and bf16 operations per second."""
+
+    memory: float
+    fp32: float
+    bf16: float
+
+
+class PublishedLoop:
+    """The full pass for every code."""
+
+    def __init__(self, gpt: MotionGPT, music: Tensor) -> None:
+        self.gpt, self.music, self.codes, self.tokens = gpt, music, Codes(*torch.zeros(2, 1, 1).long()), []
+
+    def step(self, k: int) -> None:
+        """Composes code k of the song; k counts from 1."""
+        length = min(k, self.gpt.config.context - 1)
+        seen = Codes(*(half[:, -length:] for half in self.codes))
+        logits = self.gpt(self.music[:, k + 1 - length : k + 1], seen)
+        now = [half[:, -1:].argmax(-1) for half in logits]
+        self.codes = Codes(*(torch.cat(pair, 1) for pair in zip(self.codes, now, strict=True)))
+        self.tokens.append(3 * length)
+
+
+class OurLoop:
+    """A composer of ours; counts the tokens of each pass."""
+
+    def __init__(self, gpt: MotionGPT, music: Tensor, way: Way) -> None:
+        self.music, self.tokens = music, []
+        self.composer = Composer(gpt, way.how, [str(i) for i in range(len(music))])
+        first = Codes(*torch.zeros(2, len(music)).long())
+        self.free = Codes(*torch.full((2, len(music)), -1))
+        self.composer.next(music[:, 0], first)
+
+    def step(self, k: int) -> None:
+        """Composes code k of every song; k counts from 1."""
+        fresh = self.composer.cache.seen
+        self.composer.next(self.music[:, k], self.free)
+        length = min(k, self.composer.window) if self.composer.hop == 1 else self.composer.cache.seen
+        new = length - fresh if length > fresh else length
+        self.tokens.append(3 * new * len(self.music))
+
+
+def peaks() -> Peaks:
+    """Measured now; best of several tries."""
+    numbers, square = torch.randn(64_000_000), torch.randn(2048, 2048)
+    rough = square.bfloat16()
+    operations = 2.0 * 2048**3
+    return Peaks(
+        4 * len(numbers) / best(lambda: numbers.sum()),
+        operations / best(lambda: square @ square),
+        operations / best(lambda: rough @ rough),
+    )
+
+
+def best(work: Callable[[], object], repeats: int = 5) -> float:
+    """Shortest of several times, in seconds; the first call is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def resident_megabytes() -> float:
+    """Memory this process holds."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+@torch.no_grad()
+def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
+    """Prints the table of all ways, each song's seconds over the published loop's."""
+    hop = {"window": "hop"}
+    ways = [
+        Way("exact, fp32", GenerationConfig(), 1, 2),
+        Way("exact, fp32_onednn", GenerationConfig(precision="fp32_onednn"), 1, 2),
+        Way("exact, bf16", GenerationConfig(precision="bf16"), 1, 3.5),
+        Way("hop, fp32", GenerationConfig(**hop), 1, 5),
+        Way("hop, fp32_onednn", GenerationConfig(**hop, precision="fp32_onednn"), 1, 5),
+        Way("hop, bf16", GenerationConfig(**hop, precision="bf16"), 1, 9),
+        Way(f"hop, fp32, {songs} songs", GenerationConfig(**hop), songs, 30),
+        Way(f"hop, bf16, {songs} songs", GenerationConfig(**hop, precision="bf16"), songs, 30),
+    ]
+    steps = round(seconds * CODES_PER_SECOND)
+    short = min(steps, round(BATCH_SECONDS * CODES_PER_SECOND))
+    music = torch.randn(songs, steps, MUSIC_CHANNELS)
+    published = PublishedLoop(gpt, music[:1])
+    loops = [OurLoop(gpt, music[: way.songs], way) for way in ways]
+    times: list[list[float]] = [[] for _ in range(len(ways) + 1)]
+    before = peaks()
+    for k in range(1, steps):
+        for n, loop in enumerate([published, *loops]):
+            if n and ways[n - 1].songs > 1 and k >= short:
+                continue
+            start = time.perf_counter()
+            loop.step(k)
+            times[n].append(time.perf_counter() - start)
+    after = peaks()
+    peak = Peaks(*(max(pair) for pair in zip(before, after, strict=True)))
+    print(
+        f"memory {peak.memory / 1e9:.0f} GB/s read, matrix product {peak.fp32 / 1e9:.0f} GFLOP/s fp32, "
+        f"{peak.bf16 / 1e9:.0f} bf16; {torch.get_num_threads()} threads; "
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
+    print(f"{'':24} {'s/song':>8} {'real time':>10} {'factor':>7} {'quiet':>7} {'target':>7} {'of limit':>9}")
+    rows = [("published loop", 1, None, "fp32", published), *_rows(ways, loops)]
+    for n, (name, at_once, target, precision, loop) in enumerate(rows):
+        count = len(times[n])
+        per_song = sum(times[n]) / at_once
+        factor = sum(times[0][:count]) / per_song
+        quiet = sum(_quiet(times[0], published.tokens)[:count]) / sum(_quiet(times[n], loop.tokens)) * at_once
+        limit = sum(_limit(gpt, tokens, precision, peak) for tokens in loop.tokens) / sum(times[n])
+        print(
+            f"{name:24} {per_song:8.2f} {count / CODES_PER_SECOND / per_song:9.1f}x {factor:6.1f}x "
+            f"{quiet:6.1f}x {'' if target is None else f'{target:g}x':>7} {limit:8.0%}"
+        )
+
+
+def _rows(ways: list[Way], loops: list[OurLoop]) -> list[tuple]:
+    return [(w.name, w.songs, w.target, w.how.precision, loop) for w, loop in zip(ways, loops, strict=True)]
+
+
+def _quiet(times: list[float], tokens: list[int]) -> list[float]:
+    """Each pass's time, replaced by the shortest of all passes over as many tokens."""
+    shortest = {n: min(t for t, m in zip(times, tokens, strict=True) if m == n) for n in set(tokens)}
+    return [shortest[n] for n in tokens]
+
+
+def _limit(gpt: MotionGPT, tokens: int, precision: str, peak: Peaks) -> float:
+    """Seconds a pass over so many tokens takes at least: reading the blocks' weights, or the arithmetic."""
+    weights = sum(p.numel() for b in [*gpt.base.blocks, *gpt.head.blocks] for p in b.parameters())
+    rough = precision == "bf16"
+    arithmetic = 2 * weights * tokens / (peak.bf16 if rough else peak.fp32)
+    return max(weights * (2 if rough else 4) / peak.memory, arithmetic)
+
+
+@torch.no_grad()
+def dance_to_a_stream(gpt: MotionGPT, seconds: float, precision: str) -> None:
+    """Prints how a stream of music, one code's worth at a time, is danced to."""
+    memory = ChoreographicMemory(MemoryConfig(), velocity=True).eval()
+    first, how = Codes(*torch.zeros(2, 1).long()), GenerationConfig(window="hop", precision=precision)
+    dance = DanceStream(gpt, memory, first, how)
+    conv, steps = memory.config.conv, round(seconds * CODES_PER_SECOND)
+    waits, frames, held, first_wait = [], 0, [], float("nan")
+    for k in range(steps):
+        music = torch.randn(1, MUSIC_CHANNELS)
+        start = time.perf_counter()
+        out = len(dance.push(music).joints)
+        waits.append(time.perf_counter() - start)
+        if out and not frames:
+            first_wait = waits[-1]
+        frames += out
+        if k % round(60 * CODES_PER_SECOND) == round(30 * CODES_PER_SECOND):
+            held.append(resident_megabytes())
+    held.append(resident_megabytes())
+    ahead = look_ahead(conv)
+    slow = sorted(waits)[int(0.99 * len(waits))]
+    print(
+        f"stream, hop, {precision}: first pose {first_wait:.2f} s after enough music (target 0.5), which is "
+        f"{ahead} codes or {ahead / CODES_PER_SECOND:.1f} s; {seconds / sum(waits):.1f}x real time over "
+        f"{seconds:g} s; 99 of 100 chunks of {1 / CODES_PER_SECOND:.2f} s within {slow:.2f} s; "
+        f"memory by the minute {', '.join(f'{m:.0f}' for m in held)} MB"
+    )
+
+
+def main() -> None:
+    """Prints everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--songs", type=int, default=40)
+    parser.add_argument("--stream-seconds", type=float, default=600.0)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    gpt = MotionGPT(GPTConfig(), (512, 512), MUSIC_CHANNELS).eval()
+    compare(gpt, args.seconds, args.songs)
+    for precision in ("fp32", "bf16"):
+        dance_to_a_stream(gpt, args.stream_seconds, precision)
+
+
+if __name__ == "__main__":
+    main()
