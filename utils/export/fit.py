@@ -22,10 +22,13 @@ from utils.skeleton import SMPL_24, Skeleton
 
 REST = 1e-5  # m²/rad²: price of a turn
 SMOOTH = 3e-4  # m²/rad²: price of a turn between one frame and the next
-_HINGED = {"left_knee": (0.1, 3, 3), "right_knee": (0.1, 3, 3), "left_elbow": (1, 0.1, 3), "right_elbow": (1, 0.1, 3)}
-_STEPS = 30
+_PRICES = {  # per axis, of the turns that are not as free as the others
+    "left_knee": (0.1, 3, 3), "right_knee": (0.1, 3, 3), "left_elbow": (1, 0.1, 3), "right_elbow": (1, 0.1, 3),
+    "left_ankle": (3, 3, 3), "right_ankle": (3, 3, 3), "left_wrist": (3, 3, 3), "right_wrist": (3, 3, 3),
+}  # fmt: skip
+_STEPS = 10
 _DAMPING = 1e-7  # m²/rad²; grows while steps go wrong
-_ENOUGH = 1e-3  # share of the energy below which a step's gain ends the fit
+_ENOUGH = 2e-2  # share of the energy below which a step's gain ends the fit
 _WINDOW, _MARGIN = 1200, 120  # frames fitted at a time, so that an hour needs no more memory than a minute
 
 
@@ -131,7 +134,7 @@ def checked_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> np.ndarr
 def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations (T, J, 3, 3) and root (T, 3) of a stretch of frames."""
     turning = [joint for joint, kids in enumerate(children(skeleton)) if kids]  # a last joint's turn moves nothing
-    price = np.array([_HINGED.get(skeleton.joints[joint], (1, 1, 1)) for joint in turning]) * REST
+    price = np.array([_PRICES.get(skeleton.joints[joint], (1, 1, 1)) for joint in turning]) * REST
     price[turning.index(0)] = 0.0  # facing anywhere costs nothing
     now = _state(joints, align(joints, offsets, skeleton), joints[:, 0], offsets, turning, price, skeleton)
     damping = _DAMPING
