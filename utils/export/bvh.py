@@ -20,7 +20,9 @@ PER_METRE = {"cm": 100.0, "m": 1.0}
 _ROTATIONS = "Zrotation Xrotation Yrotation"
 
 
-def write_bvh(path: Path, fit: Fit, fps: float = SMPL_24.fps, *, unit: Unit = "cm", skeleton: Skeleton = SMPL_24) -> None:
+def write_bvh(
+    path: Path, fit: Fit, fps: float = SMPL_24.fps, *, unit: Unit = "cm", skeleton: Skeleton = SMPL_24
+) -> None:
     """Write a dance as .bvh.
 
     Args:
@@ -84,7 +86,12 @@ def _joint(
     if not below[joint]:
         size = np.linalg.norm(offsets, axis=-1).sum() / max(len(offsets) - 1, 1)
         along = offsets[joint] / max(float(np.linalg.norm(offsets[joint])), 1e-9)
-        lines += [f"{pad}\tEnd Site", f"{pad}\t{{", f"{pad}\t\tOFFSET {_numbers(along * size / 2)}", f"{pad}\t}}"]
+        lines += [
+            f"{pad}\tEnd Site",
+            f"{pad}\t{{",
+            f"{pad}\t\tOFFSET {_numbers(along * size / 2)}",
+            f"{pad}\t}}",
+        ]
     lines.append(f"{pad}}}")
 
 

@@ -75,7 +75,9 @@ def capsule(
     corner = np.arange(len(up) * _ROUND).reshape(len(up), _ROUND)
     a, b = corner[:-1], corner[1:]
     c, d = np.roll(a, -1, axis=1), np.roll(b, -1, axis=1)
-    triangles = np.concatenate([np.stack([a, c, d], -1).reshape(-1, 3), np.stack([a, d, b], -1).reshape(-1, 3)])
+    triangles = np.concatenate(
+        [np.stack([a, c, d], -1).reshape(-1, 3), np.stack([a, d, b], -1).reshape(-1, 3)]
+    )
     shape = points.reshape(-1, 3)
     p = shape[triangles]
     area = np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=-1)

@@ -84,7 +84,11 @@ def fit_body(
 
 
 def measured(
-    joints: np.ndarray, offsets: np.ndarray, rotations: np.ndarray, root: np.ndarray, skeleton: Skeleton = SMPL_24
+    joints: np.ndarray,
+    offsets: np.ndarray,
+    rotations: np.ndarray,
+    root: np.ndarray,
+    skeleton: Skeleton = SMPL_24,
 ) -> Fit:
     """The `Fit` of a body to joints (T, J, 3), with its errors."""
     body = chain_joints(offsets, rotations, root, skeleton)
@@ -98,7 +102,9 @@ def fitted_joints(fit: Fit, skeleton: Skeleton = SMPL_24) -> np.ndarray:
     return chain_joints(fit.offsets, fit.rotations, fit.root, skeleton)
 
 
-def chain_joints(offsets: np.ndarray, rotations: np.ndarray, root: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def chain_joints(
+    offsets: np.ndarray, rotations: np.ndarray, root: np.ndarray, skeleton: Skeleton
+) -> np.ndarray:
     """Joints (T, J, 3) of offsets (J, 3), quaternions (T, J, 4) and root (T, 3)."""
     return forward(matrices(rotations), root, offsets, skeleton)[0]
 
@@ -133,7 +139,9 @@ def checked_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> np.ndarr
 
 def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations (T, J, 3, 3) and root (T, 3) of a stretch of frames."""
-    turning = [joint for joint, kids in enumerate(children(skeleton)) if kids]  # a last joint's turn moves nothing
+    turning = [
+        joint for joint, kids in enumerate(children(skeleton)) if kids
+    ]  # a last joint's turn moves nothing
     price = np.array([_PRICES.get(skeleton.joints[joint], (1, 1, 1)) for joint in turning]) * REST
     price[turning.index(0)] = 0.0  # facing anywhere costs nothing
     now = _state(joints, align(joints, offsets, skeleton), joints[:, 0], offsets, turning, price, skeleton)
@@ -184,8 +192,12 @@ def _solve(
     arms *= descendants(skeleton)[turning][None, :, :, None]
     slopes = np.empty((frames, num, *joints.shape[1:]))
     slopes[:, :3] = np.eye(3)[:, None]
-    axes = np.swapaxes(now.world[:, turning], -1, -2)  # (T, N, 3, 3), rows: the axes of each joint
-    slopes[:, 3:] = np.cross(axes[:, :, :, None], arms[:, :, None]).reshape(frames, num - 3, *joints.shape[1:])
+    axes = np.swapaxes(now.world[:, turning], -1, -2)[:, :, :, None]  # (T, N, 3, 1, 3): axes of each joint
+    turned, arms = slopes[:, 3:].reshape(frames, -1, 3, *joints.shape[1:]), arms[:, :, None]
+    for c in range(3):  # the cross product, axes x arms
+        a, b = (c + 1) % 3, (c + 2) % 3
+        turned[..., c] = axes[..., a] * arms[..., b] - axes[..., b] * arms[..., a]
+    slopes[:, 3:] = turned.reshape(frames, num - 3, *joints.shape[1:])
     slopes = slopes.reshape(frames, num, -1)
     normal = slopes @ np.swapaxes(slopes, -1, -2)  # (T, num, num)
     right = (slopes @ (joints - now.body).reshape(frames, -1, 1))[..., 0]

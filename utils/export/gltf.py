@@ -104,7 +104,9 @@ def write_glb(
     text += b" " * (-len(text) % 4)
     binary = bytes(buffer.data) + bytes(-len(buffer.data) % 4)
     head = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(binary))
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    chunks = (
+        struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    )
     written(path, head + chunks)
 
 
