@@ -3,8 +3,8 @@ import pytest
 
 from datasets.smpl import forward_kinematics, rest_joints
 from tests.helpers import real_data
-from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion, write_smpl
 from utils.export import fit as fit_module
+from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion, write_smpl
 from utils.export.__main__ import main
 from utils.export.align import best_turn, smallest_turn
 from utils.export.chain import clip_offsets, lengths

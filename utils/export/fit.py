@@ -208,7 +208,7 @@ def _solve(
     for place in range(len(turning)):
         own = slice(3 + 3 * place, 6 + 3 * place)
         normal[:, own, own] += blocks[:, place]
-    steps = SMOOTH * now.moves.reshape(frames - 1, -1)
+    steps = SMOOTH * now.moves.reshape(frames - 1, num - 3)
     right[:-1, 3:] += steps
     right[1:, 3:] -= steps
     neighbours = np.full(frames, 2.0)
@@ -226,7 +226,7 @@ def _solve(
 
 
 def _log_slope(turns: np.ndarray) -> np.ndarray:
-    """d log(R exp(x)) / dx at x = 0, (..., 3, 3), for turns log R (..., 3)."""
+    """D log(R exp(x)) / dx at x = 0, (..., 3, 3), for turns log R (..., 3)."""
     angle = np.linalg.norm(turns, axis=-1)[..., None, None]
     half = np.maximum(angle / 2, 1e-4)
     x, y, z = np.moveaxis(turns, -1, 0)

@@ -5,6 +5,7 @@ and out of it along a smooth curve; hip and knee follow in closed form (two bone
 was in), and the foot keeps the way it points. Bones keep their lengths. Arms and body are not touched.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -89,16 +90,29 @@ def planted(toe: np.ndarray, floor: float, fps: float) -> list[tuple[int, int]]:
     speed = gaussian_filter1d(speed, _AVERAGE * fps, mode="nearest")
     still = (toe[:, 1] < floor + LOW) & (speed < SLOW)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], still, [False]]).astype(int)))
-    found = []
+    found: list[tuple[int, int]] = []
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         first = start
-        for t in range(start, end + 1):
-            place = toe[first:t, [0, 2]].mean(0) if t > first else toe[min(t, end - 1), [0, 2]]
-            if t == end or np.linalg.norm(toe[t, [0, 2]] - place) > _STRAYS:
-                if t - first >= _SHORTEST * fps:
-                    found.append((first, t))
+        for t in range(start, end):
+            if np.linalg.norm(toe[t, [0, 2]] - toe[first : t + 1, [0, 2]].mean(0)) > _STRAYS:
+                found.append((first, t))
                 first = t
-    return found
+        found.append((first, end))
+    return _apart(found, max(1, round(_EASE * fps)), _SHORTEST * fps)
+
+
+def _apart(stretches: list[tuple[int, int]], room: int, shortest: float) -> list[tuple[int, int]]:
+    """The stretches, cut back where less than `room` frames are left to get from one to the next; short ones go."""
+    kept: list[tuple[int, int]] = []
+    for start, end in stretches:
+        if end - start < shortest:
+            continue
+        lacking = max(0, room - (start - kept[-1][1])) if kept else 0
+        start += lacking - lacking // 2
+        if lacking:
+            kept[-1] = (kept[-1][0], kept[-1][1] - lacking // 2)
+        kept.append((start, end))
+    return [(start, end) for start, end in kept if end - start >= shortest]
 
 
 def _shift(toe: np.ndarray, stretches: list[tuple[int, int]], floor: float, fps: float) -> np.ndarray:
@@ -109,7 +123,7 @@ def _shift(toe: np.ndarray, stretches: list[tuple[int, int]], floor: float, fps:
         place[1] = max(place[1], floor)
         shift[start:end] = place - toe[start:end]
     bounds = [(0, 0), *stretches, (frames, frames)]
-    for (_, left), (right, _) in zip(bounds[:-1], bounds[1:], strict=True):
+    for (_, left), (right, _) in itertools.pairwise(bounds):
         t = np.arange(left, right)
         if not len(t):
             continue
