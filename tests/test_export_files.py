@@ -119,10 +119,13 @@ def test_glb_skin_moves_with_the_bones(tmp_path, fit):
     write_glb(tmp_path / "a.glb", fit)
     file = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
     inverse = accessor(file, file.skins[0].inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1)
-    np.testing.assert_allclose(pose(file) @ inverse, np.tile(np.eye(4), (24, 1, 1)), atol=1e-6)  # rest is bind
+    np.testing.assert_allclose(
+        pose(file) @ inverse, np.tile(np.eye(4), (24, 1, 1)), atol=1e-6
+    )  # rest is bind
     parts = file.meshes[0].primitives
     assert [file.materials[p.material].name for p in parts] == ["upper", "lower"]
-    assert file.materials[0].pbrMetallicRoughness.baseColorFactor != file.materials[1].pbrMetallicRoughness.baseColorFactor
+    colours = [material.pbrMetallicRoughness.baseColorFactor for material in file.materials]
+    assert colours[0] != colours[1]
     points = accessor(file, parts[0].attributes.POSITION)
     normals = accessor(file, parts[0].attributes.NORMAL)
     joints = accessor(file, parts[0].attributes.JOINTS_0)
