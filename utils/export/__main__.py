@@ -2,8 +2,8 @@
 
     python -m utils.export DANCE.npz [...] [--bvh] [--glb] [--smpl] [--footlock] [--out DIR]
 
-A dance is any file that `python -m utils.metrics` reads; without a form named, all three are written, beside the
-dance or into DIR. A dance that cannot be read does not lose the others; the exit status is then 2.
+A dance is any file that `python -m utils.metrics` reads; without a form named, all three are written,
+beside the dance or into DIR. A dance that cannot be read does not lose the others; the exit status is then 2.
 """
 
 import argparse
@@ -74,8 +74,8 @@ def export(path: Path, options: argparse.Namespace) -> None:
             locked = lock_feet(fit, dance.joints, floor, dance.fps)
             fit = locked.fit
             print(
-                f"  feet planted in {100 * locked.planted:.0f} % of frames: skating {1000 * locked.skate_before:.0f} -> "
-                f"{1000 * locked.skate_after:.0f} mm/s, below the floor {1000 * locked.sunk_before:.1f} -> "
+                f"  feet planted in {100 * locked.planted:.0f} % of frames: skating "
+                f"{1000 * locked.skate_before:.0f} -> {1000 * locked.skate_after:.0f} mm/s, below the floor {1000 * locked.sunk_before:.1f} -> "
                 f"{1000 * locked.sunk_after:.1f} mm"
             )
         if options.bvh or every:
@@ -94,8 +94,8 @@ def export(path: Path, options: argparse.Namespace) -> None:
 
 def _tell(name: str, fit: Fit) -> None:
     print(
-        f"{name}: {len(fit.root)} frames, joints within {1000 * fit.error:.1f} mm (worst {1000 * fit.worst:.0f} mm), "
-        f"bone drift {100 * fit.drift_before:.2f} % -> {100 * fit.drift_after:.2f} %"
+        f"{name}: {len(fit.root)} frames, joints within {1000 * fit.error:.1f} mm "
+        f"(worst {1000 * fit.worst:.0f} mm), bone drift {100 * fit.drift_before:.2f} % -> {100 * fit.drift_after:.2f} %"
     )
 
 

@@ -1,7 +1,7 @@
 """Rotations from joints in closed form, bone by bone from the root: the start of the fit.
 
-Where bones branch (pelvis, chest) the rotation is that which lays the rest bones best on the real ones (Kabsch 1976);
-where a single bone follows, the smallest turn that points it the right way. What that leaves open, the twist
+Where bones branch (pelvis, chest) the rotation is that which lays the rest bones best on the real ones
+(Kabsch 1976); where a single bone follows, the smallest turn that points it the right way. What that leaves open, the twist
 of a limb, is read off the plane in which its knee or elbow bends; while it is straight, from moments near by.
 """
 
@@ -47,7 +47,7 @@ def smallest_turn(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def frames_of(along: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Orthonormal axes (..., 3, 3), in columns: `along`, the part of `side` at right angles to it, the third."""
+    """Orthonormal axes (..., 3, 3), in columns: `along`, `side` made square to it, and the third."""
     side = unit(side - (side * along).sum(-1, keepdims=True) * along)
     return np.stack([along, side, np.cross(along, side)], axis=-1)
 

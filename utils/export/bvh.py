@@ -1,8 +1,9 @@
 """BVH: a body and its dance as text, which Blender, MotionBuilder and game engines read.
 
 The root carries its place and rotation, every other joint its rotation, in degrees, in the order Z X Y (each
-about the axes that the ones before have turned). The root's offset is zero, so its place is that of the world. y up.
-Source: the Biovision hierarchy format, as described by Meredith and Maddock (2001), "Motion Capture File Formats Explained".
+about the axes that the ones before have turned). The root's offset is zero, so its place is in the world. y up.
+Source: the Biovision hierarchy format, as in Meredith and Maddock (2001), "Motion Capture File Formats
+Explained".
 """
 
 from pathlib import Path
@@ -72,7 +73,8 @@ def euler_zxy(turns: np.ndarray) -> np.ndarray:
 
 
 def _joint(
-    lines: list[str], order: list[int], joint: int, depth: int, offsets: np.ndarray, below: list[list[int]], skeleton: Skeleton
+    lines: list[str], order: list[int], joint: int, depth: int, offsets: np.ndarray,
+    below: list[list[int]], skeleton: Skeleton,
 ) -> None:  # fmt: skip
     """Append a joint and all below it; `order` collects the joints as the channels have them."""
     order.append(joint)

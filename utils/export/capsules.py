@@ -10,8 +10,8 @@ from utils.skeleton import Skeleton
 _ROUND, _CAP = 12, 3  # corners around a limb; rings on each of its ends
 _HEAD = 0.105  # metres
 _RADIUS = {
-    "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072, "spine2": 0.076,
-    "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050, "elbow": 0.038,
+    "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072,
+    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050, "elbow": 0.038,
     "wrist": 0.028, "hand": 0.026,
 }  # fmt: skip
 
@@ -60,7 +60,7 @@ def skin_of(rest: np.ndarray, skeleton: Skeleton) -> Skin:
 def capsule(
     start: np.ndarray, end: np.ndarray, first: float, last: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (V, 3), normals (V, 3) and triangles (F, 3) of two balls of the radii given, and the cone between."""
+    """Points (V, 3), normals (V, 3) and triangles (F, 3) of two balls and the cone between."""
     along = end - start
     axis = unit(along) if np.linalg.norm(along) > 1e-9 else np.array([0.0, 1.0, 0.0])
     spare = np.eye(3)[np.abs(axis).argmin()]

@@ -40,7 +40,7 @@ def save_motion(
         joints: (T, J, 3) metres.
         codes: (T', 2) upper and lower codes; none if None.
         fps: frame rate of the joints, in Hz.
-        provenance: facts such as the song, the checkpoint and the seed; kept as JSON, the song also by itself.
+        provenance: facts such as song, checkpoint and seed; kept as JSON, the song also by itself.
     """
     facts = dict(provenance or {})
     write_arrays(

@@ -4,9 +4,9 @@ The closed form of `align.py` is the start; a few Gauss-Newton steps over the wh
 
     sum |p - joints|²  +  REST sum w |log R|²  +  SMOOTH sum |log(R[t]^-1 R[t+1])|²
 
-p = forward kinematics of local rotations R and root, all in metres and radians. The two small terms decide what joints
-cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees and elbows are cheap
-to bend about their hinge and dear about the rest. Neighbouring frames meet only in the last term, so that
+p = forward kinematics of local rotations R and root, all in metres and radians. The two small terms decide
+what joints cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees and
+elbows are cheap to bend about their hinge and dear about the rest. Neighbouring frames meet only in the last term, so that
 the normal equations are banded and a clip costs time in proportion to its length.
 """
 
@@ -23,12 +23,13 @@ from utils.skeleton import SMPL_24, Skeleton
 REST = 1e-5  # m²/rad²: price of a turn
 SMOOTH = 3e-4  # m²/rad²: price of a turn between one frame and the next
 _PRICES = {  # per axis, of the turns that are not as free as the others
-    "left_knee": (0.1, 3, 3), "right_knee": (0.1, 3, 3), "left_elbow": (1, 0.1, 3), "right_elbow": (1, 0.1, 3),
+    "left_knee": (0.1, 3, 3), "right_knee": (0.1, 3, 3),
+    "left_elbow": (1, 0.1, 3), "right_elbow": (1, 0.1, 3),
     "left_ankle": (3, 3, 3), "right_ankle": (3, 3, 3), "left_wrist": (3, 3, 3), "right_wrist": (3, 3, 3),
 }  # fmt: skip
 _STEPS = 15
 _DAMPING = 1e-6  # m²/rad²; grows while steps go wrong
-_ENOUGH = 3e-2  # share of the energy below which a step's gain ends the fit
+_ENOUGH = 1e-2  # share of the energy below which a step's gain ends the fit
 _WINDOW, _MARGIN = 1200, 120  # frames fitted at a time, so that an hour needs no more memory than a minute
 
 
@@ -37,7 +38,7 @@ class Fit(NamedTuple):
 
     Attributes:
         offsets: (J, 3) each joint as seen from its parent at rest, metres; the root's is zero.
-        rotations: (T, J, 4) unit quaternions x, y, z, w relative to the parent, their signs continuous in time.
+        rotations: (T, J, 4) unit quaternions x, y, z, w relative to the parent, signs continuous in time.
         root: (T, 3) place of the root, metres.
         error: mean distance of the body's joints from the given ones, metres.
         worst: the largest such distance, metres.
@@ -115,7 +116,7 @@ def matrices(rotations: np.ndarray) -> np.ndarray:
 
 
 def continuous(rotations: np.ndarray) -> np.ndarray:
-    """Quaternions (T, J, 4) with signs such that each is near the one before it; w of the first is positive."""
+    """Quaternions (T, J, 4) signed so that each is near the one before; w of the first is positive."""
     sign = np.ones(rotations.shape[:2])
     sign[0] = np.where(rotations[0, :, 3] < 0, -1.0, 1.0)
     sign[1:] = np.where((rotations[1:] * rotations[:-1]).sum(-1) < 0, -1.0, 1.0)
@@ -186,7 +187,7 @@ def _state(
 def _solve(
     joints: np.ndarray, now: _State, turning: list[int], price: np.ndarray, damping: float, skeleton: Skeleton
 ) -> np.ndarray:
-    """The Gauss-Newton step (T, 3 + 3 N): root first, then a turn in the frame of each of the N turning joints."""
+    """The Gauss-Newton step (T, 3 + 3 N): root, then a turn in the frame of each of the N turning joints."""
     frames, num = len(joints), 3 + 3 * len(turning)
     arms = now.body[:, None] - now.body[:, turning][:, :, None]  # (T, N, J, 3) from what turns to each joint
     arms = arms.astype(np.float32)  # enough for the slopes, and twice as fast

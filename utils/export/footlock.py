@@ -1,4 +1,4 @@
-"""Feet that stand stay where they are, and none goes through the floor: an optional clean-up of a fitted dance.
+"""Feet that stand stay where they are, and none goes through the floor: optional clean-up of a fitted dance.
 
 A toe is planted while it is low and slow. Over each such stretch the foot is moved to one place, and into
 and out of it along a smooth curve; hip and knee follow in closed form (two bones, knee bent in the plane it
@@ -83,7 +83,7 @@ def lock_feet(
 
 
 def planted(toe: np.ndarray, floor: float, fps: float) -> list[tuple[int, int]]:
-    """Stretches (first, one past the last frame) in which a toe (T, 3) is low, slow and stays about one place."""
+    """Stretches (first, one past the last frame) in which a toe (T, 3) is low, slow and stays put."""
     if len(toe) < 2:
         return []
     speed = np.linalg.norm(np.gradient(toe[:, [0, 2]], axis=0), axis=-1) * fps
@@ -102,7 +102,7 @@ def planted(toe: np.ndarray, floor: float, fps: float) -> list[tuple[int, int]]:
 
 
 def _apart(stretches: list[tuple[int, int]], room: int, shortest: float) -> list[tuple[int, int]]:
-    """The stretches, cut back where less than `room` frames are left to get from one to the next; short ones go."""
+    """The stretches, cut back where less than `room` frames lie between two; short ones go."""
     kept: list[tuple[int, int]] = []
     for start, end in stretches:
         if end - start < shortest:

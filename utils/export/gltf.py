@@ -1,7 +1,7 @@
 """glTF 2.0 in one binary file (.glb): a skinned figure that dances, for Blender, game engines and browsers.
 
 One node per joint, named as in the skeleton; one mesh of capsules, upper and lower half in a colour each;
-one animation with the rotation of each joint that moves and the place of the root. Metres, y up, at rest facing +z.
+one animation with the rotation of each joint that moves and the place of the root. Metres, y up, facing +z.
 Source: Khronos Group, glTF 2.0 specification.
 """
 

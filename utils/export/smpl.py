@@ -1,7 +1,7 @@
 """SMPL parameters as AIST++ has them, in an .npz without pickles.
 
-AIST++'s convention: with p = forward kinematics of `smpl_poses` and `smpl_trans / smpl_scaling` on the rest joints of betas = 0
-(the rest pelvis stays in), the dancer's joints are `smpl_scaling * p`. Here the result is metres, so the
+AIST++'s convention: with p = forward kinematics of `smpl_poses` and `smpl_trans / smpl_scaling` on the rest
+joints of betas = 0 (the rest pelvis stays in), the dancer's joints are `smpl_scaling * p`. Here the result is metres, so the
 scaling is the dancer's size relative to that body, near 1.
 """
 
@@ -36,7 +36,7 @@ def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
 
 
 def write_smpl(path: Path, fit: Fit, size: float, rest: np.ndarray, fps: float = SMPL_24.fps) -> None:
-    """Write `smpl_poses` (T, 72) axis-angle, `smpl_trans` (T, 3), `smpl_scaling` (1,), `betas` (10,) and `fps`.
+    """Write `smpl_poses` (T, 72), `smpl_trans` (T, 3), `smpl_scaling` (1,), `betas` (10,) and `fps`.
 
     Args:
         path: of the .npz.
