@@ -75,8 +75,8 @@ def export(path: Path, options: argparse.Namespace) -> None:
             fit = locked.fit
             print(
                 f"  feet planted in {100 * locked.planted:.0f} % of frames: skating "
-                f"{1000 * locked.skate_before:.0f} -> {1000 * locked.skate_after:.0f} mm/s, below the floor {1000 * locked.sunk_before:.1f} -> "
-                f"{1000 * locked.sunk_after:.1f} mm"
+                f"{1000 * locked.skate_before:.0f} -> {1000 * locked.skate_after:.0f} mm/s, "
+                f"below the floor {1000 * locked.sunk_before:.1f} -> {1000 * locked.sunk_after:.1f} mm"
             )
         if options.bvh or every:
             write_bvh(_said(folder / f"{dance.name}.bvh"), fit, dance.fps, unit=options.unit)
@@ -95,7 +95,8 @@ def export(path: Path, options: argparse.Namespace) -> None:
 def _tell(name: str, fit: Fit) -> None:
     print(
         f"{name}: {len(fit.root)} frames, joints within {1000 * fit.error:.1f} mm "
-        f"(worst {1000 * fit.worst:.0f} mm), bone drift {100 * fit.drift_before:.2f} % -> {100 * fit.drift_after:.2f} %"
+        f"(worst {1000 * fit.worst:.0f} mm), "
+        f"bone drift {100 * fit.drift_before:.2f} % -> {100 * fit.drift_after:.2f} %"
     )
 
 

@@ -1,7 +1,8 @@
 """BVH: a body and its dance as text, which Blender, MotionBuilder and game engines read.
 
-The root carries its place and rotation, every other joint its rotation, in degrees, in the order Z X Y (each
-about the axes that the ones before have turned). The root's offset is zero, so its place is in the world. y up.
+The root carries its place and rotation, every other joint its rotation, in degrees, in the order Z X Y
+(each about the axes that the ones before have turned). The root's offset is zero, so its place is in the
+world. y up.
 Source: the Biovision hierarchy format, as in Meredith and Maddock (2001), "Motion Capture File Formats
 Explained".
 """

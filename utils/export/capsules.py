@@ -11,8 +11,8 @@ _ROUND, _CAP = 12, 3  # corners around a limb; rings on each of its ends
 _HEAD = 0.105  # metres
 _RADIUS = {
     "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072,
-    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050, "elbow": 0.038,
-    "wrist": 0.028, "hand": 0.026,
+    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050,
+    "elbow": 0.038, "wrist": 0.028, "hand": 0.026,
 }  # fmt: skip
 
 

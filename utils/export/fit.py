@@ -5,9 +5,9 @@ The closed form of `align.py` is the start; a few Gauss-Newton steps over the wh
     sum |p - joints|²  +  REST sum w |log R|²  +  SMOOTH sum |log(R[t]^-1 R[t+1])|²
 
 p = forward kinematics of local rotations R and root, all in metres and radians. The two small terms decide
-what joints cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees and
-elbows are cheap to bend about their hinge and dear about the rest. Neighbouring frames meet only in the last term, so that
-the normal equations are banded and a clip costs time in proportion to its length.
+what joints cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees
+and elbows are cheap to bend about their hinge and dear about the rest. Neighbouring frames meet only in the
+last term, so that the normal equations are banded and a clip costs time in proportion to its length.
 """
 
 from typing import NamedTuple
@@ -27,9 +27,9 @@ _PRICES = {  # per axis, of the turns that are not as free as the others
     "left_elbow": (1, 0.1, 3), "right_elbow": (1, 0.1, 3),
     "left_ankle": (3, 3, 3), "right_ankle": (3, 3, 3), "left_wrist": (3, 3, 3), "right_wrist": (3, 3, 3),
 }  # fmt: skip
-_STEPS = 15
+_STEPS = 20
 _DAMPING = 1e-6  # m²/rad²; grows while steps go wrong
-_ENOUGH = 1e-2  # share of the energy below which a step's gain ends the fit
+_ENOUGH = 3e-3  # share of the energy below which a step's gain ends the fit
 _WINDOW, _MARGIN = 1200, 120  # frames fitted at a time, so that an hour needs no more memory than a minute
 
 

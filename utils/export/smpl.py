@@ -1,8 +1,8 @@
 """SMPL parameters as AIST++ has them, in an .npz without pickles.
 
 AIST++'s convention: with p = forward kinematics of `smpl_poses` and `smpl_trans / smpl_scaling` on the rest
-joints of betas = 0 (the rest pelvis stays in), the dancer's joints are `smpl_scaling * p`. Here the result is metres, so the
-scaling is the dancer's size relative to that body, near 1.
+joints of betas = 0 (the rest pelvis stays in), the dancer's joints are `smpl_scaling * p`. Here the result
+is metres, so the scaling is the dancer's size relative to that body, near 1.
 """
 
 from pathlib import Path
