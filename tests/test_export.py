@@ -60,7 +60,9 @@ def test_a_rigid_dance_is_fitted_exactly():
     # the knee is bent about its hinge: what joints cannot tell is as a body does it
     knee = matrices(fit.rotations)[:, SMPL_24.index("left_knee")]
     turn = fit_module._log(knee)
-    assert (np.abs(turn[:, 0]) > 3 * np.abs(turn[:, 1:]).max(1)).mean() > 0.9
+    bent = turn[turn[:, 0] > 0.6]
+    assert len(bent) > 40
+    assert (bent[:, 0] > 2 * np.abs(bent[:, 1:]).max(1)).all()
 
 
 def test_noisy_joints_get_rigid_bones():
