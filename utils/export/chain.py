@@ -1,0 +1,99 @@
+"""A chain of rigid bones: rest offsets, rotations at the joints, and where the joints come to lie.
+
+Offsets (J, 3) are each joint's place as seen from its parent while no joint is turned (the root's is zero);
+a rotation turns all that hangs on its joint. Metres, y up.
+Source: forward kinematics as in SMPL (Loper et al. 2015), without its mesh.
+"""
+
+import numpy as np
+
+from utils.skeleton import Skeleton
+
+
+def children(skeleton: Skeleton) -> list[list[int]]:
+    """For each joint, the joints that hang on it."""
+    return [[j for j, p in enumerate(skeleton.parents) if p == joint] for joint in range(skeleton.num_joints)]
+
+
+def descendants(skeleton: Skeleton) -> np.ndarray:
+    """(J, J) bool: [i, j] says whether turning joint i moves joint j."""
+    moved = np.zeros((skeleton.num_joints,) * 2, bool)
+    for parent, child in skeleton.bones:  # parents come first
+        moved[:, child] = moved[:, parent]
+        moved[parent, child] = True
+    return moved
+
+
+def lengths(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(..., B) lengths in metres of the bones of joints (..., J, 3), in the order of `skeleton.bones`."""
+    parents, kids = np.array(skeleton.bones).T
+    return np.linalg.norm(joints[..., kids, :] - joints[..., parents, :], axis=-1)
+
+
+def drift(joints: np.ndarray, skeleton: Skeleton) -> float:
+    """Mean over bones and frames of |length / median length - 1|: 0 if the bones are rigid."""
+    length = lengths(joints, skeleton)
+    usual = np.median(length, axis=0)
+    there = usual > 1e-9
+    return float(np.abs(length[:, there] / usual[there] - 1.0).mean()) if there.any() else 0.0
+
+
+def offsets_of(rest: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Offsets (J, 3) of rest joints (J, 3).
+
+    Raises:
+        ValueError: on another shape.
+    """
+    rest = np.asarray(rest, np.float64)
+    if rest.shape != (skeleton.num_joints, 3) or not np.isfinite(rest).all():
+        raise ValueError(f"rest joints must be ({skeleton.num_joints}, 3) finite numbers, got {rest.shape}")
+    offsets = np.zeros_like(rest)
+    for parent, child in skeleton.bones:
+        offsets[child] = rest[child] - rest[parent]
+    return offsets
+
+
+def clip_offsets(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Offsets (J, 3) of the dancer of a clip: its median bone lengths in the directions of rest joints.
+
+    Args:
+        joints: (T, J, 3) metres.
+        rest: (J, 3) joints of a body at rest, of any size; where bones branch, its angles are kept.
+        skeleton: which joint hangs on which.
+    """
+    offsets = offsets_of(rest, skeleton)
+    usual = np.median(lengths(np.asarray(joints, np.float64), skeleton), axis=0)
+    kids = [child for _, child in skeleton.bones]
+    size = np.maximum(np.linalg.norm(offsets[kids], axis=-1), 1e-9)
+    offsets[kids] *= (usual / size)[:, None]
+    return offsets
+
+
+def body_size(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> float:
+    """How many times as large as the rest joints the dancer is: least squares over median bone lengths."""
+    usual = np.median(lengths(np.asarray(joints, np.float64), skeleton), axis=0)
+    own = lengths(np.asarray(rest, np.float64), skeleton)
+    return float((usual * own).sum() / (own * own).sum())
+
+
+def forward(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, skeleton: Skeleton
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the joints are.
+
+    Args:
+        local: (T, J, 3, 3) each joint's rotation relative to its parent's.
+        root: (T, 3) place of the root, metres.
+        offsets: (J, 3) metres.
+        skeleton: which joint hangs on which.
+
+    Returns:
+        Joints (T, J, 3) in metres, and rotations (T, J, 3, 3) relative to the world.
+    """
+    joints = np.empty((*local.shape[:2], 3))
+    world = np.empty_like(local)
+    joints[:, 0], world[:, 0] = root, local[:, 0]
+    for parent, child in skeleton.bones:
+        world[:, child] = world[:, parent] @ local[:, child]
+        joints[:, child] = joints[:, parent] + world[:, parent] @ offsets[child]
+    return joints, world

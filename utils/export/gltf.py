@@ -1,0 +1,164 @@
+"""glTF 2.0 in one binary file (.glb): a skinned figure that dances, for Blender, game engines and browsers.
+
+One node per joint, named as in the skeleton; one mesh of capsules, upper and lower half in a colour each;
+one animation with the rotation of each joint that moves and the place of the root. Metres, y up, facing +z.
+Source: Khronos Group, glTF 2.0 specification.
+"""
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.export.capsules import skin_of
+from utils.export.chain import children, forward
+from utils.export.files import written
+from utils.export.fit import Fit
+from utils.skeleton import SMPL_24, Skeleton
+
+COLOURS = {"upper": (1.0, 0.23, 0.06), "lower": (0.02, 0.39, 0.83)}  # linear RGB
+_TYPES = {np.dtype("f4"): 5126, np.dtype("u1"): 5121, np.dtype("u2"): 5123, np.dtype("u4"): 5125}
+_SHAPES = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (16,): "MAT4"}
+_VERTICES, _INDICES = 34962, 34963
+
+
+class _Buffer:
+    """The binary part, and the accessors that say what lies where."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.views: list[dict[str, int]] = []
+        self.accessors: list[dict[str, Any]] = []
+
+    def add(self, array: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
+        """Append an array; the number of its accessor."""
+        self.data += bytes(-len(self.data) % 4)
+        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes}
+        self.views.append(view | ({} if target is None else {"target": target}))
+        self.data += np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+        accessor: dict[str, Any] = {
+            "bufferView": len(self.views) - 1,
+            "componentType": _TYPES[array.dtype],
+            "count": len(array),
+            "type": _SHAPES[array.shape[1:]],
+        }
+        if bounds:
+            low, high = (np.atleast_1d(edge(array, axis=0)).tolist() for edge in (np.min, np.max))
+            accessor |= {"min": low, "max": high}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+
+def write_glb(
+    path: Path,
+    fit: Fit,
+    fps: float = SMPL_24.fps,
+    *,
+    every: int = 1,
+    name: str = "dance",
+    skeleton: Skeleton = SMPL_24,
+) -> None:
+    """Write a dance as .glb.
+
+    Args:
+        path: of the file.
+        fit: the dance.
+        fps: frames per second of the dance.
+        every: keep each n-th frame (and the last); what lies between is interpolated by whoever plays it.
+        name: of the animation.
+        skeleton: names of the joints.
+
+    Raises:
+        ValueError: if the frame rate is not positive or `every` is below 1.
+    """
+    if not fps > 0 or every < 1:
+        raise ValueError(f"the frame rate must be positive and every at least 1, got {fps} and {every}")
+    num = skeleton.num_joints
+    still = np.tile(np.eye(3), (1, num, 1, 1))
+    rest = forward(still, np.zeros((1, 3)), fit.offsets, skeleton)[0][0]
+    rest[:, 1] -= rest[:, 1].min()  # at rest the figure stands on the floor
+    buffer, below = _Buffer(), children(skeleton)
+    nodes: list[dict[str, Any]] = []
+    for joint, kids in enumerate(below):
+        place = rest[0] if joint == 0 else fit.offsets[joint]
+        node = {"name": skeleton.joints[joint], "translation": np.float32(place).tolist()}
+        nodes.append(node | ({"children": kids} if kids else {}))
+    nodes.append({"name": "dancer", "mesh": 0, "skin": 0})
+    content = {
+        "asset": {"version": "2.0", "generator": "utils.export"},
+        "scene": 0,
+        "scenes": [{"nodes": [0, num]}],
+        "nodes": nodes,
+        "meshes": [_mesh(buffer, rest, skeleton)],
+        "materials": [_material(half) for half in COLOURS],
+        "skins": [{"joints": list(range(num)), "skeleton": 0, "inverseBindMatrices": _inverse(buffer, rest)}],
+        "animations": [_animation(buffer, fit, fps, every, name, below)],
+        "buffers": [{"byteLength": len(buffer.data)}],
+        "bufferViews": buffer.views,
+        "accessors": buffer.accessors,
+    }
+    text = json.dumps(content, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 4)
+    binary = bytes(buffer.data) + bytes(-len(buffer.data) % 4)
+    head = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(binary))
+    chunks = (
+        struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    )
+    written(path, head + chunks)
+
+
+def _material(half: str) -> dict[str, Any]:
+    look = {"baseColorFactor": [*COLOURS[half], 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7}
+    return {"name": half, "pbrMetallicRoughness": look}
+
+
+def _inverse(buffer: _Buffer, rest: np.ndarray) -> int:
+    """World -> joint at rest, where no joint is turned: the joint's place taken away. Column-major."""
+    matrices = np.tile(np.eye(4, dtype=np.float32), (len(rest), 1, 1))
+    matrices[:, 3, :3] = -rest  # the transpose of a 4 x 4 whose last column is the translation
+    return buffer.add(matrices.reshape(-1, 16))
+
+
+def _mesh(buffer: _Buffer, rest: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
+    skin = skin_of(rest, skeleton)
+    joints, weights = np.zeros((len(skin.points), 4), np.uint8), np.zeros((len(skin.points), 4), np.float32)
+    joints[:, 0], weights[:, 0] = skin.joints, 1.0
+    attributes = {
+        "POSITION": buffer.add(skin.points.astype(np.float32), _VERTICES, bounds=True),
+        "NORMAL": buffer.add(skin.normals.astype(np.float32), _VERTICES),
+        "JOINTS_0": buffer.add(joints, _VERTICES),
+        "WEIGHTS_0": buffer.add(weights, _VERTICES),
+    }
+    kind = np.uint16 if len(skin.points) < 2**16 - 1 else np.uint32
+    parts = [
+        {
+            "attributes": attributes,
+            "indices": buffer.add(skin.faces[half].reshape(-1).astype(kind), _INDICES),
+            "material": material,
+        }
+        for material, half in enumerate(COLOURS)
+        if half in skin.faces
+    ]
+    return {"name": "dancer", "primitives": parts}
+
+
+def _animation(
+    buffer: _Buffer, fit: Fit, fps: float, every: int, name: str, below: list[list[int]]
+) -> dict[str, Any]:
+    last = len(fit.root) - 1
+    kept = np.unique([*range(0, last + 1, every), last])
+    times = (kept / fps).astype(np.float32)
+    if not math.isfinite(float(times[-1])):
+        raise ValueError(f"a frame rate of {fps} is of no use")
+    clock = buffer.add(times, bounds=True)
+    tracks = [(0, "translation", fit.root)]
+    tracks += [(joint, "rotation", fit.rotations[:, joint]) for joint, kids in enumerate(below) if kids]
+    samplers, channels = [], []
+    for joint, what, values in tracks:
+        output = buffer.add(values[kept].astype(np.float32))
+        channels.append({"sampler": len(samplers), "target": {"node": joint, "path": what}})
+        samplers.append({"input": clock, "output": output, "interpolation": "LINEAR"})
+    return {"name": name, "samplers": samplers, "channels": channels}
