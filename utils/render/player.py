@@ -2,13 +2,14 @@
 
     python -m utils.render.player DANCE.npz [OTHER.npz ...] [--song FILE] --out page.html
 
-The page asks the network nothing, opens from a disk by a double click, and holds up to four dances side by side
-on one clock. It draws what the videos draw; the files player.html, player.css and player_*.js are its parts.
+The page asks the network nothing, opens from a disk by a double click, and holds up to four dances side by
+side on one clock. It draws what the videos draw; player.html, player.css and player_*.js are its parts.
 """
 
 import argparse
 import base64
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.audio import decode_audio, write_wav
 from utils.metrics.beats import beat_indices, motion_beats
 from utils.metrics.reading import NotADance, read_dance
 from utils.metrics.songs import track_beats
@@ -136,7 +138,7 @@ def read_player_dance(path: Path, name: str = "", frames_per_code: int = 8) -> P
 
     Args:
         path: .npz, or another file that `python -m utils.metrics` reads.
-        name: what to call it; empty: as the file, after the folder it is in.
+        name: what to call it; empty: as the file.
         frames_per_code: frames that a code stands for.
 
     Raises:
@@ -161,7 +163,7 @@ def read_player_dance(path: Path, name: str = "", frames_per_code: int = 8) -> P
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return PlayerDance(
-        name or f"{path.resolve().parent.name.replace('_', ' ')} · {dance.name}",
+        name or dance.name,
         np.asarray(dance.joints),
         codes,
         beats,
@@ -211,21 +213,38 @@ def run(options: argparse.Namespace) -> None:
         raise FileNotFoundError(f"there is no song {options.song}; check the path and the spelling")
     if options.out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out {options.out} should end in .html, so that a browser opens it")
-    names = options.names or [""] * len(options.dances)
+    names = options.names or _names(options.dances)
     dances = [
         read_player_dance(path, name, options.frames_per_code)
         for path, name in zip(options.dances, names, strict=True)
     ]
     if options.song is not None and any(dance.music_beats is None for dance in dances):
-        times = track_beats(options.song)
+        times = _beat_times(options.song)
         dances = [
             dance
             if dance.music_beats is not None
             else PlayerDance(**{**vars(dance), "music_beats": np.round(times * dance.fps).astype(int)})
             for dance in dances
         ]
-    write_player(options.out, dances, options.song, options.title)
-    print(f"{options.out} ({options.out.stat().st_size / 1e6:.1f} MB) shows {len(dances)} dances")
+    title = options.title or " · ".join(dict.fromkeys(path.stem for path in options.dances))
+    write_player(options.out, dances, options.song, title)
+    print(f"{options.out} ({options.out.stat().st_size / 1e6:.1f} MB) shows {', '.join(names)}")
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """File names, or the folders that files of one name lie in, as `GPT` and `actor-critic`."""
+    names = [path.stem for path in paths]
+    folders = [path.resolve().parent.name.replace("_", " ") for path in paths]
+    return names if len(set(names)) == len(names) else folders
+
+
+def _beat_times(song: Path) -> np.ndarray:
+    """Beats of a song in seconds, tracked; any file that `utils.audio` reads."""
+    samples, rate = decode_audio(song)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "song.wav"
+        write_wav(plain, samples, rate)
+        return track_beats(plain)
 
 
 if __name__ == "__main__":

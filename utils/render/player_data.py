@@ -1,4 +1,4 @@
-"""What a page needs to know of a dance: joints packed in 16 bits, the floor, the walk, beats, codes, speed."""
+"""What a page needs to know of a dance: joints packed in 16 bits, the floor, the walk, the speed."""
 
 import base64
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ class Packed(NamedTuple):
 
 
 def pack(joints: np.ndarray) -> Packed:
-    """Joints (T, J, 3) in metres in a quarter of their size; off by less than scale / 2, for a body < 0.1 mm."""
+    """Packs joints (T, J, 3) in metres; they come back to scale / 2, which for a body is below 0.05 mm."""
     joints = np.asarray(joints, np.float64)
     root = joints[:, 0].astype("<f4")
     pose = joints[:, 1:] - root[:, None].astype(np.float64)
@@ -50,11 +50,11 @@ def _text(values: np.ndarray) -> str:
 
 
 def stage(joints: np.ndarray, skeleton: Skeleton, fps: float) -> dict[str, Any]:
-    """Where the dance happens: floor, height of the dancer, and two cameras, one that walks and one that stands.
+    """Where the dance happens: floor, height of the dancer, a camera that walks and one that stands.
 
     Returns:
-        `floor` and `tall` in metres; `walk` (N, 2) x and z at `walkHz`; `still` x and z; `wide` and `wideStill`,
-        metres beside the camera's target that the dance takes.
+        `floor` and `tall` in metres; `walk` (N, 2) x and z at `walkHz`; `still` x and z; `wide` and
+        `wideStill`, metres that the dance takes across each camera's target.
     """
     floor = floor_height(joints, skeleton)
     walking, standing = (

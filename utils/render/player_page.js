@@ -212,6 +212,11 @@ for (const stage of stages) {
   stage.canvas.addEventListener("dblclick", reset);
 }
 
+if (window.innerWidth <= 640) {
+  find("span").value = "5";
+  timeline.span = 5;
+}
+
 /* Size and look */
 function layOut() {
   const many = dances.length;

@@ -1,7 +1,8 @@
-"""Filling the templates of web pages: whatever a name holds, it stays text, and a page asks the network nothing.
+"""Filling the templates of web pages: whatever a name holds stays text, and a page asks the network nothing.
 
-Data goes into the page as JSON in a data block, where `<`, `>` and `&` are written as escapes, so that no name
-can end the block. A content security policy allows the page's one script by its hash, and nothing from outside.
+Data goes into the page as JSON in a data block, where `<`, `>` and `&` are written as escapes, so that no
+name can end the block. A content security policy allows the page's one script by its hash, and nothing from
+outside.
 """
 
 import base64

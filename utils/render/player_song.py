@@ -1,4 +1,4 @@
-"""A song small enough to travel within a page: AAC in an mp4, which every browser plays, streamed through PyAV."""
+"""A song small enough to travel within a page: AAC in an mp4, which every browser plays, through PyAV."""
 
 import io
 from pathlib import Path
@@ -46,7 +46,9 @@ def song_bytes(path: Path, seconds: float) -> bytes:
             if done:
                 out.mux(stream.encode(None))
     except av.FFmpegError as error:
-        raise ValueError(f"{path} is no song that can be read ({error.strerror}); convert it again") from error
+        raise ValueError(
+            f"{path} is no song that can be read ({error.strerror}); convert it again"
+        ) from error
     if not done:
         raise ValueError(f"{path} holds no sound: its sound track has zero length; replace the file")
     return file.getvalue()

@@ -11,7 +11,7 @@ const LOOKS = {
   dark: { top: "#0b0d14", low: "#1b1f2e", near: "#323850", far: "#171a27", grid: "140,173,242", gridShare: 0.42,
     ring: "255,219,128", outline: "#0d0f17", shade: 1 },
   light: { top: "#dfe6f3", low: "#f1f4fa", near: "#ffffff", far: "#e3e8f3", grid: "74,98,150", gridShare: 0.4,
-    ring: "214,142,20", outline: "#1b2030", shade: 0.62 },
+    ring: "214,142,20", outline: "#1b2030", shade: 0.45 },
 };
 
 const freshView = () => ({ ...FIRST_VIEW, move: [0, 0, 0] });
