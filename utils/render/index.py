@@ -1,4 +1,4 @@
-"""A page that leads to all that was made: the summary above, then a card per dance: picture, links, metrics."""
+"""A page that leads to all that was made: the summary, then a card per dance: picture, links, metrics."""
 
 import io
 import os
@@ -20,6 +20,7 @@ from utils.skeleton import SMPL_24, Skeleton
 
 FILE_NAME = "index.html"
 _THUMBNAIL = 480, 300  # pixels, width and height
+_MARGIN = 60, 45  # pixels at each side of what is drawn that the thumbnail leaves out
 _LIVELY = 0.9  # quantile of the speed that a lively frame reaches
 _AROUND_SECONDS = 2.5  # before the lively frame, for the trail; and a little after it
 
@@ -157,10 +158,12 @@ def write_thumbnail(
     frame = lively_frame(joints, fps)
     first = max(0, frame - round(_AROUND_SECONDS * fps))
     part = joints[first : frame + round(0.5 * fps) + 1]
-    width, height = _THUMBNAIL
+    left, top = _MARGIN
+    width, height = _THUMBNAIL[0] + 2 * left, _THUMBNAIL[1] + top + top * 2 // 3
     canvas = Canvas(width, height)
     Scene(part, skeleton, fps, width, height, np.zeros(len(part))).draw(canvas, frame - first)
     file = io.BytesIO()
-    matplotlib.image.imsave(file, canvas.pixels[..., :3], format="jpeg", pil_kwargs={"quality": 86})
+    picture = canvas.pixels[top : top + _THUMBNAIL[1], left : left + _THUMBNAIL[0], :3]
+    matplotlib.image.imsave(file, picture, format="jpeg", pil_kwargs={"quality": 86})
     write_whole(path, file.getvalue())
     return path
