@@ -1,6 +1,6 @@
 /* The clock of all dances. Where there is a song, its sound is the clock; else, and after its end, a timer is. */
 
-const PATIENCE = 2500; // milliseconds that sound may take to begin
+const PATIENCE = 5000; // milliseconds that sound may take to begin
 
 class Clock {
   /**
@@ -16,7 +16,8 @@ class Clock {
     this.sound = new Audio(URL.createObjectURL(new Blob([bytesOf(song)], { type: "audio/mp4" })));
     this.sound.preload = "auto";
     this.sound.addEventListener("playing", () => (this.heard = true));
-    this.sound.addEventListener("waiting", () => (this.heard = false));
+    this.sound.addEventListener("seeked", () => (this.heard = this.sound !== null && !this.sound.paused));
+    this.sound.addEventListener("waiting", () => this.awaitSound());
     this.sound.addEventListener("error", () => this.giveUp("This browser cannot play the song; the dance is silent."));
   }
 
@@ -25,6 +26,11 @@ class Clock {
     this.sound.pause();
     this.sound = null;
     this.tell(why);
+  }
+
+  awaitSound() {
+    this.heard = false;
+    this.asked = performance.now();
   }
 
   /** Whether the song has sound at this time. */
@@ -40,8 +46,7 @@ class Clock {
 
   askSound() {
     if (!this.sounding) return;
-    this.heard = false;
-    this.asked = performance.now();
+    this.awaitSound();
     this.sound.currentTime = this.time;
     this.sound.playbackRate = this.speed;
     this.sound.play().catch((error) => {
@@ -59,8 +64,7 @@ class Clock {
     this.time = Math.min(Math.max(time, 0), this.seconds);
     if (!this.sound) return;
     if (this.playing && this.sounding && !this.sound.paused) {
-      this.heard = false;
-      this.asked = performance.now();
+      this.awaitSound();
       this.sound.currentTime = this.time;
     } else if (this.playing && this.sounding) this.askSound();
     else this.sound.pause();
@@ -86,10 +90,8 @@ class Clock {
       this.time += Math.min(passed, 0.25) * this.speed;
     }
     if (this.time < this.seconds) return;
-    if (this.loop) {
-      this.seek(0);
-      if (this.sound) this.askSound();
-    } else {
+    if (this.loop) this.seek(0);
+    else {
       this.time = this.seconds;
       this.pause();
     }
