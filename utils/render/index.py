@@ -21,7 +21,7 @@ from utils.skeleton import SMPL_24, Skeleton
 FILE_NAME = "index.html"
 _THUMBNAIL = 480, 300  # pixels, width and height
 _MARGIN = 60, 45  # pixels at each side of what is drawn that the thumbnail leaves out
-_LIVELY = 0.9  # quantile of the speed that a lively frame reaches
+_LIVELY = 0.7  # share of the highest speed that a lively frame reaches
 _AROUND_SECONDS = 2.5  # before the lively frame, for the trail; and a little after it
 
 Table = Mapping[str, Mapping[str, Any]]  # row -> column -> value
@@ -126,7 +126,7 @@ def _sortable(value: Any) -> float | str | None:
 
 
 def lively_frame(joints: np.ndarray, fps: float) -> int:
-    """The first frame in which the joints are about as fast as they ever get in this dance.
+    """The first frame in which the joints are nearly as fast as they ever get in this dance.
 
     Args:
         joints: (T, J, 3) metres.
@@ -136,7 +136,7 @@ def lively_frame(joints: np.ndarray, fps: float) -> int:
         return 0
     steps = np.linalg.norm(np.diff(joints.astype(np.float64), axis=0), axis=-1).mean(1)
     speed = gaussian_filter1d(steps, 0.1 * fps)
-    return int((speed >= np.quantile(speed, _LIVELY)).argmax())
+    return int((speed >= _LIVELY * speed.max()).argmax())
 
 
 def write_thumbnail(
