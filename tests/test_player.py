@@ -116,7 +116,7 @@ def test_three_minutes_of_four_dances_and_a_song_stay_below_twelve_megabytes(tmp
         short = [PlayerDance(one.name, one.joints[:cut], one.codes) for one in dances]
         write_player(tmp_path / "p.html", short, tmp_path / "s.wav")
         sizes.append((tmp_path / "p.html").stat().st_size)
-    assert sizes[0] + (sizes[1] - sizes[0]) / 8 * 178 < 12.5e6
+    assert sizes[0] + (sizes[1] - sizes[0]) / 8 * 178 < 12e6
 
 
 def test_the_song_is_cut_to_the_dance_and_a_shorter_one_stays_short(tmp_path):

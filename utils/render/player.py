@@ -68,7 +68,7 @@ def write_player(
 ) -> None:
     """Writes dances as one HTML file that holds everything it needs, song included.
 
-    A minute of a dance takes 0.7 MB, a minute of a song 1.1 MB.
+    A minute of a dance takes 0.7 MB, a minute of a song 1 MB.
 
     Args:
         path: of the page; written beside and renamed.

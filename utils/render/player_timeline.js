@@ -183,7 +183,7 @@ class Timeline {
     context.stroke();
     const dot = this.shown > 60 ? 1.2 : 2.8;
     context.fillStyle = colours.ink;
-    for (let at = countUpTo(dance.motionBeats, this.from - 0.5); at < dance.motionBeats.length; at++) {
+    for (let at = countUpTo(dance.motionBeats, this.from - 0.5); this.shown < 300 && at < dance.motionBeats.length; at++) {
       const beat = dance.motionBeats[at];
       if (beat > to + 0.5) break;
       context.beginPath();
@@ -195,8 +195,11 @@ class Timeline {
   drawCodes(dance, half, top, time, to) {
     const { context, colours } = this;
     context.textAlign = "center";
+    let filled = 0; // pixels up to here are done: an hour has more codes than the picture has columns
     for (const [code, start, end] of dance.runs(half, this.from, to)) {
       const [left, right] = [this.x(start), this.x(end)];
+      if (right < filled + 0.75) continue;
+      filled = right;
       const now = time >= start - 1e-6 && time < end - 1e-6;
       context.fillStyle = codeColour(code);
       context.globalAlpha = now ? 1 : 0.62;
