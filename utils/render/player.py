@@ -30,7 +30,14 @@ from utils.skeleton import SMPL_24, Skeleton
 
 MOST_DANCES = 4
 _STYLES = ("player.css",)
-_SCRIPTS = ("player_dance.js", "player_stage.js", "player_timeline.js", "player_clock.js", "player_page.js")
+_SCRIPTS = (
+    "player_dance.js",
+    "player_camera.js",
+    "player_stage.js",
+    "player_timeline.js",
+    "player_clock.js",
+    "player_page.js",
+)
 
 
 @dataclass(frozen=True)
