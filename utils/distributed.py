@@ -4,6 +4,7 @@ torchrun's environment alone decides (RANK, WORLD_SIZE, LOCAL_RANK), as in nanoG
 """
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -115,3 +116,46 @@ def from_main(x: Tensor) -> Tensor:
         x = x.clone()
         dist.broadcast(x, 0)
     return x
+
+
+def gather_objects(x: list[Any]) -> list[Any]:
+    """The items of all processes' lists (of any lengths), in rank order; x itself with one process."""
+    if world_size() == 1:
+        return x
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, x)
+    return [item for part in parts for item in part]
+
+
+class Ballot:
+    """A number from every process, and the largest back in all of them, one step later.
+
+    It travels between the processors while the next step is computed, so nobody waits and no GPU is asked.
+    """
+
+    def __init__(self) -> None:
+        self._group: Any = None
+        self._under_way: tuple[Any, Tensor] | None = None
+
+    def cast(self, number: int) -> int:
+        """The largest of the numbers cast the time before; with one process the number itself."""
+        if world_size() == 1:
+            return number
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        result = self._finish()
+        mine = torch.tensor(number)
+        self._under_way = dist.all_reduce(mine, dist.ReduceOp.MAX, group=self._group, async_op=True), mine
+        return result
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._finish()
+
+    def _finish(self) -> int:
+        if self._under_way is None:
+            return 0
+        work, number = self._under_way
+        self._under_way = None
+        work.wait()
+        return int(number)

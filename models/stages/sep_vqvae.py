@@ -3,7 +3,7 @@
 Source: Bailando (CVPR 2022), section 3.2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from datasets.clips import PoseClips
 from models.stages.base import RunConfig, Stage
@@ -61,7 +60,7 @@ class SepVQVAE(Stage):
         """The training clips."""
         return PoseClips(self.data, "train", self.config.data.clips)
 
-    def batches(self, epoch: int) -> DataLoader[Tensor]:
+    def batches(self, epoch: int) -> Iterable[Tensor]:
         """Poses (B, frames, J*3)."""
         return self.loader(self.clips, epoch)
 
@@ -71,6 +70,26 @@ class SepVQVAE(Stage):
         loss, logs = memory_loss(learner(pose), pose, self.memory, self.config.loss)
         restarted = self.memory.upper.codebook.restarted + self.memory.lower.codebook.restarted
         return loss, {**logs, "restarted_codes": restarted}
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        """Of both codebooks: how many codes the batch used, and their perplexity."""
+        books = {"upper": self.memory.upper.codebook, "lower": self.memory.lower.codebook}
+        gauges = {f"used_codes_{half}": book.used() for half, book in books.items()}
+        return gauges | {f"perplexity_{half}": book.perplexity() for half, book in books.items()}
+
+    @torch.no_grad()
+    def begin_step(self, parts: list[Tensor]) -> None:
+        """Codebooks start from the latents of the whole first batch."""
+        halves = (self.memory.upper, self.memory.lower)
+        if all(half.codebook.is_initialised for half in halves):
+            return
+        motions = [self.memory.split(pose.to(self.device)) for pose in parts]
+        for half, motion in zip(halves, zip(*motions, strict=True), strict=True):
+            half.codebook.start_from(torch.cat([half.encoder(x.transpose(1, 2)) for x in motion]))
+
+    def hold(self, held: bool) -> None:
+        """Codebooks learn once from all parts of a batch."""
+        self.memory.upper.codebook.hold = self.memory.lower.codebook.hold = held
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Reconstructions of the test dances, with the real root: this stage learns nothing of the root."""

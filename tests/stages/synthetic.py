@@ -1,6 +1,6 @@
-"""A tiny data set out of random numbers alone, and configs that name every size: nothing else can move losses.
+"""A tiny data set out of random numbers alone, and configs that name every size.
 
-Neither the sample corpus nor librosa nor the shipped YAMLs have a part in it, so recorded losses outlive them.
+Neither the sample corpus nor librosa nor the shipped YAMLs have a part in it: recorded losses outlive them.
 """
 
 from pathlib import Path
@@ -61,11 +61,13 @@ def make_data(root: Path) -> Path:
     return root
 
 
-def make_stage(name: str, data: Path, output: Path, **training: Any) -> Stage:
+def make_stage(
+    name: str, data_root: Path, output: Path, data: dict[str, Any] | None = None, **training: Any
+) -> Stage:
     """A stage on that data; those before it must have been trained into `output`."""
     content: dict[str, Any] = {
         "stage": name, "name": name, "output": str(output), "seed": 1, "device": "cpu",
-        "data": {"root": str(data), "clips": {"frames": 240, "hop": 48}},
+        "data": {"root": str(data_root), "clips": {"frames": 240, "hop": 48}, **(data or {})},
         "training": {**TRAINING[name], **training},
         **SIZES[name],
     }  # fmt: skip
