@@ -81,9 +81,9 @@ def make_stage(
     return STAGES[name](config, torch.device("cpu"))
 
 
-def make_trainer(name: str, data: Path, output: Path, **training: Any) -> tuple[Trainer, list[float]]:
-    """A trainer, and the list its losses will be in."""
-    stage, losses = make_stage(name, data, output, **training), []
+def make_trainer(name: str, root: Path, output: Path, **more: Any) -> tuple[Trainer, list[float]]:
+    """A trainer, and the list its losses will be in; more as in `make_stage`."""
+    stage, losses = make_stage(name, root, output, **more), []
     plain = stage.loss
 
     def recorded(learner: torch.nn.Module, batch: Any) -> Any:
@@ -95,11 +95,11 @@ def make_trainer(name: str, data: Path, output: Path, **training: Any) -> tuple[
     return Trainer(stage, stage.config.training, stage.config.folder, "this test"), losses
 
 
-def train_all(data: Path, output: Path, **training: Any) -> dict[str, list[float]]:
+def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
     """Trains the four stages; their losses."""
     found = {}
     for name in ORDER:
-        trainer, losses = make_trainer(name, data, output, **training)
+        trainer, losses = make_trainer(name, root, output, **more)
         trainer.run()
         found[name] = losses
     return found
