@@ -93,6 +93,7 @@ class Codebook(nn.Module):
         )
         return distances.argmin(1)
 
+    @torch.compiler.disable  # its draws and updates in place are no work for a compiler
     def forward(self, latents: Tensor) -> Quantized:
         """Quantises latents (B, C, T') with the codes as they are; in training mode the codes then learn."""
         with torch.autocast(latents.device.type, enabled=False):

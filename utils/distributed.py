@@ -4,6 +4,7 @@ torchrun's environment alone decides (RANK, WORLD_SIZE, LOCAL_RANK), as in nanoG
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -99,6 +100,14 @@ def sum_over_processes(x: Tensor) -> Tensor:
 def mean_over_processes(x: Tensor) -> Tensor:
     """Mean of x over all processes; x itself when there is one."""
     return sum_over_processes(x) / world_size()
+
+
+def means_over_processes(values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Means of named scalars over all processes, in one go; the values themselves when there is one."""
+    if world_size() == 1 or not values:
+        return values
+    means = mean_over_processes(torch.stack([value.detach().float() for value in values.values()]))
+    return dict(zip(values, means.unbind(), strict=True))
 
 
 def gather_rows(x: Tensor) -> Tensor:

@@ -158,7 +158,8 @@ class Trainer:
             if self.step % self.config.log_every == 0:
                 self._check(journal)
                 lr = {"lr": self.scheduler.get_last_lr()[0]}
-                journal.scalars("train", {**logs, **self.stage.gauges(), **lr}, self.step)
+                shared = distributed.means_over_processes(logs)
+                journal.scalars("train", {**shared, **self.stage.gauges(), **lr}, self.step)
                 journal.speed(self.step)
             told = self.stop.agreed()
             if told or (self.config.save_steps and self.step % self.config.save_steps == 0):

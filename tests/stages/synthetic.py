@@ -3,6 +3,7 @@
 Neither the sample corpus nor librosa nor the shipped YAMLs have a part in it: recorded losses outlive them.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from datasets.music import NUM_FEATURES
 from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
-from models.stages import STAGES, Stage
+from models.stages import STAGES, RunConfig, Stage
+from utils import distributed
 from utils.config import check
 from utils.trainer import Trainer, seed_everything
 
@@ -19,7 +21,14 @@ FRAMES, DANCES, STEPS = 480, 6, 20
 ORDER = ("sep_vqvae", "sep_vqvae_root", "motion_gpt", "actor_critic")
 CONV = {"width": 8, "downsamplings": 3, "depth": 1, "dilation_growth": 3, "hidden_multiplier": 1.0}
 BOOK = {"dim": 12, "decay": 0.9, "restart_below": 1.0, "restarts": "mended"}
-GPT = {"width": 16, "heads": 2, "base_blocks": 1, "head_blocks": 1, "context": 29, "dropout": 0.1}
+GPT: dict[str, Any] = {
+    "width": 16,
+    "heads": 2,
+    "base_blocks": 1,
+    "head_blocks": 1,
+    "context": 29,
+    "dropout": 0.1,
+}
 SIZES: dict[str, dict[str, Any]] = {
     "sep_vqvae": {"model": {"codes_upper": 24, "codes_lower": 16, "codebook": BOOK, "conv": CONV}},
     "sep_vqvae_root": {},
@@ -61,10 +70,16 @@ def make_data(root: Path) -> Path:
     return root
 
 
-def make_stage(
-    name: str, data_root: Path, output: Path, data: dict[str, Any] | None = None, **training: Any
-) -> Stage:
-    """A stage on that data; those before it must have been trained into `output`."""
+def make_config(
+    name: str,
+    data_root: Path,
+    output: Path,
+    data: dict[str, Any] | None = None,
+    before: Path | None = None,
+    dropout: float = GPT["dropout"],
+    **training: Any,
+) -> RunConfig:
+    """The config of a stage on that data; earlier stages are in `output`, or in `before`."""
     content: dict[str, Any] = {
         "stage": name, "name": name, "output": str(output), "seed": 1, "device": "cpu",
         "data": {"root": str(data_root), "clips": {"frames": 240, "hop": 48}, **(data or {})},
@@ -72,17 +87,24 @@ def make_stage(
         **SIZES[name],
     }  # fmt: skip
     if name != "sep_vqvae":
-        before = "sep_vqvae" if name == "sep_vqvae_root" else "sep_vqvae_root"
-        content["vqvae"] = str(output / before / "ckpt" / "last.pt")
+        memory = "sep_vqvae" if name == "sep_vqvae_root" else "sep_vqvae_root"
+        content["vqvae"] = str((before or output) / memory / "ckpt" / "last.pt")
     if name == "actor_critic":
-        content["gpt"] = str(output / "motion_gpt" / "ckpt" / "last.pt")
-    config = check(STAGES[name].Config, content, name)
+        content["gpt"] = str((before or output) / "motion_gpt" / "ckpt" / "last.pt")
+    if name == "motion_gpt":
+        content["model"] = {**GPT, "dropout": dropout}
+    return check(STAGES[name].Config, content, name)
+
+
+def make_stage(name: str, root: Path, output: Path, **more: Any) -> Stage:
+    """A stage; those before it must have been trained into `output`; more as in `make_config`."""
+    config = make_config(name, root, output, **more)
     seed_everything(config.seed)
     return STAGES[name](config, torch.device("cpu"))
 
 
 def make_trainer(name: str, root: Path, output: Path, **more: Any) -> tuple[Trainer, list[float]]:
-    """A trainer, and the list its losses will be in; more as in `make_stage`."""
+    """A trainer, and the list its losses will be in; more as in `make_config`."""
     stage, losses = make_stage(name, root, output, **more), []
     plain = stage.loss
 
@@ -103,3 +125,10 @@ def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
         trainer.run()
         found[name] = losses
     return found
+
+
+if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
+    distributed.start()
+    data_root, before, output = map(Path, sys.argv[1:])
+    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-4)
+    distributed.stop()
