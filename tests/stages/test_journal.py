@@ -1,4 +1,4 @@
-"""What TensorBoard is told: names, speeds, FLOPs, an evaluation's table and video; and that telling is free."""
+"""What TensorBoard is told: names, speeds, FLOPs, a table and a video of an evaluation; telling is free."""
 
 import io
 
