@@ -10,6 +10,7 @@ Where others use the machine too, `busy` (processor seconds per thread) is neare
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -104,12 +105,9 @@ def configured(name: str, folder: Path, files: dict[str, str], overrides: list[s
 
 
 def steps(trainer: Trainer) -> Iterator[tuple[str, Any]]:
-    """Batches and their kinds, epoch after epoch; the actor-critic's songs are composed once."""
-    epoch, batches = 0, list(trainer.stage.batches(1))
-    while True:
-        epoch += 1
-        for batch in batches:
-            yield trainer.stage.kind(batch), batch
+    """Batches and their kinds, again and again; the actor-critic's songs are composed once."""
+    for batch in itertools.cycle(trainer.stage.batches(1)):
+        yield trainer.stage.kind(batch), batch
 
 
 class Measured(NamedTuple):
@@ -172,16 +170,17 @@ def main() -> None:
                 size = read_config(ROOT / "configs" / f"{config_name}.yaml").training.batch_size
                 size = max(1, size // 8) if args.quick else size
                 overrides += [f"training.batch_size={size}", f"device={device}", "data.clips.hop=8"]
+                overrides += ["training.utilisation=false"]  # counted here
                 now = matrix_peak(device, "fp32", 1.0)
                 peak = now if precision == "fp32" else matrix_peak(device, precision, 1.0)
                 config = configured(config_name, folder, files, overrides)
                 for kind, (seconds, busy, flops) in measure(config, device, args.repeats).items():
                     label = f"{config_name} {kind}".strip()
                     target = TARGETS[label]
-                    then = target.seconds * PEAK_THEN / now / (8 if args.quick else 1)
+                    rate, then = flops / seconds, target.seconds * PEAK_THEN / now / (8 if args.quick else 1)
                     print(
                         f"{label:<20} {precision:>5} {size:5} {seconds:8.3f} {busy:8.3f} "
-                        f"{flops / 1e9:7.0f} {flops / seconds / 1e9:8.0f} {peak / 1e9:7.0f} {flops / seconds / peak:6.1%} "
+                        f"{flops / 1e9:7.0f} {rate / 1e9:8.0f} {peak / 1e9:7.0f} {rate / peak:6.1%} "
                         f"{then:10.2f} {then / seconds:6.2f} {target.faster[precision]:6.1f}",
                         flush=True,
                     )
