@@ -5,6 +5,7 @@ torchrun's environment alone decides (RANK, WORLD_SIZE, LOCAL_RANK), as in nanoG
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,13 +13,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+LONGEST_WAIT = timedelta(hours=4)  # the main process evaluates while the others wait
+
 
 def start() -> None:
     """Joins the process group that torchrun's environment describes, if there is one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=LONGEST_WAIT)
 
 
 def stop() -> None:

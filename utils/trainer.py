@@ -92,9 +92,7 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
         self.epoch, self.batch, self.step = content["epoch"], content.get("batch", 0), content["step"]
-        if (
-            self.config.idle == "drift"
-        ):  # what took part once has a gradient, if only of zeros, in every later step
+        if self.config.idle == "drift":  # what took part once has a gradient, if only zeros, from then on
             for parameter in self.optimizer.state:
                 parameter.grad = torch.zeros_like(parameter)
         for name, (then, now) in differences(content["config"], self.stage.checkpoint()["config"]).items():
@@ -145,9 +143,7 @@ class Trainer:
             batches = skip(self.stage.batches(epoch), self.batch)
             total = self.batch + len(batches) if isinstance(batches, Sized) else None
             coming = iter(batches)
-        if (
-            self._random is not None
-        ):  # what made the batches has drawn once more than in the run that was stopped
+        if self._random is not None:  # making the batches has drawn what the stopped run drew long before
             set_random_state(self._random)
             self._random = None
         logs: Mapping[str, Tensor] = {}
@@ -178,8 +174,10 @@ class Trainer:
         if self.config.eval_every and epoch % self.config.eval_every == 0 and epoch < self.config.epochs:
             folder = self.folder / "eval" / f"epoch_{epoch:04d}"
             if distributed.is_main():
+                state = random_state()
                 with self.stop.at_once():
                     journal.evaluation(self.stage.evaluate(folder), folder, epoch)
+                set_random_state(state)  # a run that goes on from here has not evaluated
             distributed.barrier()
 
     def _train_step(self, epoch: int, batch: Any, journal: Journal) -> Mapping[str, Tensor]:

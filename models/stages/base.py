@@ -34,7 +34,8 @@ class DataConfig:
 
     Attributes:
         root: folder of prepared data; made by prepare_aistpp_data.py.
-        on_device: whether all clips are kept on the training device, if they fit.
+        on_device: whether all clips are kept on the training device, if they fit. (The actor-critic reads no
+            clips.)
         clips: which windows are trained on.
     """
 

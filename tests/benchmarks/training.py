@@ -55,7 +55,7 @@ CONFIGS = ("sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic")
 def make_data(root: Path, codes: int) -> None:
     """Noise: dances of that many codes, two of them for testing."""
     generator, frames = np.random.default_rng(0), 8 * codes
-    names = [f"dance{i}" for i in range(10)]
+    names = [f"dance{i}" for i in range(3)]
     for name in names:
         joints = generator.normal(0, 0.002, (frames, 24, 3)).cumsum(0) + generator.normal(0, 0.3, (24, 3))
         write_array(motion_path(root, name), joints.astype(np.float32))
