@@ -179,7 +179,7 @@ class ActorCriticStage(Stage):
             for name in dances[0][1]
         }
         indices = self._indices(len(counted), epoch)
-        return Rollouts(dances, indices, self.config.turn)
+        return Rollouts(dances, indices, self.config.turn, pinned=self.device.type == "cuda")
 
     def loss(self, learner: nn.Module, batch: Rollout) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy's or the value's loss; the base's output serves both, as its mask is causal."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from datasets.loading import split_batch
+from datasets.loading import map_tensors, split_batch
 from datasets.rollouts import Windows
 from models.vqvae import Codes
 from utils import distributed
@@ -59,8 +59,10 @@ def split_rollout(batch: Rollout, parts: int) -> list[Rollout]:
 class Rollouts:
     """The batches of one epoch: windows in a random order, policy and value in turn."""
 
-    def __init__(self, dances: Sequence[Dance], batches: Sequence[Sequence[int]], turn: int) -> None:
-        self.dances, self.turn, self.done = dances, turn, 0
+    def __init__(
+        self, dances: Sequence[Dance], batches: Sequence[Sequence[int]], turn: int, pinned: bool
+    ) -> None:
+        self.dances, self.turn, self.pinned, self.done = dances, turn, pinned, 0
         places = [(d, w) for d, (windows, _) in enumerate(dances) for w in range(len(windows.upper))]
         self.batches = [[places[i] for i in distributed.share(list(batch))] for batch in batches]
 
@@ -73,7 +75,10 @@ class Rollouts:
 
     def __iter__(self) -> Iterator[Rollout]:
         for number, places in list(enumerate(self.batches))[self.done :]:
-            windows = zip(*(tuple(field[w] for field in self.dances[d][0]) for d, w in places), strict=True)
+            columns = zip(*(tuple(field[w] for field in self.dances[d][0]) for d, w in places), strict=True)
+            windows = Windows(*(torch.stack(column) for column in columns))
             earned = torch.stack([self.dances[d][1]["reward"][w] for d, w in places])
             policy_turn = number // self.turn % 2 == 0
-            yield Rollout(Windows(*(torch.stack(field) for field in windows)), earned, policy_turn)
+            if self.pinned:  # so that a GPU fetches them by itself
+                windows, earned = map_tensors(windows, torch.Tensor.pin_memory), earned.pin_memory()
+            yield Rollout(windows, earned, policy_turn)
