@@ -179,7 +179,8 @@ def test_run_one_stage(checkout):
     assert calls[1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
     _, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "2", "seed=3")
     assert calls == [
-        "python -m torch.distributed.run --standalone --nproc_per_node 2 main.py "
+        "python -m torch.distributed.run --standalone --nproc_per_node 2 "
+        "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110 main.py "
         "--config configs/sep_vqvae.yaml --train seed=3"
     ]
 

@@ -130,5 +130,5 @@ def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
 if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
     distributed.start()
     data_root, before, output = map(Path, sys.argv[1:])
-    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-4)
+    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5)
     distributed.stop()
