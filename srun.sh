@@ -15,7 +15,7 @@ set -euo pipefail
 [ -n "${IN_BATCH:-}" ] || cd "$(dirname "$0")" # sbatch runs a copy of this file, in the folder it was called from
 
 if [ $# -lt 4 ]; then
-    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    sed -n '2,13s/^# \{0,1\}//p' "$0"
     exit 2
 fi
 fail() {

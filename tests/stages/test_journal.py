@@ -1,6 +1,7 @@
 """What TensorBoard is told: names, speeds, FLOPs, a table and a video of an evaluation; telling is free."""
 
 import io
+import traceback
 
 import av
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.stages import synthetic
 from utils.journal import markdown_table
@@ -115,3 +117,42 @@ def test_flops_are_counted_by_hand():
 def test_the_peak_is_a_rate():
     peak = matrix_peak(torch.device("cpu"), "fp32", seconds=0.1)
     assert 1e8 < peak < 1e14
+
+
+class Fetches(TorchDispatchMode):
+    """Notes where a number is fetched from a tensor, which waits for a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        waits = ("_local_scalar_dense", "nonzero", "masked_select")
+        if function.overloadpacket.__name__ in waits:
+            lines = [frame.line or "" for frame in traceback.extract_stack()]
+            if not any("F.one_hot(" in line for line in lines):  # which looks at its input on processors only
+                self.found.append((function, lines[-6:]))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_no_step_waits_for_the_device(name, told, tmp_path):
+    """Forward and backward fetch nothing; losses and logs stay tensors."""
+    root, _ = told
+    trainer, _ = synthetic.make_trainer(name, root / "data", tmp_path, before=root, epochs=1, log_every=1000)
+    del trainer.stage.loss  # the recording of losses, which fetches them
+    plain, fetches, steps = trainer._part, Fetches(), []
+
+    def watched(part, is_last):
+        steps.append(part)
+        if len(steps) <= 2:  # codebooks ask twice whether they have been put somewhere
+            return plain(part, is_last)
+        with fetches:
+            loss, logs = plain(part, is_last)
+        assert all(isinstance(value, torch.Tensor) for value in (loss, *logs.values()))
+        return loss, logs
+
+    trainer._part = watched
+    trainer.run()
+    assert len(steps) >= 6
+    assert not fetches.found
