@@ -95,19 +95,23 @@ def make_checkpoints(folder: Path) -> dict[str, str]:
 
 
 def configured(name: str, folder: Path, files: dict[str, str], overrides: list[str]) -> RunConfig:
-    """A published config on that data; the actor-critic's turns are of one batch."""
+    """A published config on that data."""
     own = {"sep_vqvae": [], "sep_vqvae_root": ["vqvae"], "cc_motion_gpt": ["vqvae"]}.get(
         name, ["vqvae", "gpt"]
     )
     fixed = [f"data.root={folder / 'data'}", f"output={folder / 'runs'}", "training.num_workers=0"]
-    fixed += [f"{key}={files[key]}" for key in own] + (["turn=1"] if name == "actor_critic" else [])
+    fixed += [f"{key}={files[key]}" for key in own]
     return read_config(ROOT / "configs" / f"{name}.yaml", [*fixed, *overrides])
 
 
 def steps(trainer: Trainer) -> Iterator[tuple[str, Any]]:
     """Batches and their kinds, again and again; the actor-critic's songs are composed once."""
     for batch in itertools.cycle(trainer.stage.batches(1)):
-        yield trainer.stage.kind(batch), batch
+        if trainer.stage.name == "actor_critic":
+            yield "policy", batch._replace(policy_turn=True)
+            yield "value", batch._replace(policy_turn=False)
+        else:
+            yield "", batch
 
 
 class Measured(NamedTuple):
