@@ -19,6 +19,7 @@ import torch
 from models.stages import STAGES, RunConfig, Stage, read_config
 from utils import distributed
 from utils.config import write_yaml
+from utils.signals import Stopped
 
 MODES = {
     "train": "train the config's stage, going on from its newest checkpoint",
@@ -89,6 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.code
     except KeyboardInterrupt:
         print("stopped; --train goes on from the last checkpoint", file=sys.stderr)
         return 130

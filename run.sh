@@ -6,6 +6,7 @@
 #   ./run.sh CONFIG MODE [NUM_GPUS] [key=value ...]   one stage; MODE is train, eval, visgt, anl or sample
 #
 # PYTHON chooses the interpreter that makes .venv (default python3). A second call reuses what is there.
+# Training that is told to stop (Ctrl-C, SIGTERM, SIGUSR1) saves first; the same command then goes on.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=.venv/bin/python
@@ -61,7 +62,9 @@ test)
     fi
     environment requirements.txt
     if [ "$gpus" -gt 1 ]; then
-        exec "$python" -m torch.distributed.run --standalone --nproc_per_node "$gpus" main.py --config "$config" "--$mode" "$@"
+        exec "$python" -m torch.distributed.run --standalone --nproc_per_node "$gpus" \
+            --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110 \
+            main.py --config "$config" "--$mode" "$@"
     fi
     exec "$python" main.py --config "$config" "--$mode" "$@"
     ;;

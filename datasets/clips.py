@@ -91,6 +91,10 @@ class PoseClips(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.places)
 
+    def name(self, index: int) -> str:
+        """Of the sequence a clip is from."""
+        return self.sequences[self.places[index].sequence].name
+
     def __getitem__(self, index: int) -> Tensor:
         sequence, start = self.places[index]
         joints = self.sequences[sequence].joints[start : start + self.config.frames]
@@ -135,6 +139,10 @@ class MusicClips(Dataset[CodeClip]):
 
     def __len__(self) -> int:
         return len(self.poses)
+
+    def name(self, index: int) -> str:
+        """Of the sequence a clip is from."""
+        return self.poses.name(index)
 
     def __getitem__(self, index: int) -> CodeClip:
         assert self._codes is not None, "codes are set before clips are read"

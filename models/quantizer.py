@@ -79,7 +79,8 @@ class Codebook(Quantizer):
     """K codes of length C.
 
     Buffers: codes (K, C); sums (K, C) and counts (K,), the moving averages of the latents assigned to each
-    code and of their number; initialised, a flag; restarted, how many codes the last update restarted.
+    code and of their number; initialised, a flag; restarted, how many codes the last update restarted;
+    assigned (K,), how many latents of the last update's batch each code was given (not in checkpoints).
     """
 
     codes: Tensor
@@ -87,6 +88,7 @@ class Codebook(Quantizer):
     counts: Tensor
     initialised: Tensor
     restarted: Tensor
+    assigned: Tensor
 
     def __init__(self, num_codes: int, config: CodebookConfig) -> None:
         super().__init__()
@@ -96,7 +98,10 @@ class Codebook(Quantizer):
         self.register_buffer("counts", torch.zeros(num_codes))
         self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("restarted", torch.tensor(0))
+        self.register_buffer("assigned", torch.zeros(num_codes), persistent=False)
         self._known_initialised = False  # spares a device synchronisation per step
+        self.hold = False  # keep what is seen for a later update: the batch comes in parts
+        self._held: list[tuple[Tensor, Tensor]] = []
 
     @property
     def num_codes(self) -> int:
@@ -127,6 +132,7 @@ class Codebook(Quantizer):
         )
         return distances.argmin(1)
 
+    @torch.compiler.disable  # its draws and updates in place are no work for a compiler
     def forward(self, latents: Tensor) -> Quantized:
         """Quantises latents (B, C, T') with the codes as they are; in training mode the codes then learn."""
         with torch.autocast(latents.device.type, enabled=False):
@@ -137,18 +143,39 @@ class Codebook(Quantizer):
             codes = self.nearest(rows)
             quantized = self.lookup(codes.view(latents.shape[0], -1))
             if self.training:
-                self._update(rows, codes)
+                self._held.append((rows, codes))
+                if not self.hold:
+                    held, self._held = self._held, []
+                    self._update(*(torch.cat(part) for part in zip(*held, strict=True)))
             return Quantized(
                 latents=latents + (quantized - latents).detach(),
                 codes=codes.view(latents.shape[0], -1),
                 commitment=(quantized.detach() - latents).square().mean(),
             )
 
+    @property
+    def is_initialised(self) -> bool:
+        """Whether the codes have been put somewhere."""
+        self._known_initialised = self._known_initialised or bool(self.initialised)
+        return self._known_initialised
+
+    def start_from(self, latents: Tensor) -> None:
+        """Codes are a random choice of latents (B, C, T'), unless they have been put somewhere before."""
+        self._initialise(latents.to(self.codes.dtype).transpose(1, 2).flatten(0, 1))
+
+    def used(self) -> Tensor:
+        """How many codes the last update's batch used."""
+        return (self.assigned > 0).sum()
+
+    def perplexity(self) -> Tensor:
+        """The exponential of the entropy of the last update's codes: so many codes, used evenly, have it."""
+        share = self.assigned / self.assigned.sum().clamp(min=1)
+        return (-(share * share.clamp(min=1e-12).log()).sum()).exp()
+
     @torch.no_grad()
     def _initialise(self, rows: Tensor) -> None:
         """Before the first training batch: codes are a random choice of its latents."""
-        if self._known_initialised or bool(self.initialised):
-            self._known_initialised = True
+        if self.is_initialised:
             return
         self.codes.copy_(self._random_latents(rows))
         self.restore()
@@ -165,7 +192,8 @@ class Codebook(Quantizer):
         decay = self.config.decay
         one_hot = F.one_hot(codes, self.num_codes).to(rows.dtype)  # a matmul: deterministic on every device
         self.sums.mul_(decay).add_(sum_over_processes(one_hot.T @ rows), alpha=1 - decay)
-        self.counts.mul_(decay).add_(sum_over_processes(one_hot.sum(0)), alpha=1 - decay)
+        self.assigned.copy_(sum_over_processes(one_hot.sum(0)))
+        self.counts.mul_(decay).add_(self.assigned, alpha=1 - decay)
         fresh = self._random_latents(rows)
         alive = (self.counts >= self.config.restart_below).unsqueeze(1)
         self.codes.copy_(torch.where(alive, self.sums / self.counts.unsqueeze(1), fresh))

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -55,19 +57,102 @@ def test_srun_on_one_gpu(checkout):
     assert code == 0
     assert calls == [
         "srun --partition gpu --gres=gpu:1 --nodes 1 --ntasks 1 --cpus-per-task 4 --job-name sep_vqvae_train "
-        "--kill-on-bad-exit 1 .venv/bin/python main.py --config configs/sep_vqvae.yaml --train "
-        "training.lr=1e-4 seed=3"
+        "--signal USR1@120 --kill-on-bad-exit 1 .venv/bin/python main.py --config configs/sep_vqvae.yaml "
+        "--train training.lr=1e-4 seed=3"
     ]
 
 
 def test_srun_on_several_gpus_and_without(checkout):
     _, calls, _ = call(checkout, "srun.sh", CRITIC, "eval", "gpu", "4")
     assert "--gres=gpu:4" in calls[0]
-    assert "-m torch.distributed.run --standalone --nproc_per_node 4 main.py --config" in calls[0]
+    assert "-m torch.distributed.run --standalone --nproc_per_node 4 --signals-to-handle" in calls[0]
+    assert " main.py --config " in calls[0]
     assert calls[0].endswith("--eval")
     _, calls, _ = call(checkout, "srun.sh", CRITIC, "eval", "cpu", "0", SRUN_OPTIONS="--time 2:00:00")
     assert "--gres" not in calls[0]
     assert "--time 2:00:00" in calls[0]
+
+
+def stand_in(checkout: Path, name: str, script: str) -> None:
+    """Puts a script in the place of a command."""
+    path = checkout / "bin" / name
+    path.write_text(f"{STAND_IN}{script}\n")
+    path.chmod(0o755)
+
+
+def test_srun_on_several_nodes(checkout):
+    """Every node starts the launcher, which meets the others at the first node."""
+    stand_in(checkout, "scontrol", "echo node1; echo node2")
+    stand_in(checkout, "srun", 'while [ "$1" != bash ]; do shift; done; exec "$@"')
+    slurm = {"SLURM_JOB_ID": "20007", "SLURM_JOB_NODELIST": "node[1-2]"}
+    code, calls, _ = call(checkout, "srun.sh", CRITIC, "train", "gpu", "16", "name=a b", NODES="2", **slurm)
+    assert code == 0
+    assert calls[0].startswith("srun --partition gpu --gres=gpu:8 --nodes 2 --ntasks 2 --cpus-per-task 32 ")
+    assert "scontrol show hostnames node[1-2]" in calls
+    assert calls[-1] == (
+        "python -m torch.distributed.run --nnodes 2 --nproc_per_node 8 "
+        "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110 --rdzv-backend c10d "
+        "--rdzv-id 20007 --rdzv-endpoint node1:20007 main.py "
+        "--config configs/actor_critic.yaml --train name=a b"
+    )
+
+
+def test_the_launcher_knows_these_options():
+    from torch.distributed.run import get_args_parser
+
+    text = "--nnodes 2 --nproc_per_node 8 --signals-to-handle SIGTERM,SIGUSR1 --shutdown-timeout 110"
+    text += " --rdzv-backend c10d --rdzv-id 7 --rdzv-endpoint a:20007 main.py --config x"
+    options = get_args_parser().parse_args(text.split())
+    assert (options.shutdown_timeout, options.signals_to_handle) == (110, "SIGTERM,SIGUSR1")
+    assert options.training_script_args == ["--config", "x"]
+
+
+def test_srun_submits(checkout):
+    stand_in(checkout, "sbatch", "")
+    code, calls, _ = call(checkout, "srun.sh", SEP, "train", "gpu", "2", "seed=3", BATCH="1")
+    assert code == 0
+    assert calls == [
+        "sbatch --partition gpu --gres=gpu:2 --nodes 1 --ntasks 1 --cpus-per-task 8 "
+        "--job-name sep_vqvae_train --requeue --open-mode append --signal B:USR1@120 --export ALL,IN_BATCH=1 "
+        "srun.sh configs/sep_vqvae.yaml train gpu 2 seed=3"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "told", "requeued"),
+    [
+        (0, False, False),
+        (1, False, False),
+        (75, False, True),
+        (75, True, True),
+        (1, True, True),
+        (0, True, False),
+    ],
+)
+def test_a_job_that_has_to_stop_comes_again(checkout, exit_code, told, requeued):
+    """Told by Slurm (1 is what the launcher of several processes makes of 75), or stopped with 75."""
+    stand_in(checkout, "scontrol", "")
+    wait = f"trap 'exit {exit_code}' USR1; touch \"$CALLS.up\"; while :; do sleep 0.05; done"
+    stand_in(checkout, "srun", wait if told else f"exit {exit_code}")
+    calls = checkout / "calls"
+    process = subprocess.Popen(
+        [str(checkout / "srun.sh"), SEP, "train", "gpu", "2"],
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ
+        | {"CALLS": str(calls), "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}"}
+        | {"BATCH": "1", "IN_BATCH": "1", "SLURM_JOB_ID": "7"},
+    )
+    if told:
+        up = Path(f"{calls}.up")
+        while not up.exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGUSR1)
+    printed, _ = process.communicate(timeout=30)
+    assert ("scontrol requeue 7" in calls.read_text().splitlines()) == requeued
+    assert ("it goes on when job 7 starts again" in printed) == requeued
+    assert process.returncode == (0 if requeued else exit_code)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +179,8 @@ def test_run_one_stage(checkout):
     assert calls[1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
     _, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "2", "seed=3")
     assert calls == [
-        "python -m torch.distributed.run --standalone --nproc_per_node 2 main.py "
+        "python -m torch.distributed.run --standalone --nproc_per_node 2 "
+        "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110 main.py "
         "--config configs/sep_vqvae.yaml --train seed=3"
     ]
 

@@ -4,11 +4,16 @@ torchrun's environment alone decides (RANK, WORLD_SIZE, LOCAL_RANK), as in nanoG
 """
 
 import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+LONGEST_WAIT = timedelta(hours=4)  # the main process evaluates while the others wait
 
 
 def start() -> None:
@@ -16,7 +21,8 @@ def start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=LONGEST_WAIT)
 
 
 def stop() -> None:
@@ -100,6 +106,14 @@ def mean_over_processes(x: Tensor) -> Tensor:
     return sum_over_processes(x) / world_size()
 
 
+def means_over_processes(values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Means of named scalars over all processes, in one go; the values themselves when there is one."""
+    if world_size() == 1 or not values:
+        return values
+    means = mean_over_processes(torch.stack([value.detach().float() for value in values.values()]))
+    return dict(zip(values, means.unbind(), strict=True))
+
+
 def gather_rows(x: Tensor) -> Tensor:
     """Rows of all processes' (N, ...), in rank order; all N must be equal. x itself with one process."""
     if world_size() == 1:
@@ -115,3 +129,46 @@ def from_main(x: Tensor) -> Tensor:
         x = x.clone()
         dist.broadcast(x, 0)
     return x
+
+
+def gather_objects(x: list[Any]) -> list[Any]:
+    """The items of all processes' lists (of any lengths), in rank order; x itself with one process."""
+    if world_size() == 1:
+        return x
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, x)
+    return [item for part in parts for item in part]
+
+
+class Ballot:
+    """A number from every process, and the largest back in all of them, one step later.
+
+    It travels between the processors while the next step is computed, so nobody waits and no GPU is asked.
+    """
+
+    def __init__(self) -> None:
+        self._group: Any = None
+        self._under_way: tuple[Any, Tensor] | None = None
+
+    def cast(self, number: int) -> int:
+        """The largest of the numbers cast the time before; with one process the number itself."""
+        if world_size() == 1:
+            return number
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        result = self._finish()
+        mine = torch.tensor(number)
+        self._under_way = dist.all_reduce(mine, dist.ReduceOp.MAX, group=self._group, async_op=True), mine
+        return result
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._finish()
+
+    def _finish(self) -> int:
+        if self._under_way is None:
+            return 0
+        work, number = self._under_way
+        self._under_way = None
+        work.wait()
+        return int(number)

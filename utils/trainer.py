@@ -1,84 +1,33 @@
 """The training loop. It knows epochs, steps, devices and files; nothing about dance.
 
 What is trained is a stage: `model`, `learner`, `batches(epoch)`, `loss(learner, batch)`, `evaluate(folder)`;
-the contract is written down in models/stages/base.py.
+the contract is written down in models/stages/base.py. Batches are a function of seed and epoch, so a run that
+was stopped between two steps leaves out those it has done and goes on bit for bit.
 """
 
 import logging
-import random
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils import distributed
-from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from utils.config import config
+from utils.checkpoint import load_weights
+from utils.checkpoint_folder import CheckpointFolder
+from utils.journal import Journal, NonFinite, Recorded
+from utils.precision import allow_tf32, autocast
+from utils.randomness import random_state, seed_everything, set_random_state
+from utils.signals import Stopped, StopRequest
+from utils.throughput import StepFlops, matrix_peak
+from utils.training import Trainable, TrainingConfig
 
 log = logging.getLogger(__name__)
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-@config
-class TrainingConfig:
-    """How a stage is trained, with Adam.
-
-    Attributes:
-        epochs: how many.
-        batch_size: per step, over all processes.
-        lr: learning rate.
-        betas: of Adam.
-        milestones: epochs after which the learning rate is multiplied by gamma.
-        gamma: see milestones.
-        clip_gradient: largest norm of the gradient; null leaves it alone.
-        idle: what Adam does with parameters that took no part in a step. They `rest`; or they `drift` on
-            their momentum, as in the published actor-critic, whose gradients were zeroed rather than dropped.
-        save_every: epochs between checkpoints that are kept; the last one is always there as last.pt.
-        eval_every: epochs between evaluations while training; 0 is never.
-        log_every: steps between lines in TensorBoard.
-        num_workers: processes that read batches; 0 reads in the training process.
-    """
-
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    lr: PositiveFloat
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    milestones: tuple[PositiveInt, ...] = ()
-    gamma: PositiveFloat = 0.1
-    clip_gradient: PositiveFloat | None = None
-    idle: Literal["rest", "drift"] = "rest"
-    save_every: PositiveInt = 50
-    eval_every: NonNegativeInt = 0
-    log_every: PositiveInt = 10
-    num_workers: NonNegativeInt = 0
-
-
-class Trainable(Protocol):
-    """What the loop needs of a stage; see models/stages/base.py."""
-
-    name: str
-    model: nn.Module
-    learner: nn.Module
-
-    def batches(self, epoch: int) -> Iterable[Any]: ...  # noqa: D102
-    def loss(self, learner: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]: ...  # noqa: D102
-    def epoch_logs(self) -> Mapping[str, float]: ...  # noqa: D102
-    def evaluate(self, folder: Path) -> Mapping[str, Any]: ...  # noqa: D102
-    def checkpoint(self) -> dict[str, Any]: ...  # noqa: D102
-    def restore(self, content: Mapping[str, Any]) -> None: ...  # noqa: D102
-    @property
-    def finished(self) -> bool: ...  # noqa: D102
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds the global generators; what has its own generator is seeded from the config where it is made."""
-    random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def differences(then: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -91,133 +40,230 @@ def differences(then: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, A
     return {} if then == now else {prefix: (then, now)}
 
 
+def skip(batches: Iterable[Any], done: int) -> Iterable[Any]:
+    """The batches without the first ones, which are not even read where the batches know how to `skip`."""
+    if not done:
+        return batches
+    if hasattr(batches, "skip"):
+        batches.skip(done)
+        return batches
+    return islice(batches, done, None)
+
+
+def mean(values: Sequence[Tensor]) -> Tensor:
+    """Mean of scalars; the very one if there is one."""
+    return values[0] if len(values) == 1 else torch.stack([value.float() for value in values]).mean()
+
+
 class Trainer:
-    """Trains a stage into a run folder: ckpt/last.pt, ckpt/epoch_0050.pt, logs/ for TensorBoard."""
+    """Trains a stage into a run folder: ckpt/ (see utils/checkpoint_folder.py), logs/ for TensorBoard."""
 
     def __init__(self, stage: Trainable, config: TrainingConfig, folder: Path, made_by: str) -> None:
-        self.stage, self.config, self.folder, self.made_by = stage, config, folder, made_by
-        self.learner = distributed.wrap(stage.learner)
+        self.stage, self.config, self.folder = stage, config, folder
+        allow_tf32(config.tf32)
+        self._wrapped = distributed.wrap(stage.learner)
+        self.learner = torch.compile(self._wrapped) if config.compile else self._wrapped
         parameters = [p for p in stage.learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, config.lr, config.betas)
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
             self.optimizer, list(config.milestones), config.gamma
         )
-        self.epoch, self.step = 0, 0
+        self.checkpoints = CheckpointFolder(folder / "ckpt", stage.name, config.keep, made_by)
+        self.stop = StopRequest()
+        self.flops = StepFlops()
+        self.epoch, self.batch, self.step = 0, 0, 0  # epochs done, batches of the next one, steps
+        self._random: Mapping[str, Any] | None = None  # state to go on with once an epoch's batches are there
 
     @property
     def last(self) -> Path:
         """Where the newest checkpoint is."""
-        return self.folder / "ckpt" / "last.pt"
+        return self.checkpoints.last
 
     def resume(self) -> bool:
-        """Goes on from the newest checkpoint, if there is one."""
-        if not self.last.exists():
+        """Goes on from the newest checkpoint that can be read, if there is one."""
+        found = self.checkpoints.newest()
+        distributed.barrier()
+        if distributed.is_main():
+            self.checkpoints.tidy()
+        if found is None:
             return False
-        content = load_checkpoint(self.last, self.made_by, (self.stage.name,))
-        load_weights(self.stage.model, content["model"], self.last)
+        path, content = found
+        load_weights(self.stage.model, content["model"], path)
         self.stage.restore(content)
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
-        self.epoch, self.step = content["epoch"], content["step"]
-        if (
-            self.config.idle == "drift"
-        ):  # what took part once has a gradient, if only of zeros, in every later step
+        self.epoch, self.batch, self.step = content["epoch"], content.get("batch", 0), content["step"]
+        if self.config.idle == "drift":  # what took part once has a gradient, if only zeros, from then on
             for parameter in self.optimizer.state:
                 parameter.grad = torch.zeros_like(parameter)
         for name, (then, now) in differences(content["config"], self.stage.checkpoint()["config"]).items():
-            log.warning("%s was trained so far with %s: %s, and goes on with %s", self.last, name, then, now)
-        torch.set_rng_state(content["random"]["cpu"])
-        if torch.cuda.is_available() and content["random"]["cuda"] is not None:
-            torch.cuda.set_rng_state(content["random"]["cuda"])
-        log.info("resuming %s after epoch %d", self.last, self.epoch)
+            log.warning("%s was trained so far with %s: %s, and goes on with %s", path, name, then, now)
+        if self.batch:
+            self.stage.restore_epoch(content["epoch_state"])
+            self._random = content["random"]
+        else:
+            set_random_state(content["random"])
+        within = f" and {self.batch} steps of the next" if self.batch else ""
+        log.info("resuming %s after epoch %d%s", path, self.epoch, within)
         return True
 
     def run(self) -> None:
-        """Trains until the config's last epoch."""
+        """Trains until the config's last epoch.
+
+        Raises:
+            Stopped: if a signal asked for it; everything is saved.
+            NonFinite: if a loss is no number, naming the step and the batch.
+        """
         if self.epoch >= self.config.epochs or self.stage.finished:
             log.info("%s is already trained to epoch %d", self.last, self.epoch)
             return
-        writer = (
-            SummaryWriter(str(self.folder / "logs"), purge_step=self.step + 1)
-            if distributed.is_main()
-            else None
-        )
+        peak = None
+        if self.config.utilisation and distributed.is_main():
+            peak = distributed.world_size() * matrix_peak(self.stage.device, self.config.precision)
+        journal = Journal(self.folder / "logs", self.step, self.stage.work, peak)
         epochs = range(self.epoch + 1, self.config.epochs + 1)
         # Bars are for terminals: elsewhere (a Slurm log) there is a line per epoch instead.
         hidden = None if distributed.is_main() else True
         bar = tqdm(epochs, self.stage.name, self.config.epochs, initial=self.epoch, disable=hidden)
-        for epoch in bar:
-            shown = self._train_epoch(epoch, writer)
-            bar.set_postfix(shown)
-            if bar.disable and distributed.is_main():
-                facts = ", ".join(f"{name} {value}" for name, value in shown.items())
-                log.info("%s epoch %d of %d: %s", self.stage.name, epoch, self.config.epochs, facts)
-            self.scheduler.step()
-            self.epoch = epoch
-            if distributed.is_main():
-                self._save(epoch)
-            if self.config.eval_every and epoch % self.config.eval_every == 0 and epoch < self.config.epochs:
-                self._evaluate(epoch, writer)
-            if self.stage.finished:
-                log.info("%s stops after epoch %d: nothing better came", self.stage.name, epoch)
-                break
-        if writer is not None:
-            writer.close()
+        try:
+            with self.stop:
+                for epoch in bar:
+                    shown = self._train_epoch(epoch, journal)
+                    bar.set_postfix(shown)
+                    if bar.disable and distributed.is_main():
+                        facts = ", ".join(f"{name} {value}" for name, value in shown.items())
+                        log.info("%s epoch %d of %d: %s", self.stage.name, epoch, self.config.epochs, facts)
+                    self._finish_epoch(epoch, journal)
+                    if self.stage.finished:
+                        log.info("%s stops after epoch %d: nothing better came", self.stage.name, epoch)
+                        break
+        finally:
+            bar.close()
+            journal.close()
 
-    def _train_epoch(self, epoch: int, writer: SummaryWriter | None) -> dict[str, str]:
+    def _train_epoch(self, epoch: int, journal: Journal) -> dict[str, str]:
         self.learner.train()
-        batches = self.stage.batches(epoch)
-        total = len(batches) if isinstance(batches, Sized) else None
+        with self.stop.at_once():  # nothing is unsaved, and dances for the actor-critic take minutes
+            batches = skip(self.stage.batches(epoch), self.batch)
+            total = self.batch + len(batches) if isinstance(batches, Sized) else None
+            coming = iter(batches)
+        if self._random is not None:  # making the batches has drawn what the stopped run drew long before
+            set_random_state(self._random)
+            self._random = None
         logs: Mapping[str, Tensor] = {}
-        hidden = None if writer is not None else True
-        for batch in tqdm(batches, f"epoch {epoch}", total, leave=False, disable=hidden):
-            logs = self._train_step(batch)
-            if writer is not None and self.step % self.config.log_every == 0:
-                for name, value in logs.items():
-                    writer.add_scalar(f"train/{name}", float(value), self.step)
-                writer.add_scalar("train/lr", self.scheduler.get_last_lr()[0], self.step)
+        hidden = None if distributed.is_main() else True
+        journal.restart_clock()
+        for batch in tqdm(coming, f"epoch {epoch}", total, leave=False, disable=hidden, initial=self.batch):
+            logs = self._train_step(epoch, batch, journal)
+            if self.step % self.config.log_every == 0:
+                self._check(journal)
+                lr = {"lr": self.scheduler.get_last_lr()[0]}
+                shared = distributed.means_over_processes(logs)
+                journal.scalars("train", {**shared, **self.stage.gauges(), **lr}, self.step)
+                journal.speed(self.step)
+            told = self.stop.agreed()
+            if told or (self.config.save_steps and self.step % self.config.save_steps == 0):
+                self._save(journal)
+            if told:
+                raise Stopped(told)
         epoch_logs = self.stage.epoch_logs()
-        if writer is not None:
-            for name, value in epoch_logs.items():
-                writer.add_scalar(f"epoch/{name}", value, epoch)
+        journal.scalars("epoch", epoch_logs, epoch)
         shown = {k: float(v) for k, v in logs.items() if k == "loss"} | dict(epoch_logs)
         return {name: f"{value:.4g}" for name, value in shown.items()}
 
-    def _train_step(self, batch: Any) -> Mapping[str, Tensor]:
+    def _finish_epoch(self, epoch: int, journal: Journal) -> None:
+        self.scheduler.step()
+        self.epoch, self.batch = epoch, 0
+        self._save(journal)
+        if self.config.eval_every and epoch % self.config.eval_every == 0 and epoch < self.config.epochs:
+            folder = self.folder / "eval" / f"epoch_{epoch:04d}"
+            if distributed.is_main():
+                state = random_state()
+                with self.stop.at_once():
+                    journal.evaluation(self.stage.evaluate(folder), folder, epoch)
+                set_random_state(state)  # a run that goes on from here has not evaluated
+            distributed.barrier()
+
+    def _train_step(self, epoch: int, batch: Any, journal: Journal) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=self.config.idle == "rest")
-        loss, logs = self.stage.loss(self.learner, batch)
-        loss.backward()
+        number, kind = self.config.accumulate, self.stage.kind(batch)
+        parts = self.stage.split(batch, number) if number > 1 else [batch]
+        with self._counting(kind):
+            if number > 1:
+                with self._autocast():
+                    self.stage.begin_step(parts)
+            losses = [self._part(part, i == number - 1) for i, part in enumerate(parts)]
+        flops = self.flops.finish(kind)
         if self.config.clip_gradient is not None:
             nn.utils.clip_grad_norm_(self.stage.learner.parameters(), self.config.clip_gradient)
         self.optimizer.step()
         self.step += 1
-        return {name: value.detach() for name, value in logs.items()}
+        self.batch += 1
+        journal.step(Recorded(self.step, epoch, self.batch - 1, mean([loss for loss, _ in losses])), flops)
+        return {name: mean([logs[name] for _, logs in losses]) for name in losses[0][1]}
 
-    def _save(self, epoch: int) -> None:
-        content = {
-            **self.stage.checkpoint(),
-            "epoch": epoch,
-            "step": self.step,
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "random": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-            },
-        }
-        save_checkpoint(content, self.last)
-        if epoch % self.config.save_every == 0:
-            save_checkpoint(content, self.last.with_name(f"epoch_{epoch:04d}.pt"))
+    def _part(self, part: Any, is_last: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Forward and backward of a part of a batch; gradients meet those of other processes in the last."""
+        number = self.config.accumulate
+        alone = isinstance(self._wrapped, DistributedDataParallel) and not is_last
+        with self._wrapped.no_sync() if alone else nullcontext():  # type: ignore[operator, union-attr]
+            with self._autocast():
+                if number > 1:
+                    self.stage.hold(not is_last)
+                loss, logs = self.stage.loss(self.learner, part)
+            (loss / number if number > 1 else loss).backward()
+        return loss.detach(), {name: value.detach() for name, value in logs.items()}
 
-    def _evaluate(self, epoch: int, writer: SummaryWriter | None) -> None:
-        """The main process evaluates, the others wait."""
-        if not distributed.is_main():
-            distributed.barrier()
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return autocast(self.stage.device, self.config.precision)
+
+    def _counting(self, kind: str) -> AbstractContextManager[Any]:
+        # What torch.compile made is closed to the counter.
+        counts = self.config.utilisation and not self.config.compile and distributed.is_main()
+        return self.flops.counting(kind) if counts else nullcontext()
+
+    def _check(self, journal: Journal) -> None:
+        """Raises NonFinite if a loss since the last look was no number."""
+        wrong = journal.first_non_finite()
+        if wrong is None:
             return
-        metrics = self.stage.evaluate(self.folder / "eval" / f"epoch_{epoch:04d}")
+        names = ", ".join(self.stage.batch_names(wrong.epoch, wrong.batch))
+        raise NonFinite(
+            f"the loss of step {wrong.step} (epoch {wrong.epoch}) is {float(wrong.loss)}; "
+            f"its batch: {names}; last good checkpoint: {self.checkpoints.good}; "
+            "look at these data, lower training.lr or set training.clip_gradient, and train again from there"
+        )
+
+    def _check_weights(self) -> None:
+        """Raises NonFinite rather than let weights that are no numbers be saved over good ones."""
+        finite = [p.isfinite().all() for p in self.stage.learner.parameters() if p.requires_grad]
+        if not bool(torch.stack(finite).all()):
+            names = ", ".join(self.stage.batch_names(self.epoch + 1, self.batch - 1)) if self.batch else "-"
+            raise NonFinite(
+                f"weights are no numbers after step {self.step} (epoch {self.epoch}); its batch: {names}; "
+                f"last good checkpoint: {self.checkpoints.good}; lower training.lr or set "
+                "training.clip_gradient, and train again to go on from there"
+            )
+
+    def _save(self, journal: Journal) -> None:
+        """All processes check their losses, the main one writes, the others wait."""
+        self._check(journal)
+        self._check_weights()
+        if distributed.is_main():
+            content = {
+                **self.stage.checkpoint(),
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "epoch_state": self.stage.epoch_state() if self.batch else {},
+                "step": self.step,
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "random": random_state(),
+            }
+            whole = not self.batch and self.epoch % self.config.save_every == 0
+            self.checkpoints.save(content, f"epoch_{self.epoch:04d}.pt" if whole else None)
         distributed.barrier()
-        assert writer is not None
-        for row, values in metrics.items():
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    writer.add_scalar(f"eval/{row}/{name}", value, epoch)
+        journal.restart_clock()
+
+
+__all__ = ["Trainer", "TrainingConfig", "differences", "seed_everything"]

@@ -4,16 +4,16 @@ As in the paper it trains on the songs it is judged by: no dances of them are se
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datasets.clips import epoch_batches
 from datasets.rollouts import Windows, cut_windows
 from models.actor_critic import (
     ActorCritic,
@@ -35,6 +35,7 @@ from models.stages.choice import Choice, ChoiceConfig, surprise
 from models.stages.evaluation import Evaluation
 from models.stages.motion_gpt import check_features, check_rate
 from models.stages.pieces import Piece, pieces
+from models.stages.rollouts import Composed, Dance, Rollout, Rollouts, mean_earned, split_rollout
 from models.vqvae import ChoreographicMemory, Codes
 from utils import distributed
 from utils.checkpoint import load_weights
@@ -77,26 +78,6 @@ class ActorCriticConfig(RunConfig):
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
-Danced = tuple[Windows, dict[str, Tensor]]  # windows of a dance; reward (N, S - 2) of actions, and its parts
-
-
-def mean_earned(dances: list[Danced]) -> dict[str, float]:
-    """Mean reward of the actions that count, and its parts."""
-    counted = torch.cat([windows.mask for windows, _ in dances])
-    return {
-        name: float((torch.cat([parts[name] for _, parts in dances]) * counted).sum() / counted.sum())
-        for name in dances[0][1]
-    }
-
-
-class Rollout(NamedTuple):
-    """A batch of windows, the reward (B, S - 2) of their actions, and whose turn it is."""
-
-    windows: Windows
-    reward: Tensor
-    policy_turn: bool
-
-
 class ActorCriticStage(Stage):
     """Finetunes the GPT's head by what its own dances earn; the base stays as it is."""
 
@@ -116,8 +97,10 @@ class ActorCriticStage(Stage):
         self.learner = self.model
         self.choice = Choice(config.choice)
         self._epoch = 0
-        self._dances: list[Danced] | None = None  # of the weights as they stand, where they are at hand
         self._epoch_logs: dict[str, float] = {}
+        self._composed: list[Composed] = []  # this epoch's dances
+        self._restored: list[Composed] | None = None  # those of an epoch that was stopped within
+        self._ahead: list[Composed] | None = None  # the next epoch's, where they were needed before
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -146,20 +129,61 @@ class ActorCriticStage(Stage):
         return gpt.to(self.device).eval()
 
     @torch.no_grad()
-    def rollouts(self, split: str) -> list[Danced]:
-        """Windows of the policy's dances to every whole song of a split, and what each action earns."""
+    def compose(self, found: Sequence[Piece]) -> list[Composed]:
+        """The policy's dances to whole songs, and what each action earns.
+
+        Each process composes its share of the songs; all have all dances.
+        """
         assert isinstance(self.model, ActorCritic)
-        found = pieces(self.data, split, self._memory, self.config.generation.first_codes, self.device)
-        gpt = self.model.gpt.eval()
-        music, first = [piece.music for piece in found], [piece.first for piece in found]
-        how, names = self.config.generation, [piece.name for piece in found]
-        codes = generate_all(gpt, music, first, how, self.device, progress=True, keys=names)
-        steps, per_code = gpt.config.context + 1, self._memory.frames_per_code
-        dances = []
-        for dance, piece in zip(codes, found, strict=True):
-            windows = cut_windows(dance, piece.music, piece.beats, steps, per_code)
-            dances.append((windows, self._earned(dance, piece, windows)))
-        return dances
+        mine = range(distributed.rank(), len(found), distributed.world_size())
+        made: list[Composed] = []
+        if mine:
+            gpt, share = self.model.gpt.eval(), [found[i] for i in mine]
+            music, first = [piece.music for piece in share], [piece.first for piece in share]
+            how, names = self.config.generation, [piece.name for piece in share]
+            codes = generate_all(gpt, music, first, how, self.device, progress=True, keys=names)
+            for i, dance, piece in zip(mine, codes, share, strict=True):
+                made.append(Composed(i, dance, self._earned(dance, piece, self._windows(dance, piece))))
+        return sorted(distributed.gather_objects(made), key=lambda dance: dance.piece)
+
+    def rollouts(self) -> list[Dance]:
+        """Windows of this epoch's dances, and what each action earns."""
+        if self._restored is not None:
+            self._composed = self._restored
+        elif self._ahead is not None:
+            self._composed = self._ahead
+        else:
+            self._composed = self.compose(self.pieces)
+        self._restored = self._ahead = None
+        return self._danced(self._composed, self.pieces)
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """The target songs, and where dances to them start."""
+        return self._pieces(self.config.songs)
+
+    @cached_property
+    def judged_pieces(self) -> list[Piece]:
+        """The songs by which epochs are chosen."""
+        return self._pieces(self.config.choice.songs or self.config.songs)
+
+    def _pieces(self, split: str) -> list[Piece]:
+        return pieces(self.data, split, self._memory, self.config.generation.first_codes, self.device)
+
+    def _danced(self, composed: Sequence[Composed], found: Sequence[Piece]) -> list[Dance]:
+        return [(self._windows(d.codes, found[d.piece]), dict(d.earned)) for d in composed]
+
+    def _windows(self, dance: Codes, piece: Piece) -> Windows:
+        steps = self.model.gpt.config.context + 1  # type: ignore[union-attr]
+        return cut_windows(dance, piece.music, piece.beats, steps, self._memory.frames_per_code)
+
+    def epoch_state(self) -> Mapping[str, Any]:
+        """The dances: they were composed with the weights of the epoch's start, which are gone."""
+        return {"dances": [dance.plain() for dance in self._composed]}
+
+    def restore_epoch(self, state: Mapping[str, Any]) -> None:
+        """Goes on with these dances."""
+        self._restored = [Composed.from_plain(dance) for dance in state["dances"]]
 
     def _earned(self, dance: Codes, piece: Piece, windows: Windows) -> dict[str, Tensor]:
         """The reward (N, S - 2) of each window's actions, and its parts."""
@@ -179,21 +203,21 @@ class ActorCriticStage(Stage):
             parts.append(reward(pose, beats[:, per_code:-per_code].to(self.device), per_code, rules))
         return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
-    def batches(self, epoch: int) -> "Rollouts":
+    def batches(self, epoch: int) -> Rollouts:
         """Windows of this epoch's dances: `turn` batches for the policy, as many for the value, and so on."""
-        if self._dances is None:
-            self._dances = self.rollouts(self.config.songs)
-        dances, self._dances, self._epoch = self._dances, None, epoch
-        if epoch == 1 and self.config.choice.by == "reward":
-            self._judge(0, dances)
-        self._epoch_logs = mean_earned(dances)
-        return Rollouts(dances, self.config, epoch)
+        dances = self.rollouts()
+        self._epoch, self._epoch_logs = epoch, mean_earned(dances)
+        if self.config.choice.by == "reward" and self.choice.epoch < 0:
+            self._judge(0, self._composed)
+        indices = self._indices(sum(len(windows.mask) for windows, _ in dances), epoch)
+        return Rollouts(dances, indices, self.config.turn, pinned=self.device.type == "cuda")
 
-    def _judge(self, epoch: int, dances: list[Danced]) -> None:
-        """Takes note of how well the weights of an epoch dance; `dances` are theirs to the training songs."""
+    def _judge(self, epoch: int, composed: Sequence[Composed]) -> None:
+        """Takes note of how well the weights of an epoch dance; `composed` are theirs to the target songs."""
         if self.config.choice.songs not in (None, self.config.songs):
-            dances = self.rollouts(self.config.choice.songs)
+            composed = self.compose(self.judged_pieces)
         assert isinstance(self.model, ActorCritic)
+        dances = self._danced(composed, self.judged_pieces)
         windows, earned = [windows for windows, _ in dances], mean_earned(dances)["reward"]
         surprised = surprise(self.before, windows, self.device, self.config.training.batch_size)
         self.choice.judge(epoch, earned, surprised, self.model)
@@ -208,15 +232,20 @@ class ActorCriticStage(Stage):
         with torch.no_grad():
             features = self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
         if not batch.policy_turn:
-            loss = value_loss(td_error(earned, learner(features, "values"), self.config.discount))
-            return loss, {"value_loss": loss}
+            values = learner(features, "values")
+            error = td_error(earned, values, self.config.discount)
+            loss = value_loss(error)
+            spread = (error + values[:, :-1]).detach().var()  # of what the values should be
+            return loss, {"value_loss": loss, "explained_variance": 1 - error.detach().var() / spread}
         with torch.no_grad():
             error = td_error(earned, self.model.values(features), self.config.discount)
         if self.config.advantage == "normalised":
             error = normalise(error, mask)
         logits = learner(first_steps(features, actions.upper.shape[1]), "policy")
         loss_upper, loss_lower = code_losses(logits, actions)
-        weight = distributed.mean_over_processes(mask.sum())
+        weight = distributed.mean_over_processes(
+            mask.sum() if batch.weight is None else batch.weight.to(self.device)
+        )
         loss = policy_loss(loss_upper + loss_lower, error, mask, weight)
         entropy = (policy_entropy(logits) * mask).sum() / mask.sum()
         logs = {"policy_loss": loss, "entropy": entropy, "td_error": error.mean()}
@@ -230,8 +259,8 @@ class ActorCriticStage(Stage):
     def epoch_logs(self) -> Mapping[str, float]:
         """Mean reward of the epoch's dances, and its parts, over the actions that count."""
         if self.config.choice.by == "reward":
-            self._dances = self.rollouts(self.config.songs)
-            self._judge(self._epoch, self._dances)
+            self._ahead = self.compose(self.pieces)
+            self._judge(self._epoch, self._ahead)
         return self._epoch_logs
 
     @property
@@ -308,23 +337,21 @@ class ActorCriticStage(Stage):
         assert isinstance(self.model, ActorCritic)
         return {**self.model.architecture(), "music": self.data.feature_version}
 
+    def kind(self, batch: Rollout) -> str:
+        """Whose turn it is."""
+        return "policy" if batch.policy_turn else "value"
 
-class Rollouts:
-    """The batches of one epoch: windows in a random order, policy and value in turn."""
+    def split(self, batch: Rollout, parts: int) -> list[Rollout]:
+        """Parts whose mean loss is the batch's."""
+        if self.config.advantage == "normalised":
+            raise ValueError(
+                f"training.accumulate {parts} does not go with advantage normalised: it needs whole batches"
+            )
+        return split_rollout(batch, parts)
 
-    def __init__(self, dances: list[Danced], config: ActorCriticConfig, epoch: int) -> None:
-        self.dances, self.turn = dances, config.turn
-        places = [(d, w) for d, (windows, _) in enumerate(dances) for w in range(len(windows.upper))]
-        clips, size = config.data.clips, config.training.batch_size
-        batches = epoch_batches(len(places), size, clips.order, config.seed, epoch)
-        self.batches = [[places[i] for i in distributed.share(batch)] for batch in batches]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Rollout]:
-        for number, places in enumerate(self.batches):
-            windows = zip(*(tuple(field[w] for field in self.dances[d][0]) for d, w in places), strict=True)
-            earned = torch.stack([self.dances[d][1]["reward"][w] for d, w in places])
-            policy_turn = number // self.turn % 2 == 0
-            yield Rollout(Windows(*(torch.stack(field) for field in windows)), earned, policy_turn)
+    def batch_names(self, epoch: int, batch: int) -> list[str]:
+        """Names of the dances whose windows are in a batch."""
+        numbers = [len(dance.earned["reward"]) for dance in self._composed]
+        owners = [d.piece for d, n in zip(self._composed, numbers, strict=True) for _ in range(n)]
+        indices = self._indices(len(owners), epoch)[batch]
+        return sorted({self.pieces[owners[index]].name for index in indices})

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from datasets.clips import ClipsConfig, epoch_batches
+from datasets.loading import Loader, Resident, ResidentLoader, split_batch, stacked
 from datasets.sequences import PreparedData
 from models.official import load_either
 from models.stages.evaluation import EvaluationConfig
@@ -23,7 +24,7 @@ from models.vqvae import ChoreographicMemory
 from utils import distributed
 from utils.checkpoint import load_weights
 from utils.config import config, to_plain
-from utils.trainer import TrainingConfig
+from utils.training import TrainingConfig
 
 MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
 
@@ -34,10 +35,13 @@ class DataConfig:
 
     Attributes:
         root: folder of prepared data; made by prepare_aistpp_data.py.
+        on_device: whether all clips are kept on the training device, if they fit. (The actor-critic reads no
+            clips.)
         clips: which windows are trained on.
     """
 
     root: str = "data/aistpp"
+    on_device: bool = False
     clips: ClipsConfig = field(default_factory=ClipsConfig)
 
 
@@ -122,6 +126,7 @@ class Stage(ABC):
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
+        self._resident: Resident | None = None
 
     @cached_property
     def data(self) -> PreparedData:
@@ -157,6 +162,50 @@ class Stage(ABC):
         """What is logged once per epoch."""
         return {}
 
+    def gauges(self) -> Mapping[str, Tensor]:
+        """What is read off the state every `log_every` steps, scalars."""
+        return {}
+
+    def kind(self, batch: Any) -> str:
+        """Which kind of step this batch is for, where a stage has several."""
+        return ""
+
+    @property
+    def work(self) -> Mapping[str, float]:
+        """What a step of all processes gets done."""
+        frames = float(self.config.training.batch_size * self.config.data.clips.frames)
+        return {"frames": frames, "codes": frames / self.memory.frames_per_code}
+
+    def split(self, batch: Any, parts: int) -> list[Any]:
+        """A batch in equal parts, in order.
+
+        Raises:
+            ValueError: if it does not divide.
+        """
+        return split_batch(batch, parts)
+
+    def begin_step(self, parts: list[Any]) -> None:
+        """Before the first part of a batch that is computed in several."""
+        return
+
+    def hold(self, held: bool) -> None:
+        """Whether what learns in a forward pass (codebooks) waits for later parts of the batch."""
+        return
+
+    def batch_names(self, epoch: int, batch: int) -> list[str]:
+        """Names of the sequences in one of an epoch's batches, over all processes; both as in `batches`."""
+        clips = self.clips  # type: ignore[attr-defined]
+        indices = self._indices(len(clips), epoch)[batch]
+        return sorted({clips.name(index) for index in indices})
+
+    def epoch_state(self) -> Mapping[str, Any]:
+        """What a checkpoint within an epoch must hold to have the rest of its batches again."""
+        return {}
+
+    def restore_epoch(self, state: Mapping[str, Any]) -> None:
+        """Puts `epoch_state` back; the next call of `batches` is for the same epoch."""
+        return
+
     def checkpoint(self) -> dict[str, Any]:
         """What a checkpoint holds besides the state of training."""
         return {
@@ -184,17 +233,20 @@ class Stage(ABC):
         self.model.eval()
         return int(content["epoch"])
 
-    def loader(self, dataset: Dataset[Any], epoch: int) -> DataLoader[Any]:
+    def _indices(self, number: int, epoch: int) -> list[list[int]]:
+        """Which clips are in the epoch's batches."""
+        size, order = self.config.training.batch_size, self.config.data.clips.order
+        return epoch_batches(number, size, order, self.config.seed, epoch)
+
+    def loader(self, dataset: Dataset[Any], epoch: int) -> "Loader | ResidentLoader":
         """Batches of a dataset in the epoch's order."""
-        training, clips = self.config.training, self.config.data.clips
-        number = len(dataset)  # type: ignore[arg-type]
-        batches = epoch_batches(number, training.batch_size, clips.order, self.config.seed, epoch)
-        return DataLoader(
-            dataset,
-            batch_sampler=[distributed.share(batch) for batch in batches],
-            num_workers=training.num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
+        batches = self._indices(len(dataset), epoch)  # type: ignore[arg-type]
+        batches = [distributed.share(batch) for batch in batches]
+        if self.config.data.on_device and self._resident is None:
+            self._resident = stacked(dataset, self.device)
+        if self._resident is not None:
+            return ResidentLoader(self._resident, batches)
+        return Loader(dataset, batches, self.config.training.num_workers, self.device.type == "cuda")
 
 
 def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory:

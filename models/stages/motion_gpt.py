@@ -1,6 +1,6 @@
 """Stage 3: the motion GPT learns which codes follow which music. Bailando (CVPR 2022), section 3.4."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from datasets.clips import CodeClip, MusicClips
 from datasets.music import COLUMNS
@@ -77,7 +76,7 @@ class MotionGPTStage(Stage):
             clips.set_codes(*encode_dances(self.memory, clips.poses, self.device))
         return clips
 
-    def batches(self, epoch: int) -> DataLoader[CodeClip]:
+    def batches(self, epoch: int) -> Iterable[CodeClip]:
         """Batches of CodeClip."""
         return self.loader(self.clips, epoch)
 

@@ -3,7 +3,7 @@
 Source: Bailando (CVPR 2022), section 3.2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from datasets.clips import PoseClips
+from models.quantizer import Codebook
 from models.stages.base import RunConfig, Stage
 from models.stages.evaluation import Evaluation
 from models.stages.health import CodebookHealth
@@ -63,7 +63,7 @@ class SepVQVAE(Stage):
         """The training clips."""
         return PoseClips(self.data, "train", self.config.data.clips)
 
-    def batches(self, epoch: int) -> DataLoader[Tensor]:
+    def batches(self, epoch: int) -> Iterable[Tensor]:
         """Poses (B, frames, J*3)."""
         return self.loader(self.clips, epoch)
 
@@ -77,6 +77,32 @@ class SepVQVAE(Stage):
     def epoch_logs(self) -> Mapping[str, float]:
         """Used and dead codes, perplexity and restarts of each half, over the epoch's batches."""
         return self.health.epoch_logs()
+
+    @property
+    def _learnt(self) -> dict[str, Codebook]:
+        """The codebooks that learn by moving averages, by half; scalar quantisation has none."""
+        parts = self.memory.halves.items()
+        return {half: part.codebook for half, part in parts if isinstance(part.codebook, Codebook)}
+
+    def gauges(self) -> Mapping[str, Tensor]:
+        """Of each learnt codebook: how many codes the batch used, and their perplexity."""
+        gauges = {f"used_codes_{half}": book.used() for half, book in self._learnt.items()}
+        return gauges | {f"perplexity_{half}": book.perplexity() for half, book in self._learnt.items()}
+
+    @torch.no_grad()
+    def begin_step(self, parts: list[Tensor]) -> None:
+        """Codebooks start from the latents of the whole first batch."""
+        if all(book.is_initialised for book in self._learnt.values()):
+            return
+        motions = [self.memory.split(pose.to(self.device)) for pose in parts]
+        for half, book in self._learnt.items():
+            encoder, side = self.memory.halves[half].encoder, 0 if half == "upper" else 1
+            book.start_from(torch.cat([encoder(motion[side].transpose(1, 2)) for motion in motions]))
+
+    def hold(self, held: bool) -> None:
+        """Codebooks learn once from all parts of a batch."""
+        for book in self._learnt.values():
+            book.hold = held
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Reconstructions of the test dances, with the real root: this stage learns nothing of the root."""

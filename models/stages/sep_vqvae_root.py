@@ -4,7 +4,7 @@ Source: Bailando (CVPR 2022), section 3.3. Only this second decoder learns; code
 each is encoded once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,12 +80,15 @@ class SepVQVAERoot(Stage):
             def __len__(self) -> int:
                 return len(poses)
 
+            def name(self, index: int) -> str:
+                return poses.name(index)
+
             def __getitem__(self, index: int) -> VelocityClip:
                 return VelocityClip(lower[index], root_velocity(poses[index][:, :3]))
 
         return VelocityClips()
 
-    def batches(self, epoch: int) -> DataLoader[VelocityClip]:
+    def batches(self, epoch: int) -> Iterable[VelocityClip]:
         """Batches of VelocityClip."""
         return self.loader(self.clips, epoch)
 

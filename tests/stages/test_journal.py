@@ -1,0 +1,158 @@
+"""What TensorBoard is told: names, speeds, FLOPs, a table and a video of an evaluation; telling is free."""
+
+import io
+import traceback
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.stages import synthetic
+from utils.journal import markdown_table
+from utils.throughput import StepFlops, matrix_peak
+
+ROWS = {"real": {"FID_k": 0.0, "BAS": 0.25}, "GPT": {"FID_k": 12.5, "joint_error_mm": 3.0, "note": "x"}}
+
+
+def events(folder):
+    found = EventAccumulator(str(folder / "logs"), size_guidance={"tensors": 0, "scalars": 0, "images": 0})
+    found.Reload()
+    return found
+
+
+def write_video(path):
+    path.parent.mkdir(parents=True)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for i in range(45):
+            picture = np.full((240, 320, 3), 4 * i, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        file.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """All stages trained with everything on, and their losses."""
+    root = tmp_path_factory.mktemp("told")
+    synthetic.make_data(root / "data")
+    losses = {}
+    for name in synthetic.ORDER:
+        trainer, losses[name] = synthetic.make_trainer(
+            name, root / "data", root, epochs=2, utilisation=True, log_every=1, eval_every=1
+        )
+
+        def evaluate(folder):
+            torch.rand(3)
+            write_video(folder / "videos" / "dance0.mp4")
+            return ROWS
+
+        trainer.stage.evaluate = evaluate
+        trainer.run()
+    return root, losses
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_everything_has_its_curve(name, told):
+    found = events(told[0] / name)
+    tags = set(found.Tags()["scalars"])
+    expected = {"train/lr", "speed/frames_per_second", "speed/codes_per_second", "speed/steps_per_second"}
+    expected |= {"speed/flops_per_second", "speed/utilisation", "eval/real/FID_k", "eval/GPT/joint_error_mm"}
+    if name == "sep_vqvae":
+        for half in ("upper", "lower"):
+            expected |= {f"train/{what}_{half}" for what in ("used_codes", "perplexity", "commitment")}
+        expected |= {"train/restarted_codes"}
+        for used, perplexity in (
+            ("used_codes_upper", "perplexity_upper"),
+            ("used_codes_lower", "perplexity_lower"),
+        ):
+            for a, b in zip(
+                found.Scalars(f"train/{used}"), found.Scalars(f"train/{perplexity}"), strict=True
+            ):
+                assert 1 <= b.value <= a.value + 1e-3 <= 24.1
+    if name == "actor_critic":
+        expected |= {"train/policy_loss", "train/value_loss", "train/entropy", "train/explained_variance"}
+        expected |= {"epoch/reward", "epoch/beat_reward"}
+    assert expected <= tags, expected - tags
+    assert all(0 < event.value < 5 for event in found.Scalars("speed/utilisation"))
+    frames, codes = (found.Scalars(f"speed/{what}_per_second")[3].value for what in ("frames", "codes"))
+    assert frames == pytest.approx(8 * codes)
+
+
+def test_telling_changes_no_loss(told, tmp_path):
+    root, losses = told
+    for name in synthetic.ORDER:
+        trainer, plain = synthetic.make_trainer(name, root / "data", tmp_path, before=root, epochs=2)
+        trainer.run()
+        assert plain == losses[name]
+
+
+def test_an_evaluation_is_shown(told):
+    found = events(told[0] / "motion_gpt")
+    (table,) = found.Tensors("eval/table/text_summary")
+    assert table.tensor_proto.string_val[0].decode() == markdown_table(ROWS)
+    (picture,) = found.Images("eval/dance")
+    image = Image.open(io.BytesIO(picture.encoded_image_string))
+    assert (image.format, image.size) == ("GIF", (240, 180))
+    assert 14 <= image.n_frames <= 16  # 1.5 s at 10 fps
+    assert markdown_table(ROWS).splitlines()[2:] == ["| real | 0 | 0.25 |  |", "| GPT | 12.5 |  | 3 |"]
+
+
+def test_flops_are_counted_by_hand():
+    model, flops = nn.Linear(30, 7), StepFlops()
+    with flops.counting(""):
+        model(torch.ones(11, 30)).sum().backward()
+    assert flops.finish("") == 2 * (2 * 11 * 30 * 7)  # the product, and the gradient of the weight
+    with flops.counting(""):
+        model(torch.ones(500, 30))
+    assert flops.finish("") == 2 * (2 * 11 * 30 * 7)  # once
+    assert flops.finish("another") == 0
+
+
+def test_the_peak_is_a_rate():
+    peak = matrix_peak(torch.device("cpu"), "fp32", seconds=0.1)
+    assert 1e8 < peak < 1e14
+
+
+class Fetches(TorchDispatchMode):
+    """Notes where a number is fetched from a tensor, which waits for a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        waits = ("_local_scalar_dense", "nonzero", "masked_select")
+        if function.overloadpacket.__name__ in waits:
+            lines = [frame.line or "" for frame in traceback.extract_stack()]
+            if not any("F.one_hot(" in line for line in lines):  # which looks at its input on processors only
+                self.found.append((function, lines[-6:]))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_no_step_waits_for_the_device(name, told, tmp_path):
+    """Forward and backward fetch nothing; losses and logs stay tensors."""
+    root, _ = told
+    trainer, _ = synthetic.make_trainer(name, root / "data", tmp_path, before=root, epochs=1, log_every=1000)
+    del trainer.stage.loss  # the recording of losses, which fetches them
+    plain, fetches, steps = trainer._part, Fetches(), []
+
+    def watched(part, is_last):
+        steps.append(part)
+        if len(steps) <= 2:  # codebooks ask twice whether they have been put somewhere
+            return plain(part, is_last)
+        with fetches:
+            loss, logs = plain(part, is_last)
+        assert all(isinstance(value, torch.Tensor) for value in (loss, *logs.values()))
+        return loss, logs
+
+    trainer._part = watched
+    trainer.run()
+    assert len(steps) >= 6
+    assert not fetches.found
