@@ -14,7 +14,6 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from datasets.rollouts import Windows, cut_windows
 from models.actor_critic import (
     ActorCritic,
     ValueConfig,
@@ -26,14 +25,15 @@ from models.actor_critic import (
     td_error,
     value_loss,
 )
-from models.generation import GenerationConfig, generate_all
+from models.generation import GenerationConfig
 from models.gpt import MotionGPT, code_losses
 from models.official import is_published, load_either
-from models.reward import RewardConfig, reward
+from models.reward import RewardConfig
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.choice import Choice, ChoiceConfig, surprise
 from models.stages.evaluation import Evaluation
-from models.stages.motion_gpt import check_features, check_rate
+from models.stages.motion_gpt import check_features, check_rate, load_gpt
+from models.stages.performer import Performer
 from models.stages.pieces import Piece, pieces
 from models.stages.rollouts import Composed, Dance, Rollout, Rollouts, mean_earned, split_rollout
 from models.vqvae import ChoreographicMemory, Codes
@@ -84,6 +84,7 @@ class ActorCriticStage(Stage):
     name = "actor_critic"
     Config = ActorCriticConfig
     config: ActorCriticConfig
+    model: ActorCritic
     judged: str | None = None  # what a published file is, where --eval judges that instead of a run
 
     def __init__(self, config: ActorCriticConfig, device: torch.device) -> None:
@@ -95,6 +96,8 @@ class ActorCriticStage(Stage):
         self.model = ActorCritic(self.pretrained_gpt(), config.value).to(device)
         self.before = self.pretrained_gpt().requires_grad_(False)
         self.learner = self.model
+        how = config.generation, config.reward, config.training.batch_size
+        self.performer = Performer(self._memory, *how, self.model.gpt.config.context + 1, device)
         self.choice = Choice(config.choice)
         self._epoch = 0
         self._epoch_logs: dict[str, float] = {}
@@ -114,37 +117,13 @@ class ActorCriticStage(Stage):
             ValueError: if it does not fit the memory or the data's music features.
         """
         path = Path(self.config.gpt)
-        content = load_either(path, self.config.made_by(path), ("motion_gpt", self.name))
-        check_features(content["architecture"], self.data.feature_version, path, self.config.data.root)
-        finetuned = content["stage"] == self.name
-        gpt: MotionGPT | ActorCritic
-        gpt = (ActorCritic if finetuned else MotionGPT).from_architecture(content["architecture"], str(path))
-        load_weights(gpt, content["model"], path)
-        gpt = gpt.gpt if isinstance(gpt, ActorCritic) else gpt
+        gpt = load_gpt(path, self.config.made_by(path), self.data)
         if gpt.num_codes != self._memory.num_codes:
             raise ValueError(
                 f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {self.config.vqvae} has "
                 f"{self._memory.num_codes}; they must be of one training"
             )
         return gpt.to(self.device).eval()
-
-    @torch.no_grad()
-    def compose(self, found: Sequence[Piece]) -> list[Composed]:
-        """The policy's dances to whole songs, and what each action earns.
-
-        Each process composes its share of the songs; all have all dances.
-        """
-        assert isinstance(self.model, ActorCritic)
-        mine = range(distributed.rank(), len(found), distributed.world_size())
-        made: list[Composed] = []
-        if mine:
-            gpt, share = self.model.gpt.eval(), [found[i] for i in mine]
-            music, first = [piece.music for piece in share], [piece.first for piece in share]
-            how, names = self.config.generation, [piece.name for piece in share]
-            codes = generate_all(gpt, music, first, how, self.device, progress=True, keys=names)
-            for i, dance, piece in zip(mine, codes, share, strict=True):
-                made.append(Composed(i, dance, self._earned(dance, piece, self._windows(dance, piece))))
-        return sorted(distributed.gather_objects(made), key=lambda dance: dance.piece)
 
     def rollouts(self) -> list[Dance]:
         """Windows of this epoch's dances, and what each action earns."""
@@ -153,29 +132,17 @@ class ActorCriticStage(Stage):
         elif self._ahead is not None:
             self._composed = self._ahead
         else:
-            self._composed = self.compose(self.pieces)
+            self._composed = self.performer.compose(self.model.gpt, self.pieces)
         self._restored = self._ahead = None
-        return self._danced(self._composed, self.pieces)
+        return self.performer.danced(self._composed, self.pieces)
 
     @cached_property
     def pieces(self) -> list[Piece]:
         """The target songs, and where dances to them start."""
         return self._pieces(self.config.songs)
 
-    @cached_property
-    def judged_pieces(self) -> list[Piece]:
-        """The songs by which epochs are chosen."""
-        return self._pieces(self.config.choice.songs or self.config.songs)
-
     def _pieces(self, split: str) -> list[Piece]:
         return pieces(self.data, split, self._memory, self.config.generation.first_codes, self.device)
-
-    def _danced(self, composed: Sequence[Composed], found: Sequence[Piece]) -> list[Dance]:
-        return [(self._windows(d.codes, found[d.piece]), dict(d.earned)) for d in composed]
-
-    def _windows(self, dance: Codes, piece: Piece) -> Windows:
-        steps = self.model.gpt.config.context + 1  # type: ignore[union-attr]
-        return cut_windows(dance, piece.music, piece.beats, steps, self._memory.frames_per_code)
 
     def epoch_state(self) -> Mapping[str, Any]:
         """The dances: they were composed with the weights of the epoch's start, which are gone."""
@@ -184,24 +151,6 @@ class ActorCriticStage(Stage):
     def restore_epoch(self, state: Mapping[str, Any]) -> None:
         """Goes on with these dances."""
         self._restored = [Composed.from_plain(dance) for dance in state["dances"]]
-
-    def _earned(self, dance: Codes, piece: Piece, windows: Windows) -> dict[str, Tensor]:
-        """The reward (N, S - 2) of each window's actions, and its parts."""
-        per_code, rules = self._memory.frames_per_code, self.config.reward
-        if rules.context == "dance":
-            frames = len(dance.upper) * per_code
-            beats = torch.cat([piece.beats, piece.beats[-1:].expand(frames)])[:frames]
-            pose = self._memory.decode(Codes(*(half.unsqueeze(0).to(self.device) for half in dance)))
-            whole = reward(pose, beats.unsqueeze(0).to(self.device), per_code, rules)
-            steps = windows.upper.shape[1]
-            return {name: part[0].unfold(0, steps, 1)[:, 1:-1].cpu() for name, part in whole.items()}
-        parts: list[dict[str, Tensor]] = []
-        for start in range(0, len(windows.upper), self.config.training.batch_size):
-            batch = slice(start, start + self.config.training.batch_size)
-            upper, lower, beats = windows.upper[batch], windows.lower[batch], windows.beats[batch]
-            pose = self._memory.decode(Codes(upper[:, 1:-1].to(self.device), lower[:, 1:-1].to(self.device)))
-            parts.append(reward(pose, beats[:, per_code:-per_code].to(self.device), per_code, rules))
-        return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
     def batches(self, epoch: int) -> Rollouts:
         """Windows of this epoch's dances: `turn` batches for the policy, as many for the value, and so on."""
@@ -214,10 +163,11 @@ class ActorCriticStage(Stage):
 
     def _judge(self, epoch: int, composed: Sequence[Composed]) -> None:
         """Takes note of how well the weights of an epoch dance; `composed` are theirs to the target songs."""
-        if self.config.choice.songs not in (None, self.config.songs):
-            composed = self.compose(self.judged_pieces)
-        assert isinstance(self.model, ActorCritic)
-        dances = self._danced(composed, self.judged_pieces)
+        found, split = self.pieces, self.config.choice.songs
+        if split not in (None, self.config.songs):
+            found = self._pieces(split)
+            composed = self.performer.compose(self.model.gpt, found)
+        dances = self.performer.danced(composed, found)
         windows, earned = [windows for windows, _ in dances], mean_earned(dances)["reward"]
         surprised = surprise(self.before, windows, self.device, self.config.training.batch_size)
         self.choice.judge(epoch, earned, surprised, self.model)
@@ -225,7 +175,6 @@ class ActorCriticStage(Stage):
 
     def loss(self, learner: nn.Module, batch: Rollout) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy's or the value's loss; the base's output serves both, as its mask is causal."""
-        assert isinstance(self.model, ActorCritic)
         upper, lower, music, _, mask = (x.to(self.device, non_blocking=True) for x in batch.windows)
         earned = batch.reward.to(self.device, non_blocking=True)
         actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
@@ -250,16 +199,14 @@ class ActorCriticStage(Stage):
         entropy = (policy_entropy(logits) * mask).sum() / mask.sum()
         logs = {"policy_loss": loss, "entropy": entropy, "td_error": error.mean()}
         with torch.set_grad_enabled(self.config.anchor > 0):
-            with torch.no_grad():
-                anchor = self.before.head(first_steps(features, actions.upper.shape[1]))
-            departed = divergence(logits, anchor)
-            logs["divergence"] = departed.mean()
-        return loss + self.config.anchor * departed.mean() if self.config.anchor else loss, logs
+            anchor = self.before.head(first_steps(features, actions.upper.shape[1]))
+            logs["divergence"] = departed = divergence(logits, anchor).mean()
+        return loss + self.config.anchor * departed if self.config.anchor else loss, logs
 
     def epoch_logs(self) -> Mapping[str, float]:
         """Mean reward of the epoch's dances, and its parts, over the actions that count."""
         if self.config.choice.by == "reward":
-            self._ahead = self.compose(self.pieces)
+            self._ahead = self.performer.compose(self.model.gpt, self.pieces)
             self._judge(self._epoch, self._ahead)
         return self._epoch_logs
 
@@ -295,12 +242,8 @@ class ActorCriticStage(Stage):
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs, before and after finetuning."""
-        assert isinstance(self.model, ActorCritic)
         evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
-        rows = {
-            "random codes": evaluation.random_codes(),
-            "memory": evaluation.reconstructions(),
-        }
+        rows = {"random codes": evaluation.random_codes(), "memory": evaluation.reconstructions()}
         if self.judged is None:
             rows["GPT"] = evaluation.generated(self.pretrained_gpt(), self.config.generation)
         shown = self.judged or "actor-critic"
@@ -334,7 +277,6 @@ class ActorCriticStage(Stage):
 
     def architecture(self) -> dict[str, Any]:
         """The model's, and which features it hears."""
-        assert isinstance(self.model, ActorCritic)
         return {**self.model.architecture(), "music": self.data.feature_version}
 
     def kind(self, batch: Rollout) -> str:

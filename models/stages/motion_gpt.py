@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from datasets.clips import CodeClip, MusicClips
 from datasets.music import COLUMNS
 from datasets.sequences import PreparedData
+from models.actor_critic import ActorCritic
 from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT, code_losses
+from models.official import load_either
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.evaluation import Evaluation
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
+from utils.checkpoint import load_weights
 from utils.config import config
 
 
@@ -136,6 +139,21 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
             f"{path} was trained on {trained_on!r} music features, {root} holds {data_version!r} ones; "
             f"prepare the data with --features {trained_on}"
         )
+
+
+def load_gpt(path: Path, made_by: str, data: PreparedData) -> MotionGPT:
+    """A trained GPT, pretrained or finetuned, of ours or as published; made_by is the command that makes it.
+
+    Raises:
+        ValueError: if it does not fit the data's music features, besides what a checkpoint may lack.
+    """
+    content = load_either(path, made_by, ("motion_gpt", "actor_critic"))
+    architecture = content["architecture"]
+    check_features(architecture, data.feature_version, path, str(data.root))
+    finetuned = content["stage"] == "actor_critic"
+    model = (ActorCritic if finetuned else MotionGPT).from_architecture(architecture, str(path))
+    load_weights(model, content["model"], path)
+    return model.gpt if isinstance(model, ActorCritic) else model
 
 
 def music_statistics(data: PreparedData) -> tuple[Tensor, Tensor]:
