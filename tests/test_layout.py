@@ -15,7 +15,14 @@ ALLOWED = {
     "models.stages": {"models", "datasets", "utils"},
 }
 OURS = ("models", "datasets", "utils", "main", "tests", "prepare_aistpp_data", "extract_aist_features")
-PLAIN = ("utils/metrics", "utils/render", "utils/motion.py", "utils/skeleton.py", "utils/audio.py")
+PLAIN = (
+    "utils/export",
+    "utils/metrics",
+    "utils/render",
+    "utils/motion.py",
+    "utils/skeleton.py",
+    "utils/audio.py",
+)
 
 
 def sources():

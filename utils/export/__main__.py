@@ -10,14 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from utils.export import Fit, fit_body, fit_smpl, lock_feet, write_bvh, write_glb, write_smpl
 from utils.export.bvh import PER_METRE
 from utils.metrics.physical import floor_height
 from utils.metrics.reading import NotADance, read_dance
-from utils.metrics.smpl import MALE_REST_JOINTS
 from utils.skeleton import SMPL_24
+from utils.smpl import rest_joints
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +64,7 @@ def export(path: Path, options: argparse.Namespace) -> None:
         raise ValueError(f"{path} is no dance: {reason}") from None
     folder = options.out or path.parent
     every = not (options.bvh or options.glb or options.smpl)
-    rest, floor = np.array(MALE_REST_JOINTS), floor_height(dance.joints, dance.fps)
+    rest, floor = rest_joints(), floor_height(dance.joints, dance.fps)
     if options.bvh or options.glb or every:
         fit = fit_body(dance.joints, rest)
         _tell(dance.name, fit)
