@@ -10,12 +10,12 @@ Dance and song may differ in length; nothing is cut in the files. Whoever needs 
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from utils.files import write_beside
 from utils.skeleton import SKELETONS
 
 FORMAT = 1
@@ -205,14 +205,8 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: naming the file and saying that what is already prepared stays.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_bytes(content)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_beside(path, content)
     except OSError as error:
         raise OSError(
             f"cannot write {path}: {error.strerror}. What is already prepared stays; "

@@ -5,7 +5,6 @@ everything.
 """
 
 import json
-import os
 import pickle
 import wave
 import zlib
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from datasets.sample.dances import make_dance
 from datasets.sample.instruments import SAMPLE_RATE_HZ
 from datasets.sample.songs import Song, all_songs, render_song
+from utils.files import write_beside
 from utils.skeleton import SMPL_24
 
 SCALING = 93.0  # metres = smpl_trans / smpl_scaling; real AIST++ values are around this
@@ -77,19 +77,23 @@ def make_corpus(root: Path, seed: int = 0) -> None:
     songs = [song for group in all_songs() for song in group]
     with tqdm(total=len(sequences) + len(songs), desc="sample corpus", unit="file") as bar:
         for song in songs:
-            _write(root / "wav" / f"{song.name}.wav", _wav_bytes(render_song(song, seed)))
+            write_beside(root / "wav" / f"{song.name}.wav", _wav_bytes(render_song(song, seed)))
             bar.update()
         for sequence in sequences:
-            _write(root / "motions" / f"{sequence.name}.pkl", _motion_bytes(sequence, seed))
+            write_beside(root / "motions" / f"{sequence.name}.pkl", _motion_bytes(sequence, seed))
             bar.update()
     for split, members in splits.items():
-        _write(root / "splits" / f"crossmodal_{split}.txt", _lines(sequence.name for sequence in members))
-    _write(root / "ignore_list.txt", _lines(sequence.name for sequence in sequences if sequence.ignored))
+        write_beside(
+            root / "splits" / f"crossmodal_{split}.txt", _lines(sequence.name for sequence in members)
+        )
+    write_beside(
+        root / "ignore_list.txt", _lines(sequence.name for sequence in sequences if sequence.ignored)
+    )
     truth = {
         song.name: {"bpm": song.bpm, "beats": song.beats.round(6).tolist(), "genre": song.genre}
         for song in songs
     }
-    _write(root / "beats.json", (json.dumps(truth, indent=1) + "\n").encode())
+    write_beside(root / "beats.json", (json.dumps(truth, indent=1) + "\n").encode())
 
 
 def _motion_bytes(sequence: Sequence, seed: int) -> bytes:
@@ -115,11 +119,3 @@ def _wav_bytes(samples: np.ndarray) -> bytes:
 
 def _lines(names: Iterable[str]) -> bytes:
     return "".join(f"{name}\n" for name in names).encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside and rename, so that a file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(path)

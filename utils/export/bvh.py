@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from utils.export.chain import children
-from utils.export.files import written
 from utils.export.fit import Fit, matrices
+from utils.files import write_beside
 from utils.skeleton import SMPL_24, Skeleton
 
 Unit = Literal["cm", "m"]
@@ -49,7 +49,7 @@ def write_bvh(
     lines += ["MOTION", f"Frames: {len(values)}", f"Frame Time: {1 / fps:.8f}"]
     row = " ".join(["%.5f"] * values.shape[1])
     lines += [row % tuple(frame) for frame in values.tolist()]
-    written(path, ("\n".join(lines) + "\n").encode("ascii"))
+    write_beside(Path(path), ("\n".join(lines) + "\n").encode("ascii"))
 
 
 def euler_zxy(turns: np.ndarray) -> np.ndarray:

@@ -1,29 +1,13 @@
-"""Files appear whole or not at all; and the one format in which a dance's joints are kept."""
+"""The one format in which a dance's joints are kept."""
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from utils.files import write_npz
 from utils.skeleton import SMPL_24
-
-
-def written(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, making its folder if it is not there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
-    beside.replace(path)
-
-
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """An .npz that is read without pickles."""
-    memory = io.BytesIO()
-    np.savez(memory, **arrays)
-    written(path, memory.getvalue())
 
 
 def save_motion(
@@ -43,8 +27,8 @@ def save_motion(
         provenance: facts such as song, checkpoint and seed; kept as JSON, the song also by itself.
     """
     facts = dict(provenance or {})
-    write_arrays(
-        path,
+    write_npz(
+        Path(path),
         joints=np.asarray(joints, np.float32),
         codes=np.zeros((0, 2), np.int64) if codes is None else np.asarray(codes, np.int64),
         fps=np.asarray(fps),

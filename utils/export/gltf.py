@@ -15,8 +15,8 @@ import numpy as np
 
 from utils.export.capsules import skin_of
 from utils.export.chain import children, forward
-from utils.export.files import written
 from utils.export.fit import Fit
+from utils.files import write_beside
 from utils.skeleton import SMPL_24, Skeleton
 
 COLOURS = {"upper": (1.0, 0.23, 0.06), "lower": (0.02, 0.39, 0.83)}  # linear RGB
@@ -107,7 +107,7 @@ def write_glb(
     chunks = (
         struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
     )
-    written(path, head + chunks)
+    write_beside(Path(path), head + chunks)
 
 
 def _material(half: str) -> dict[str, Any]:

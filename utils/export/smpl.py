@@ -11,8 +11,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from utils.export.chain import body_size, offsets_of
-from utils.export.files import write_arrays
 from utils.export.fit import Fit, checked_joints, fit_body
+from utils.files import write_npz
 from utils.skeleton import SMPL_24
 
 
@@ -46,8 +46,8 @@ def write_smpl(path: Path, fit: Fit, size: float, rest: np.ndarray, fps: float =
         fps: frame rate in Hz.
     """
     poses = Rotation.from_quat(fit.rotations.reshape(-1, 4)).as_rotvec().reshape(len(fit.root), -1)
-    write_arrays(
-        path,
+    write_npz(
+        Path(path),
         smpl_poses=poses.astype(np.float32),
         smpl_trans=(fit.root - size * np.asarray(rest)[0]).astype(np.float32),
         smpl_scaling=np.array([size], np.float32),

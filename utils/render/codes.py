@@ -6,7 +6,6 @@ nearest to. The template is codes.html; nothing is fetched from anywhere.
 
 import base64
 import json
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from utils.files import write_beside
 from utils.render.figure import GREY, LOWER, UPPER, Palette, limb_colours
 from utils.skeleton import SMPL_24, Skeleton
 
@@ -100,10 +100,7 @@ def write_code_page(
     }
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page = _TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", escape(title)).replace("{{data}}", data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(path)
+    write_beside(path, page.encode())
 
 
 def _playable(sections: Sequence[CodeSection]) -> int:

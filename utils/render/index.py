@@ -12,8 +12,9 @@ import matplotlib.image
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from utils.files import write_beside
 from utils.render.canvas import Canvas
-from utils.render.player_page import fill, format_fact, write_whole
+from utils.render.player_page import fill, format_fact
 from utils.render.scene import Scene
 from utils.render.video import checked_joints
 from utils.skeleton import SMPL_24, Skeleton
@@ -76,7 +77,7 @@ def write_index(
     # a page opened from a disk has no origin, so 'self' alone would hide its pictures
     page = fill("index.html", ("index.css",), ("index.js",), title, data, "img-src 'self' file:")
     path = folder / FILE_NAME
-    write_whole(path, page)
+    write_beside(path, page)
     return path
 
 
@@ -165,5 +166,5 @@ def write_thumbnail(
     file = io.BytesIO()
     picture = canvas.pixels[top : top + _THUMBNAIL[1], left : left + _THUMBNAIL[0], :3]
     matplotlib.image.imsave(file, picture, format="jpeg", pil_kwargs={"quality": 86})
-    write_whole(path, file.getvalue())
+    write_beside(path, file.getvalue())
     return path

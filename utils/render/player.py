@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from utils.audio import decode_audio, write_wav
+from utils.files import write_beside
 from utils.metrics.beats import beat_indices, motion_beats
 from utils.metrics.reading import NotADance, read_dance
 from utils.metrics.songs import track_beats
 from utils.render.figure import LOWER, UPPER, Palette
 from utils.render.player_data import hex_colour, pack, skeleton_facts, speed_curve, stage
-from utils.render.player_page import fill, format_fact, write_whole
+from utils.render.player_page import fill, format_fact
 from utils.render.player_song import song_bytes
 from utils.render.video import beat_frames, checked_codes, checked_joints
 from utils.skeleton import SMPL_24, Skeleton
@@ -104,7 +105,7 @@ def write_player(
         "dances": content,
     }
     page = fill("player.html", _STYLES, _SCRIPTS, title, data, "img-src data:; media-src blob:")
-    write_whole(Path(path), page)
+    write_beside(Path(path), page)
 
 
 def _content(dance: PlayerDance, skeleton: Skeleton) -> dict[str, Any]:

@@ -70,16 +70,5 @@ def format_fact(value: Any) -> str:
     return str(value)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def _read(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
