@@ -4,7 +4,7 @@ Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper, lo
 other along time; a token of any stream sees the tokens of all three up to its own time.
 """
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,9 @@ class GPTConfig:
         normalise_music: bring the music features to mean 0 over the training songs, and each group of them
             (MFCC, chroma, onset, beat, ...) to the same total variance. As released they go in as they are:
             the loudness column, around -500, drowns the beat flags.
+        unheard: groups of music features it is deaf to, named as in `datasets.columns`; for `normalise_music`
+            only. The 384 columns of the tempogram tell each song from all others: with them a small corpus is
+            learnt by heart, song by song.
     """
 
     width: PositiveInt = 768
@@ -39,8 +42,11 @@ class GPTConfig:
     context: PositiveInt = 29
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     normalise_music: bool = False
+    unheard: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.unheard and not self.normalise_music:
+            raise ValueError("unheard groups of music features need normalise_music: true")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must divide by heads {self.heads}")
 
@@ -135,7 +141,7 @@ class Base(nn.Module):
 
     @torch.no_grad()
     def set_music_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """What each music feature (D,) is reduced by and divided by, for `normalise_music`."""
+        """What each music feature (D,) is reduced by and divided by, for `normalise_music`; inf mutes it."""
         self.music_mean.copy_(mean)
         self.music_deviation.copy_(deviation)
 

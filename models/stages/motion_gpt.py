@@ -1,6 +1,6 @@
 """Stage 3: the motion GPT learns which codes follow which music. Bailando (CVPR 2022), section 3.4."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +62,7 @@ class MotionGPTStage(Stage):
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.learner = self.model
         if config.model.normalise_music:
-            self.model.base.set_music_statistics(*music_statistics(self.data))
+            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.unheard))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -156,18 +156,21 @@ def load_gpt(path: Path, made_by: str, data: PreparedData) -> MotionGPT:
     return model.gpt if isinstance(model, ActorCritic) else model
 
 
-def music_statistics(data: PreparedData) -> tuple[Tensor, Tensor]:
+def music_statistics(data: PreparedData, unheard: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) of the training songs' features, for `normalise_music`.
 
     Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs
     as much as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in
-    another
-    one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as they are.
+    another one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as
+    they are; those that are to be unheard deviate infinitely, which mutes them.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
     deviation = music.std(0)
-    for columns in COLUMNS.values():
+    for name, columns in COLUMNS.items():
+        if name in unheard:
+            deviation[columns] = np.inf
+            continue
         group = deviation[columns]
         typical = float(np.sqrt(np.mean(group**2)))
         deviation[columns] = np.maximum(group, 0.1 * typical) * np.sqrt(len(group)) if typical > 1e-6 else 1.0
