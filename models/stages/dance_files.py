@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.stages.dancer import DanceConfig
-from models.stages.pages import Failures, Page, kept_apart, write_page
+from models.stages.pages import Failures, Page, kept_apart, shortened, write_page
 from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion
 from utils.export import write_bvh as save_bvh
 from utils.export import write_glb as save_glb
@@ -118,6 +118,7 @@ def write_dance(
                 height=config.video_height,
                 progress=sys.stderr.isatty(),
             )
+    metrics = shortened(metrics)
     on_page = PlayerDance(
         name,
         shown,
@@ -129,7 +130,11 @@ def write_dance(
     )
     player = folder / f"{name}.html" if config.player else None
     label = str(danced.facts["stage"]).replace("_", " ")
-    page = Page(name, label, [on_page], danced.song, metrics, player, video if config.video else None, plot)
+    kinds = {"BVH": (config.bvh, ".bvh"), "glTF": (config.glb, ".glb"), "SMPL": (config.smpl, "_smpl.npz")}
+    files = {text: folder / f"{name}{suffix}" for text, (wanted, suffix) in kinds.items() if wanted}
+    files["Motion"] = folder / f"{name}.npz"
+    shown_video = video if config.video else None
+    page = Page(name, label, [on_page], danced.song, metrics, player, shown_video, plot, files)
     with watch.of("pages"):
         return write_page(folder, page, failed)
 

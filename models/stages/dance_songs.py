@@ -40,6 +40,12 @@ def one_line(error: object) -> str:
     return " ".join(str(error).encode("utf-8", "replace").decode().split())
 
 
+def named(path: object, why: str) -> str:
+    """What is wrong with a file, in one line that names it."""
+    line, name = one_line(why), one_line(path)
+    return line if name in line else f"{name}: {line}"
+
+
 def find_songs(given: Sequence[Path]) -> Found:
     """The files given, and all sound files of the folders given, sorted; each once.
 
@@ -106,9 +112,9 @@ def hear_all(
     for path in paths:
         try:
             heard[path] = listen(path)
-        except (ValueError, OSError) as error:
-            failed[str(path)] = one_line(error)
-            log.warning("not danced to: %s", failed[str(path)])
+        except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
+            failed[str(path)] = one_line(error) or type(error).__name__
+            log.warning("not danced to: %s", named(path, failed[str(path)]))
     return heard, failed
 
 

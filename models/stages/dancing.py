@@ -18,7 +18,7 @@ from tqdm import tqdm
 from models.generation import FREE, generate_all
 from models.stages.base import RunConfig
 from models.stages.dance_files import SUFFIXES, Danced, Stopwatch, facts_of, write_dance
-from models.stages.dance_songs import HeardSong, file_names, find_songs, hear, hear_all, one_line
+from models.stages.dance_songs import HeardSong, file_names, find_songs, hear, hear_all, named, one_line
 from models.stages.dancer import Dancer, DancingConfig, load_dancer, locked_codes, opening_codes
 from models.stages.pages import Failures
 from models.streaming import look_ahead
@@ -80,7 +80,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
     for path, why in found.skipped.items():
         log.info("skipped: %s: %s", one_line(path), why)
     for path, why in found.failed.items():
-        log.warning("not danced to: %s: %s", one_line(path), why)
+        log.warning("not danced to: %s", named(path, why))
     with watch.of("features"):
         bar = tqdm(found.songs, "listening", unit="song", leave=False, disable=None)
         heard, failed = hear_all(bar, lambda path: hear(path, dancer))
@@ -98,18 +98,20 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
     facts = _facts(config, dancer)
     broken: Failures = {}
     entries = []
+    why = {Path(one_line(path)).name: {"": one_line(why.replace(path, ""))} for path, why in failed.items()}
+    lost = {"Not danced to": why} if failed else {}
     for plan, codes in zip(tqdm(plans, "dances", leave=False, disable=None), composed, strict=True):
         with watch.of("joints"):
             danced = _danced(plan, codes, dancer, facts)
         entries.append(write_dance(folder, danced, wanted, watch, broken))
         with watch.of("pages"):
-            write_index(folder, entries, f"{config.name}: dances to {len(heard)} songs")
-    print(f"{len(entries)} dances to {len(heard)} songs are in {folder}; open {folder / 'index.html'}")
+            write_index(folder, entries, f"{config.name} dances", lost)
+    print(f"songs: {len(heard)}, dances: {len(entries)}; open {folder / 'index.html'}")
     log.info("%s", watch)
-    for what, lost in (("not danced to", failed), ("could not be made", broken)):
-        if lost:
-            lines = "\n".join(f"  {one_line(key)}: {one_line(why)}" for key, why in lost.items())
-            print(f"{len(lost)} {what}:\n{lines}")
+    for what, reasons in (("not danced to", failed), ("could not be made", broken)):
+        if reasons:
+            print(f"{len(reasons)} {what}:")
+            print("\n".join(f"  {named(key, why)}" for key, why in reasons.items()))
     return 1 if failed or broken else 0
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import av
@@ -20,6 +21,7 @@ from utils.render.index import IndexEntry, Table, write_index, write_thumbnail
 from utils.render.player import PlayerDance, write_player
 
 log = logging.getLogger(__name__)
+_ON_PLAYER = ("frames", "foot_penetration", "foot_float")  # cards have no room for them
 Failures = dict[str, str]  # what could not be made -> why
 
 
@@ -35,6 +37,7 @@ class Page(NamedTuple):
         player: where its player goes; None: there is none.
         video: of the dance, if it was made.
         beat_plot: the same.
+        files: name of a link -> further file, if it was made.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Page(NamedTuple):
     player: Path | None = None
     video: Path | None = None
     beat_plot: Path | None = None
+    files: Mapping[str, Path] = MappingProxyType({})
 
 
 @contextmanager
@@ -72,9 +76,10 @@ def write_page(folder: Path, page: Page, failed: Failures) -> IndexEntry:
     if page.player is not None:
         with kept_apart(f"player {page.player}", failed):
             write_player(page.player, page.dances, page.song, page.name)
-    files = (thumbnail, page.player, page.video, page.beat_plot)
-    there = [path if path is not None and path.is_file() else None for path in files]
-    return IndexEntry(page.name, page.label, *there, page.metrics)
+    wanted = (thumbnail, page.player, page.video, page.beat_plot)
+    there = [path if path is not None and path.is_file() else None for path in wanted]
+    files = {text: path for text, path in page.files.items() if path.is_file()}
+    return IndexEntry(page.name, page.label, *there, files, page.metrics)
 
 
 def write_judged_pages(
@@ -130,7 +135,7 @@ def write_judged_pages(
             shown,
             dances,
             None if song is None else song.audio,
-            {"song": own.song, **metrics},
+            {"song": own.song} | {key: value for key, value in metrics.items() if key not in _ON_PLAYER},
             player=folder / "players" / f"{name}.html",
             video=folder / "videos" / f"{name}.mp4",
             beat_plot=folder / "plots" / "beats" / f"{name}.png",
@@ -156,5 +161,13 @@ def report_tables(report: Report) -> dict[str, Table]:
 def _metrics(scores: Mapping[tuple[Any, Any], Mapping[str, Any]], row: str, name: str) -> dict[str, Any]:
     """The scores of a dance, as far as they were made."""
     line = scores.get((row, name), {})
-    found = {key: value for key, value in line.items() if key not in ("row", "dance", "song", "fps")}
-    return {key: value.item() if isinstance(value, np.generic) else value for key, value in found.items()}
+    return shortened(
+        {key: value for key, value in line.items() if key not in ("row", "dance", "song", "fps")}
+    )
+
+
+def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with as many digits as people read."""
+    return {
+        key: round(float(v), 4) if isinstance(v, float | np.floating) else v for key, v in metrics.items()
+    }

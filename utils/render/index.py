@@ -39,6 +39,7 @@ class IndexEntry:
         player: a page of `write_player`.
         video: an mp4.
         beat_plot: a picture.
+        files: name of a link -> further file of the dance.
         metrics: name -> number (NaN and None: not known) or text.
     """
 
@@ -48,6 +49,7 @@ class IndexEntry:
     player: Path | None = None
     video: Path | None = None
     beat_plot: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +101,7 @@ def _entry(folder: Path, entry: IndexEntry) -> dict[str, Any]:
         "player": relative(entry.player),
         "video": relative(entry.video),
         "beatPlot": relative(entry.beat_plot),
+        "files": [[str(name), relative(path)] for name, path in entry.files.items()],
         "metrics": [
             [str(name), format_fact(_plain(value)), _sortable(value)] for name, value in entry.metrics.items()
         ],
