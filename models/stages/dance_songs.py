@@ -72,9 +72,10 @@ def find_songs(given: Sequence[Path]) -> Found:
         if not kept:
             found.failed[str(path)] = "the folder holds no sound file"
         found.songs.extend(kept)
-    once = {path.absolute().resolve(): path for path in reversed(found.songs)}
-    found.songs[:] = reversed(once.values())
-    return found
+    once: dict[Path, Path] = {}
+    for path in found.songs:
+        once.setdefault(path.resolve(), path)
+    return found._replace(songs=list(once.values()))
 
 
 def _is_sound(path: Path) -> bool:

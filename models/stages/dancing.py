@@ -98,7 +98,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
     facts = _facts(config, dancer)
     broken: Failures = {}
     entries = []
-    why = {Path(one_line(path)).name: {"": one_line(why.replace(path, ""))} for path, why in failed.items()}
+    why = {one_line(path): {"": one_line(why.replace(path, Path(path).name))} for path, why in failed.items()}
     lost = {"Not danced to": why} if failed else {}
     for plan, codes in zip(tqdm(plans, "dances", leave=False, disable=None), composed, strict=True):
         with watch.of("joints"):
