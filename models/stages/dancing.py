@@ -186,8 +186,9 @@ def _danced(plan: Plan, codes: Codes, dancer: Dancer, facts: Mapping[str, str | 
     both = torch.stack([codes.upper, codes.lower], dim=1).numpy()
     both = np.concatenate([np.full((rest, 2), FREE, both.dtype), both])
     frames = min(len(joints), len(plan.song.beats))
-    own = {"song": plan.song.path.stem, "song_file": plan.song.path.name, "variant": plan.variant}
-    own |= {"key": plan.key, "first_step": rest}
+    path = plan.song.path
+    own = {"song": one_line(path.stem), "song_file": one_line(path.name), "variant": plan.variant}
+    own |= {"key": one_line(plan.key), "first_step": rest}
     return Danced(
         plan.name,
         plan.song.path,

@@ -79,7 +79,7 @@ def write_page(folder: Path, page: Page, failed: Failures) -> IndexEntry:
     wanted = (thumbnail, page.player, page.video, page.beat_plot)
     there = [path if path is not None and path.is_file() else None for path in wanted]
     files = {text: path for text, path in page.files.items() if path.is_file()}
-    return IndexEntry(page.name, page.label, *there, files, page.metrics)
+    return IndexEntry(page.name, page.label, *there, page.metrics, files)
 
 
 def write_judged_pages(

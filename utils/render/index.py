@@ -39,8 +39,8 @@ class IndexEntry:
         player: a page of `write_player`.
         video: an mp4.
         beat_plot: a picture.
-        files: name of a link -> further file of the dance.
         metrics: name -> number (NaN and None: not known) or text.
+        files: name of a link -> further file of the dance.
     """
 
     name: str
@@ -49,8 +49,8 @@ class IndexEntry:
     player: Path | None = None
     video: Path | None = None
     beat_plot: Path | None = None
-    files: Mapping[str, Path] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def write_index(
