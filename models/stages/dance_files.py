@@ -93,7 +93,7 @@ def write_dance(
         )
     shown, metrics, plot = danced.joints, {"seconds": len(danced.joints) / danced.fps}, None
     with kept_apart(f"metrics of {name}", failed), watch.of("metrics"):
-        dance = Dance(name, danced.joints, danced.beats, danced.fps, danced.song.stem)
+        dance = Dance(name, danced.joints, danced.beats, danced.fps, str(danced.facts["song"]))
         metrics |= _scores(dance)
         plot = save_figure(beat_plot(dance), folder / "plots" / f"{name}.png")
     if config.bvh or config.glb or config.footlock:

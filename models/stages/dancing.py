@@ -118,7 +118,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
 def _plan(name: str, song: HeardSong, variant: int, start: str, memory: ChoreographicMemory) -> Plan:
     beats = np.flatnonzero(song.beats)
     first = int(beats[0]) // memory.frames_per_code if start == "beat" and len(beats) else 0
-    stem = song.path.stem
+    stem = one_line(song.path.stem)
     return Plan(name, song, variant, stem if variant == 1 else f"{stem}_v{variant}", first)
 
 
@@ -188,7 +188,7 @@ def _danced(plan: Plan, codes: Codes, dancer: Dancer, facts: Mapping[str, str | 
     frames = min(len(joints), len(plan.song.beats))
     path = plan.song.path
     own = {"song": one_line(path.stem), "song_file": one_line(path.name), "variant": plan.variant}
-    own |= {"key": one_line(plan.key), "first_step": rest}
+    own |= {"key": plan.key, "first_step": rest}
     return Danced(
         plan.name,
         plan.song.path,

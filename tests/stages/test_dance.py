@@ -280,13 +280,15 @@ def test_bad_songs_cost_a_line_each(dance, songs, tmp_path, capsys, caplog, monk
     whole[middle] = os.urandom(len(whole[middle]))
     (folder / "damaged.mp3").write_bytes(whole)
     (folder / "odd name with sound").write_bytes((songs / "two.mp3").read_bytes())
+    strange = folder / os.fsdecode(b"odd \xff %.wav")  # no UTF-8
+    strange.write_bytes((songs / "one.wav").read_bytes())
     audio.write_wav(folder / "silent.wav", np.zeros(3 * RATE), RATE)
     (tmp_path / "nothing").mkdir()
     given = [folder, tmp_path / "none.mp3", tmp_path / "nothing", songs / "one.wav"]
     with caplog.at_level("INFO"):
         assert dance(*given, *SILENT) == 1
     cards = {card["name"]: card for card in entries(tmp_path / "out")}
-    assert list(cards) == ["odd name with sound", "silent", "one"]
+    assert list(cards) == ["odd name with sound", "odd ? %", "silent", "one"]
     assert len(motion(tmp_path / "out", "silent")["music_beats"]) == 0
     assert f"{folder / 'silent.wav'} is silent" in caplog.text
     for name, why in (("notes.txt", "no sound file"), ("cover.jpg", "no sound file"), ("inner", "a folder")):
