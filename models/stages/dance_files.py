@@ -25,7 +25,8 @@ from utils.render.player import PlayerDance
 from utils.render.video import render_video
 from utils.smpl import rest_joints
 
-SUFFIXES = (".npz", ".mp4", ".html", ".bvh", ".glb", "_smpl.npz")
+_SMPL = "_smpl.npz"
+SUFFIXES = (".npz", ".mp4", ".html", ".bvh", ".glb", _SMPL)
 
 
 class Danced(NamedTuple):
@@ -87,25 +88,24 @@ def write_dance(
         Its card of the index.
     """
     name = danced.name
-    with kept_apart(f"motion {name}.npz", failed), watch.of("files"):
-        save_motion(
-            folder / f"{name}.npz", danced.joints, danced.codes, danced.fps, danced.facts, danced.beats
-        )
-    shown, metrics, plot = danced.joints, {"seconds": len(danced.joints) / danced.fps}, None
-    with kept_apart(f"metrics of {name}", failed), watch.of("metrics"):
+    motion, video, bvh, glb, smpl = (folder / f"{name}{s}" for s in (".npz", ".mp4", ".bvh", ".glb", _SMPL))
+    plot = folder / "plots" / f"{name}.png"
+    with kept_apart(f"motion {motion}", failed, motion), watch.of("files"):
+        save_motion(motion, danced.joints, danced.codes, danced.fps, danced.facts, danced.beats)
+    shown, metrics = danced.joints, {"seconds": len(danced.joints) / danced.fps}
+    with kept_apart(f"metrics of {name}", failed, plot), watch.of("metrics"):
         dance = Dance(name, danced.joints, danced.beats, danced.fps, str(danced.facts["song"]))
         metrics |= _scores(dance)
-        plot = save_figure(beat_plot(dance), folder / "plots" / f"{name}.png")
+        save_figure(beat_plot(dance), plot)
     if config.bvh or config.glb or config.footlock:
-        with kept_apart(f"rotations of {name}", failed), watch.of("fit"):
+        with kept_apart(f"rotations of {name}", failed, bvh, glb), watch.of("fit"):
             shown, errors = _write_body(folder, danced, config)
             metrics |= errors
     if config.smpl:
-        with kept_apart(f"SMPL parameters {name}_smpl.npz", failed), watch.of("fit"):
-            _write_smpl(folder / f"{name}_smpl.npz", danced, config.footlock)
-    video = folder / f"{name}.mp4"
+        with kept_apart(f"SMPL parameters {smpl}", failed, smpl), watch.of("fit"):
+            _write_smpl(smpl, danced, config.footlock)
     if config.video:
-        with kept_apart(f"video {video}", failed), watch.of("video"):
+        with kept_apart(f"video {video}", failed, video), watch.of("video"):
             render_video(
                 video,
                 shown,
@@ -128,13 +128,26 @@ def write_dance(
         fps=danced.fps,
         frames_per_code=danced.frames_per_code,
     )
-    player = folder / f"{name}.html" if config.player else None
-    label = str(danced.facts["stage"]).replace("_", " ")
-    kinds = {"BVH": (config.bvh, ".bvh"), "glTF": (config.glb, ".glb"), "SMPL": (config.smpl, "_smpl.npz")}
-    files = {text: folder / f"{name}{suffix}" for text, (wanted, suffix) in kinds.items() if wanted}
-    files["Motion"] = folder / f"{name}.npz"
-    shown_video = video if config.video else None
-    page = Page(name, label, [on_page], danced.song, metrics, player, shown_video, plot, files)
+    page = Page(
+        name,
+        str(danced.facts["stage"]).replace("_", " "),
+        [on_page],
+        danced.song,
+        metrics,
+        player=folder / f"{name}.html" if config.player else None,
+        video=video if config.video else None,
+        beat_plot=plot,
+        files={
+            text: path
+            for text, path, wanted in (
+                ("BVH", bvh, config.bvh),
+                ("glTF", glb, config.glb),
+                ("SMPL", smpl, config.smpl),
+                ("Motion", motion, True),
+            )
+            if wanted
+        },
+    )
     with watch.of("pages"):
         return write_page(folder, page, failed)
 

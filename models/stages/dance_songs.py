@@ -1,7 +1,7 @@
 """The songs of --dance: found among files and folders, heard one by one, and named apart."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import av
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from datasets.aistpp import AUDIO_SUFFIXES
 from datasets.music import song_features
@@ -105,14 +106,17 @@ def hear(path: Path, dancer: Dancer) -> HeardSong:
     return HeardSong(path, torch.from_numpy(np.array(song.features, np.float32)), song.beats)
 
 
-def hear_all(
-    paths: Sequence[Path], listen: Callable[[Path], HeardSong]
-) -> tuple[dict[Path, HeardSong], dict[str, str]]:
-    """The songs that can be heard, and those that cannot -> why; each of these costs a line, no more."""
-    heard, failed = {}, {}
-    for path in paths:
+def hear_all(given: Sequence[Path], dancer: Dancer) -> tuple[dict[Path, HeardSong], dict[str, str]]:
+    """The songs that can be heard, in order, and what cannot -> why; each of these costs a line, no more."""
+    found = find_songs(given)
+    for path, why in found.skipped.items():
+        log.info("skipped: %s: %s", one_line(path), why)
+    for path, why in found.failed.items():
+        log.warning("not danced to: %s", named(path, why))
+    heard, failed = {}, dict(found.failed)
+    for path in tqdm(found.songs, "listening", unit="song", leave=False, disable=None):
         try:
-            heard[path] = listen(path)
+            heard[path] = hear(path, dancer)
         except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
             failed[str(path)] = one_line(error) or type(error).__name__
             log.warning("not danced to: %s", named(path, failed[str(path)]))
@@ -120,7 +124,11 @@ def hear_all(
 
 
 def file_names(
-    songs: Sequence[Path], variants: int, suffixes: Sequence[str], folder: Path
+    songs: Sequence[Path],
+    variants: int,
+    suffixes: Sequence[str],
+    folder: Path,
+    others: Sequence[Path] = (),
 ) -> Mapping[Path, list[str]]:
     """Names of the dances to each song, one for each variant: as its file, `_v2` and on, all apart.
 
@@ -132,9 +140,11 @@ def file_names(
         variants: dances to each.
         suffixes: of the files that each dance gives.
         folder: where they go.
+        others: files that are not to be overwritten either: songs that could not be heard.
     """
     own = folder.resolve()
-    taken = {INDEX} | {song.name.casefold() for song in songs if song.resolve().parent == own}
+    given = [path for path in (*songs, *others) if own in (path.resolve().parent, path.parent.resolve())]
+    taken = {INDEX} | {path.name.casefold() for path in given}
     names: dict[Path, list[str]] = {}
     for song in songs:
         short = song.stem.encode("utf-8", "replace")[:_LONGEST_NAME]

@@ -18,9 +18,16 @@ from tqdm import tqdm
 from models.generation import FREE, generate_all
 from models.stages.base import RunConfig
 from models.stages.dance_files import SUFFIXES, Danced, Stopwatch, facts_of, write_dance
-from models.stages.dance_songs import HeardSong, file_names, find_songs, hear, hear_all, named, one_line
-from models.stages.dancer import Dancer, DancingConfig, load_dancer, locked_codes, opening_codes
-from models.stages.pages import Failures
+from models.stages.dance_songs import HeardSong, file_names, hear_all, named, one_line
+from models.stages.dancer import (
+    DanceConfig,
+    Dancer,
+    DancingConfig,
+    load_dancer,
+    locked_codes,
+    opening_codes,
+)
+from models.stages.pages import Failures, kept_apart
 from models.streaming import look_ahead
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import to_plain
@@ -64,55 +71,54 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
             f"stage {config.stage} has no motion GPT and cannot dance; use configs/actor_critic.yaml or "
             "configs/cc_motion_gpt.yaml"
         )
-    wanted = config.dance
-    if wanted.variants > 1 and config.generation.temperature == 0:
+    folder = out or config.folder / "dance"
+    _check(config.dance, config.generation.temperature, songs, folder)
+    watch = Stopwatch()
+    with watch.of("weights"):
+        dancer = load_dancer(config, device)
+    opening, locked = opening_codes(config, dancer), locked_codes(config.dance, dancer)
+    with watch.of("features"):
+        heard, failed = hear_all([Path(song) for song in songs], dancer)
+    if not heard:
+        raise ValueError(f"none of the songs can be danced to ({len(failed)} failed, see above)")
+    lost = [Path(path) for path in failed]
+    names = file_names(list(heard), config.dance.variants, SUFFIXES, folder, lost)
+    plans = [
+        _plan(name, heard[path], variant, config.dance.start, dancer.memory)
+        for path in heard
+        for variant, name in enumerate(names[path], 1)
+    ]
+    with watch.of("codes"):
+        composed = compose(dancer, plans, opening, locked, config, device)
+    facts, entries, broken = _facts(config, dancer), [], Failures()
+    reasons = {one_line(p): {"": one_line(why.replace(p, Path(p).name))} for p, why in failed.items()}
+    tables = {"Not danced to": reasons} if failed else {}
+    for plan, codes in zip(tqdm(plans, "dances", leave=False, disable=None), composed, strict=True):
+        with watch.of("joints"):
+            danced = _danced(plan, codes, dancer, facts)
+        entries.append(write_dance(folder, danced, config.dance, watch, broken))
+        with kept_apart("index of the dances", broken), watch.of("pages"):
+            write_index(folder, entries, f"{config.name} dances", tables)
+    print(f"songs: {len(heard)}, dances: {len(entries)}; open {folder / 'index.html'}")
+    log.info("%s", watch)
+    for what, items in (("not danced to", failed), ("could not be made", broken)):
+        if items:
+            print(f"{len(items)} {what}:")
+            print("\n".join(f"  {named(key, why)}" for key, why in items.items()))
+    return 1 if failed or broken else 0
+
+
+def _check(wanted: DanceConfig, temperature: float, songs: Sequence[str], folder: Path) -> None:
+    """Raises ValueError if there is nothing to do, or it cannot be done, whatever the songs are."""
+    if wanted.variants > 1 and temperature == 0:
         raise ValueError(
             f"dance.variants is {wanted.variants}, but at generation.temperature 0 all variants are the same "
             "dance; set generation.temperature=1 to draw codes"
         )
     if not songs:
         raise ValueError("--dance needs songs: sound files, or folders of them")
-    watch, folder = Stopwatch(), out or config.folder / "dance"
-    with watch.of("weights"):
-        dancer = load_dancer(config, device)
-    opening, locked = opening_codes(config, dancer), locked_codes(wanted, dancer)
-    found = find_songs([Path(song) for song in songs])
-    for path, why in found.skipped.items():
-        log.info("skipped: %s: %s", one_line(path), why)
-    for path, why in found.failed.items():
-        log.warning("not danced to: %s", named(path, why))
-    with watch.of("features"):
-        bar = tqdm(found.songs, "listening", unit="song", leave=False, disable=None)
-        heard, failed = hear_all(bar, lambda path: hear(path, dancer))
-    failed = {**found.failed, **failed}
-    if not heard:
-        raise ValueError(f"none of the songs can be danced to ({len(failed)} failed, see above)")
-    names = file_names(found.songs, wanted.variants, SUFFIXES, folder)
-    plans = [
-        _plan(name, heard[path], variant, wanted.start, dancer.memory)
-        for path in heard
-        for variant, name in enumerate(names[path], 1)
-    ]
-    with watch.of("codes"):
-        composed = compose(dancer, plans, opening, locked, config, device)
-    facts = _facts(config, dancer)
-    broken: Failures = {}
-    entries = []
-    why = {one_line(path): {"": one_line(why.replace(path, Path(path).name))} for path, why in failed.items()}
-    lost = {"Not danced to": why} if failed else {}
-    for plan, codes in zip(tqdm(plans, "dances", leave=False, disable=None), composed, strict=True):
-        with watch.of("joints"):
-            danced = _danced(plan, codes, dancer, facts)
-        entries.append(write_dance(folder, danced, wanted, watch, broken))
-        with watch.of("pages"):
-            write_index(folder, entries, f"{config.name} dances", lost)
-    print(f"songs: {len(heard)}, dances: {len(entries)}; open {folder / 'index.html'}")
-    log.info("%s", watch)
-    for what, reasons in (("not danced to", failed), ("could not be made", broken)):
-        if reasons:
-            print(f"{len(reasons)} {what}:")
-            print("\n".join(f"  {named(key, why)}" for key, why in reasons.items()))
-    return 1 if failed or broken else 0
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; --out needs a folder")
 
 
 def _plan(name: str, song: HeardSong, variant: int, start: str, memory: ChoreographicMemory) -> Plan:

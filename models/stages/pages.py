@@ -52,13 +52,22 @@ class Page(NamedTuple):
 
 
 @contextmanager
-def kept_apart(what: str, failed: Failures) -> Iterator[None]:
-    """What goes wrong within is named and kept in `failed`; all else goes on."""
+def kept_apart(what: str, failed: Failures, *files: Path) -> Iterator[None]:
+    """What goes wrong within is named and kept in `failed`; all else goes on.
+
+    Args:
+        what: is made within.
+        failed: takes why it could not be made.
+        files: that it would have replaced: older ones go, so that no page leads to another dance's.
+    """
     try:
         yield
     except (ValueError, OSError, av.FFmpegError) as error:
         failed[what] = str(error)
         log.warning("no %s: %s", what, error)
+        for file in files:
+            if file.is_file():
+                file.unlink()
 
 
 def write_page(folder: Path, page: Page, failed: Failures) -> IndexEntry:
@@ -69,12 +78,12 @@ def write_page(folder: Path, page: Page, failed: Failures) -> IndexEntry:
         page: what is to be seen.
         failed: takes what could not be made.
     """
-    thumbnail: Path | None = folder / "thumbnails" / f"{page.name}.jpg"
+    thumbnail = folder / "thumbnails" / f"{page.name}.jpg"
     dance = page.dances[0]
-    with kept_apart(f"picture of {page.name}", failed):
+    with kept_apart(f"picture of {page.name}", failed, thumbnail):
         write_thumbnail(thumbnail, dance.joints, fps=dance.fps)
     if page.player is not None:
-        with kept_apart(f"player {page.player}", failed):
+        with kept_apart(f"player {page.player}", failed, page.player):
             write_player(page.player, page.dances, page.song, page.name)
     wanted = (thumbnail, page.player, page.video, page.beat_plot)
     there = [path if path is not None and path.is_file() else None for path in wanted]

@@ -112,7 +112,7 @@ def dance(files, tmp_path):
         names = dict(zip(("vqvae", "checkpoint"), weights, strict=True))
         given = [f"{key}={files[name]}" for key, name in names.items()]
         given += [f"output={tmp_path}", "data.root=nowhere", "device=cpu", "generation.temperature=1"]
-        arguments = ["--config", config, "--dance", *given, *map(str, more), "--out", str(tmp_path / out)]
+        arguments = ["--config", config, "--dance", *given, "--out", str(tmp_path / out), *map(str, more)]
         return main.main(arguments)
 
     return run
@@ -319,12 +319,15 @@ def test_a_file_that_fails_costs_nothing_else(dance, songs, tmp_path, capsys, mo
     def full(*_, **__):
         raise OSError("disk full")
 
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "one.bvh").write_text("of an earlier dance")
     monkeypatch.setattr("models.stages.dance_files.save_bvh", full)
     assert dance(songs / "one.wav", *SILENT[:2], "dance.glb=false") == 1
     assert "could not be made:\n  rotations of one: disk full" in capsys.readouterr().out
     assert (tmp_path / "out" / "one_smpl.npz").is_file()
     (card,) = entries(tmp_path / "out")
     assert [text for text, _ in card["files"]] == ["SMPL", "Motion"]
+    assert not (tmp_path / "out" / "one.bvh").exists()
 
 
 def test_feet_are_locked_where_wanted(dance, songs, tmp_path):
@@ -382,6 +385,7 @@ def test_what_is_wrong_is_said_before_a_song_is_heard(dance, files, songs, tmp_p
         ([one, "dance.start=second"], "dance.start"),
         ([one, memory], "is of stage 'sep_vqvae_root'"),
         ([one, "checkpoint=null"], "last.pt is missing"),
+        ([one, "--out", one], "one.wav is a file; --out needs a folder"),
     ):
         assert dance(*more) == 2, message
         error = capsys.readouterr().err
@@ -433,6 +437,8 @@ def test_names_are_apart(tmp_path):
     assert names[paths[0]] == ["a", "a_v2"]
     assert names[paths[4]] == ["b_2", "b_2_v2"]
     assert len(names[paths[-1]][0].encode()) == 100
+    mended = file_names([tmp_path / "d.wav"], 1, suffixes, tmp_path, others=[tmp_path / "d.mp4"])
+    assert list(mended.values()) == [["d_2"]]
     assert file_names([tmp_path / "b.mp4"], 1, suffixes, tmp_path / "out") == {tmp_path / "b.mp4": ["b"]}
 
 
