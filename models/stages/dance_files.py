@@ -169,7 +169,7 @@ def _write_body(folder: Path, danced: Danced, config: DanceConfig) -> tuple[np.n
     if config.footlock:
         locked = lock_feet(fit, danced.joints, floor_height(danced.joints, danced.fps), danced.fps)
         fit, shown = locked.fit, fitted_joints(locked.fit).astype(np.float32)
-        metrics["skating_mm_s"] = f"{1000 * locked.skate_before:.0f} → {1000 * locked.skate_after:.0f}"
+        metrics["skating_mm_s"] = f"{1000 * locked.skate_before:.0f}→{1000 * locked.skate_after:.0f}"
     if config.bvh:
         save_bvh(folder / f"{danced.name}.bvh", fit, danced.fps)
     if config.glb:
