@@ -25,12 +25,12 @@ from models.actor_critic import (
     td_error,
     value_loss,
 )
-from models.generation import GenerationConfig
 from models.gpt import MotionGPT, code_losses
 from models.official import is_published, load_either
 from models.reward import RewardConfig
-from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.base import Stage, load_memory
 from models.stages.choice import Choice, ChoiceConfig, surprise
+from models.stages.dancer import DancingConfig
 from models.stages.evaluation import Evaluation
 from models.stages.motion_gpt import check_features, check_rate, load_gpt
 from models.stages.performer import Performer
@@ -45,11 +45,10 @@ log = logging.getLogger(__name__)
 
 
 @config
-class ActorCriticConfig(RunConfig):
+class ActorCriticConfig(DancingConfig):
     """Config of stage actor_critic.
 
     Attributes:
-        vqvae: checkpoint of stage sep_vqvae_root.
         gpt: checkpoint of stage motion_gpt, or a published one. A published actor-critic one, or a published
             GPT where there is no run of this stage's own, is what --eval judges if `checkpoint` is null.
         songs: the split whose songs are danced to while finetuning; `test` as in the paper. Of data that
@@ -62,10 +61,8 @@ class ActorCriticConfig(RunConfig):
         choice: which epoch's weights count.
         discount: of the next state's value.
         turn: batches of policy steps before as many of value steps, and so on.
-        generation: how codes are composed.
     """
 
-    vqvae: str
     gpt: str
     songs: str = "test"
     value: ValueConfig = field(default_factory=ValueConfig)
@@ -75,7 +72,11 @@ class ActorCriticConfig(RunConfig):
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     discount: PositiveFloat = 1.0
     turn: PositiveInt = 5
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
+
+    @property
+    def other_gpt(self) -> Path:
+        """Counts if it is published."""
+        return Path(self.gpt)
 
 
 class ActorCriticStage(Stage):

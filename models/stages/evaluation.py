@@ -16,6 +16,7 @@ from datasets.reference import real_reference
 from datasets.sequences import PreparedData
 from models.stages.dances import DanceMaker, MadeDance
 from models.stages.judging import all_scored, as_scored, reconstruction, render, with_columns, write_motions
+from models.stages.pages import write_judged_pages
 from models.vqvae import ChoreographicMemory
 from utils.config import config
 from utils.metrics.pictures import save_plots
@@ -34,6 +35,7 @@ class EvaluationConfig:
         plots: whether pictures of beats, features and beat scores are drawn.
         videos: how many dances are rendered.
         video_height: in pixels.
+        players: how many dances get a web page, beside the real ones; with the first comes an index.
     """
 
     split: Literal["train", "test", "all"] = "test"
@@ -43,6 +45,7 @@ class EvaluationConfig:
     plots: bool = True
     videos: NonNegativeInt = 4
     video_height: PositiveInt = 540
+    players: NonNegativeInt = 40
 
 
 class Evaluation(DanceMaker):
@@ -67,7 +70,8 @@ class Evaluation(DanceMaker):
         The numbers are printed and written first: whatever fails in a picture or a video, they are there.
 
         Args:
-            folder: metrics.json, dances.csv, table.md, motions/, plots/ and videos/ go here.
+            folder: metrics.json, dances.csv, table.md, motions/, plots/, videos/, players/ and index.html go
+                here.
             rows: dances under the name of their row, the control rows first.
             shown: the row that is judged, plotted and rendered.
             title: of the table.
@@ -85,7 +89,8 @@ class Evaluation(DanceMaker):
         write_report(report, folder)
         print(f"\n# {title}: {shown}, {len(rows[shown])} dances of split {self.split!r}\n{report.markdown()}")
         for name, dances in rows.items():
-            write_motions(folder / "motions" / name.replace(" ", "_"), dances, self.data.fps)
+            facts = {"run": title, "row": name, "evaluation": folder.name, **self._facts()}
+            write_motions(folder / "motions" / name.replace(" ", "_"), self.data, dances, facts)
         if self.config.plots:
             dances = as_scored(self.data, rows[shown])
             save_plots(report, dances, self.reference, folder / "plots", self.config.max_frames)
@@ -93,8 +98,21 @@ class Evaluation(DanceMaker):
         failed = render(folder / "videos", self.data, some, shown, per_code, self.config.video_height)
         if failed:
             print(f"{len(failed)} of {len(some)} videos could not be made: {', '.join(failed)}")
+        if self.config.players:
+            rows = {**rows, "real": self.real}
+            per_code = self.memory.frames_per_code
+            failed = write_judged_pages(
+                folder, self.data, report, rows, self.reference, self.config.players, per_code
+            )
+            if failed:
+                print(f"could not be made: {', '.join(failed)}")
         print(f"all of this is in {folder}")
         return report.rows
+
+    def _facts(self) -> dict[str, str | int | float]:
+        """Where dances came from, as far as it is known here."""
+        facts = {"data": str(self.data.root), "split": self.split, "seed": self.seed}
+        return {**facts, "music_features": self.data.feature_version}
 
     def _judge(
         self, rows: Mapping[str, Sequence[MadeDance]], shown: str, title: str, rl_split: str | None

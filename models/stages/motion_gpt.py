@@ -14,10 +14,10 @@ from datasets.clips import CodeClip, MusicClips
 from datasets.music import COLUMNS
 from datasets.sequences import PreparedData
 from models.actor_critic import ActorCritic
-from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.official import load_either
-from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.base import Stage, load_memory
+from models.stages.dancer import DancingConfig
 from models.stages.evaluation import Evaluation
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
@@ -26,18 +26,14 @@ from utils.config import config
 
 
 @config
-class MotionGPTConfig(RunConfig):
+class MotionGPTConfig(DancingConfig):
     """Config of stage motion_gpt.
 
     Attributes:
-        vqvae: checkpoint of stage sep_vqvae_root.
         model: sizes of the GPT.
-        generation: how codes are composed.
     """
 
-    vqvae: str
     model: GPTConfig = field(default_factory=GPTConfig)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
 class MotionGPTStage(Stage):
