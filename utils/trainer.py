@@ -177,11 +177,10 @@ class Trainer:
         self._save(journal)
         if self.config.eval_every and epoch % self.config.eval_every == 0 and epoch < self.config.epochs:
             folder = self.folder / "eval" / f"epoch_{epoch:04d}"
-            if distributed.is_main():
-                state = random_state()
-                with self.stop.at_once():
-                    journal.evaluation(self.stage.evaluate(folder), folder, epoch)
-                set_random_state(state)  # a run that goes on from here has not evaluated
+            state = random_state()
+            with self.stop.at_once():  # all processes make dances, the main one judges them
+                journal.evaluation(self.stage.evaluate(folder), folder, epoch)
+            set_random_state(state)  # a run that goes on from here has not evaluated
             distributed.barrier()
 
     def _train_step(self, epoch: int, batch: Any, journal: Journal) -> Mapping[str, Tensor]:

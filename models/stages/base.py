@@ -148,7 +148,10 @@ class Stage(ABC):
 
     @abstractmethod
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
-        """Metrics of the model as it stands; tables, motions and videos are written into the folder."""
+        """Metrics of the model as it stands; tables, motions and videos are written into the folder.
+
+        All processes must call it: each makes a share of the dances, and the main one judges and writes.
+        """
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def make_config(
         "stage": name, "name": name, "output": str(output), "seed": 1, "device": "cpu",
         "data": {"root": str(data_root), "clips": {"frames": 240, "hop": 48}, **(data or {})},
         "training": {**TRAINING[name], **training},
+        "evaluation": {"plots": False, "videos": 1, "video_height": 64},
         **SIZES[name],
     }  # fmt: skip
     if name != "sep_vqvae":
@@ -130,5 +131,5 @@ def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
 if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
     distributed.start()
     data_root, before, output = map(Path, sys.argv[1:])
-    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5)
+    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5, eval_every=2)
     distributed.stop()
