@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from models.actor_critic import (
     ActorCritic,
+    Moments,
     ValueConfig,
     divergence,
     first_steps,
+    moments,
     normalise,
     policy_entropy,
     policy_loss,
@@ -57,7 +59,7 @@ class ActorCriticConfig(RunConfig):
         value: sizes of the value stack.
         reward: what a dance earns.
         advantage: what weighs an action: the `td_error` as it is, as released (nearly every action earns -5,
-            so before the value has learnt, good ones are unlearnt too), or `normalised` over the batch.
+            so before the value has learnt, good ones are unlearnt too), or `normalised` over the whole batch.
         anchor: weight of the policy's divergence from the pretrained GPT, in nats per code; 0 as released.
         choice: which epoch's weights count.
         discount: of the next state's value.
@@ -99,6 +101,7 @@ class ActorCriticStage(Stage):
         how = config.generation, config.reward, config.training.batch_size
         self.performer = Performer(self._memory, *how, self.model.gpt.config.context + 1, device)
         self.choice = Choice(config.choice)
+        self._moments: Moments | None = None  # of the advantages of a batch that is computed in parts
         self._epoch = 0
         self._epoch_logs: dict[str, float] = {}
         self._composed: list[Composed] = []  # this epoch's dances
@@ -175,21 +178,20 @@ class ActorCriticStage(Stage):
 
     def loss(self, learner: nn.Module, batch: Rollout) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy's or the value's loss; the base's output serves both, as its mask is causal."""
-        upper, lower, music, _, mask = (x.to(self.device, non_blocking=True) for x in batch.windows)
-        earned = batch.reward.to(self.device, non_blocking=True)
+        upper, lower = (x.to(self.device, non_blocking=True) for x in batch.windows[:2])
+        mask = batch.windows.mask.to(self.device, non_blocking=True)
         actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
-        with torch.no_grad():
-            features = self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+        features = self._features(batch)
         if not batch.policy_turn:
+            earned = batch.reward.to(self.device, non_blocking=True)
             values = learner(features, "values")
             error = td_error(earned, values, self.config.discount)
             loss = value_loss(error)
             spread = (error + values[:, :-1]).detach().var()  # of what the values should be
             return loss, {"value_loss": loss, "explained_variance": 1 - error.detach().var() / spread}
-        with torch.no_grad():
-            error = td_error(earned, self.model.values(features), self.config.discount)
+        error = self._td_error(batch, features)
         if self.config.advantage == "normalised":
-            error = normalise(error, mask)
+            error = normalise(error, self._moments or moments(error, mask))
         logits = learner(first_steps(features, actions.upper.shape[1]), "policy")
         loss_upper, loss_lower = code_losses(logits, actions)
         weight = distributed.mean_over_processes(
@@ -283,13 +285,29 @@ class ActorCriticStage(Stage):
         """Whose turn it is."""
         return "policy" if batch.policy_turn else "value"
 
+    @torch.no_grad()
+    def _features(self, batch: Rollout) -> Tensor:
+        """What the frozen base makes of the windows' codes and music."""
+        upper, lower, music = (x.to(self.device, non_blocking=True) for x in batch.windows[:3])
+        return self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+
     def split(self, batch: Rollout, parts: int) -> list[Rollout]:
         """Parts whose mean loss is the batch's."""
-        if self.config.advantage == "normalised":
-            raise ValueError(
-                f"training.accumulate {parts} does not go with advantage normalised: it needs whole batches"
-            )
         return split_rollout(batch, parts)
+
+    @torch.no_grad()
+    def begin_step(self, parts: list[Rollout]) -> None:
+        """Advantages are normalised over the whole batch: a pass of the value before its parts."""
+        if self.config.advantage == "normalised" and parts[0].policy_turn:
+            errors = [self._td_error(part, self._features(part)) for part in parts]
+            mask = torch.cat([part.windows.mask for part in parts]).to(self.device)
+            self._moments = moments(torch.cat(errors), mask)
+
+    @torch.no_grad()
+    def _td_error(self, batch: Rollout, features: Tensor) -> Tensor:
+        """TD errors (B, S - 2) of the actions as the value stands."""
+        earned = batch.reward.to(self.device, non_blocking=True)
+        return td_error(earned, self.model.values(features), self.config.discount)
 
     def batch_names(self, epoch: int, batch: int) -> list[str]:
         """Names of the dances whose windows are in a batch."""

@@ -76,16 +76,20 @@ def make_config(
     output: Path,
     data: dict[str, Any] | None = None,
     before: Path | None = None,
+    own: dict[str, Any] | None = None,
     dropout: float = GPT["dropout"],
     **training: Any,
 ) -> RunConfig:
-    """The config of a stage on that data; earlier stages are in `output`, or in `before`."""
+    """The config of a stage on that data; earlier stages are in `output`, or in `before`.
+
+    `own` are keys of the stage, `data` and the rest those of its sections.
+    """
     content: dict[str, Any] = {
         "stage": name, "name": name, "output": str(output), "seed": 1, "device": "cpu",
         "data": {"root": str(data_root), "clips": {"frames": 240, "hop": 48}, **(data or {})},
         "training": {**TRAINING[name], **training},
         "evaluation": {"plots": False, "videos": 1, "video_height": 64},
-        **SIZES[name],
+        **SIZES[name], **(own or {}),
     }  # fmt: skip
     if name != "sep_vqvae":
         memory = "sep_vqvae" if name == "sep_vqvae_root" else "sep_vqvae_root"

@@ -63,6 +63,27 @@ def test_two_parts_are_the_whole_batch(name, data, plain, tmp_path):
     assert content["step"] == expected["step"]
 
 
+def test_advantages_are_normalised_over_all_parts(data, plain, tmp_path):
+    """A step in four parts is the step of the whole batch: loss, gradient and what Adam makes of it."""
+    before, _ = plain
+    found = []
+    for number in (1, 4):
+        more = {"before": before, "own": {"advantage": "normalised", "turn": 1}, "epochs": 1}
+        trainer, losses = synthetic.make_trainer(
+            "actor_critic", data, tmp_path / str(number), accumulate=number, **more
+        )
+        trainer.run()
+        found.append(
+            (np.array(losses).reshape(-1, number).mean(1), dict(trainer.stage.model.named_parameters()))
+        )
+    (whole, expected), (parts, weights) = found
+    assert len(whole) >= 6
+    assert parts == pytest.approx(whole, rel=1e-3, abs=1e-5)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-5, abs=1e-6)
+    for key, value in weights.items():
+        assert (value - expected[key]).abs().float().quantile(0.9) < 1e-4, key
+
+
 def test_parts_must_divide(data, tmp_path):
     trainer, _ = synthetic.make_trainer("sep_vqvae", data, tmp_path, accumulate=3)
     with pytest.raises(

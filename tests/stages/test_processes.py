@@ -1,4 +1,4 @@
-"""Two processes are one process with the joined batch: losses, weights, codebooks; and the same evaluation."""
+"""Two processes are one process with the joined batch: losses, weights, codebooks; evaluations too."""
 
 import dataclasses
 import json
