@@ -80,7 +80,11 @@ class Trainer:
         return self.checkpoints.last
 
     def resume(self) -> bool:
-        """Goes on from the newest checkpoint that can be read, if there is one."""
+        """Goes on from the newest checkpoint that can be read, if there is one.
+
+        Raises:
+            ValueError: if it does not fit the stage or its data, or holds weights only.
+        """
         found = self.checkpoints.newest()
         distributed.barrier()
         if distributed.is_main():
@@ -88,6 +92,7 @@ class Trainer:
         if found is None:
             return False
         path, content = found
+        self.stage.check_architecture(content["architecture"], path)
         load_weights(self.stage.model, content["model"], path)
         self.stage.restore(content)
         self.optimizer.load_state_dict(content["optimizer"])

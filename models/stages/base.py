@@ -158,7 +158,7 @@ class Stage(ABC):
         """What is needed to build the model again."""
 
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Raises ValueError if a checkpoint's model does not fit the data."""
+        """Raises ValueError if a checkpoint does not fit the data or, where no shape shows it, the config."""
         return
 
     def epoch_logs(self) -> Mapping[str, float]:

@@ -97,7 +97,7 @@ def make_config(
     if name == "actor_critic":
         content["gpt"] = str((before or output) / "motion_gpt" / "ckpt" / "last.pt")
     if name == "motion_gpt":
-        content["model"] = {**GPT, "dropout": dropout}
+        content["model"] = {**content["model"], "dropout": dropout}
     return check(STAGES[name].Config, content, name)
 
 

@@ -1,5 +1,6 @@
 """Training in one go is training with stops in it, between epochs or steps, bit for bit, for every stage."""
 
+import json
 import shutil
 
 import pytest
@@ -67,3 +68,23 @@ def test_how_clips_are_read_changes_nothing(name, option, stepwise, tmp_path):
     trainer.run()
     assert found == losses[name][: len(found)]
     assert len(found) >= 12
+
+
+def test_training_does_not_go_on_with_other_music_features_or_heads(stepwise, tmp_path):
+    root, _ = stepwise
+    data = tmp_path / "data"
+    shutil.copytree(root / "data", data)
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["music"]["version"] = "compat"
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copytree(root / "runs" / "motion_gpt", tmp_path / "motion_gpt")
+    more = {"before": root / "runs"}
+    trainer, _ = synthetic.make_trainer("motion_gpt", data, tmp_path, **more)
+    with pytest.raises(
+        ValueError, match=r"last\.pt was trained on 'standard' music features, .* 'compat' ones"
+    ):
+        trainer.resume()
+    own = {"model": {**synthetic.GPT, "heads": 4}}
+    trainer, _ = synthetic.make_trainer("motion_gpt", root / "data", tmp_path, own=own, **more)
+    with pytest.raises(ValueError, match=r"last\.pt has 2 attention heads, the config's model\.heads is 4"):
+        trainer.resume()
