@@ -121,6 +121,7 @@ class Trainer:
         """
         if self.epoch >= self.config.epochs or self.stage.finished:
             log.info("%s is already trained to epoch %d", self.last, self.epoch)
+            self.stage.complete(self.folder, self.epoch, anew=False)
             return
         peak = None
         if self.config.utilisation and distributed.is_main():
@@ -142,6 +143,8 @@ class Trainer:
                     if self.stage.finished:
                         log.info("%s stops after epoch %d: nothing better came", self.stage.name, epoch)
                         break
+                with self.stop.at_once():
+                    self.stage.complete(self.folder, self.epoch, anew=True)
         finally:
             bar.close()
             journal.close()

@@ -227,6 +227,16 @@ class Stage(ABC):
         """Whether training is done before its last epoch."""
         return False
 
+    def complete(self, folder: Path, epoch: int, anew: bool) -> None:
+        """Tells, in the run's folder, what training came to. All processes must call it.
+
+        Args:
+            folder: of the run.
+            epoch: how many are done.
+            anew: whether it has just been trained; else what has been told before still holds.
+        """
+        return
+
     def load(self) -> int:
         """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""
         path = self.config.checkpoint_path
