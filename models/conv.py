@@ -42,7 +42,7 @@ class ResidualBlock(nn.Module):
         self.layers = nn.Sequential(
             nn.ReLU(),
             nn.Conv1d(width, hidden, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),  # nobody needs the convolution's output as it was
             nn.Conv1d(hidden, width, 1),
         )
 

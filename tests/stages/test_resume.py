@@ -9,6 +9,7 @@ import torch
 from tests.stages import synthetic
 
 PARTS = ("model", "optimizer", "scheduler", "random", "step", "epoch", "batch")
+STEP = 13  # within an epoch
 
 
 def leaves(content, path=""):
@@ -88,3 +89,29 @@ def test_training_does_not_go_on_with_other_music_features_or_heads(stepwise, tm
     trainer, _ = synthetic.make_trainer("motion_gpt", root / "data", tmp_path, own=own, **more)
     with pytest.raises(ValueError, match=r"last\.pt has 2 attention heads, the config's model\.heads is 4"):
         trainer.resume()
+
+
+def test_fused_adam(stepwise, tmp_path):
+    """It is Adam but for the last bits, goes on bit for bit, and a run may change to it and back."""
+    root, losses = stepwise
+    more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep": 100}
+    whole, found = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "whole", **more)
+    whole.run()
+    assert found == pytest.approx(losses["sep_vqvae"], rel=1e-3)
+    assert found != losses["sep_vqvae"]
+    synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more, epochs=2)[0].run()
+    parts, _ = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more)
+    assert parts.resume()
+    parts.run()
+    assert_same(*(torch.load(trainer.last, weights_only=True) for trainer in (whole, parts)))
+    for fused, source in ((True, root / "runs" / "sep_vqvae"), (False, whole.folder)):
+        changed = tmp_path / str(fused)
+        (changed / "sep_vqvae" / "ckpt").mkdir(parents=True)
+        shutil.copy(source / "ckpt" / f"step_{STEP:08d}.pt", changed / "sep_vqvae" / "ckpt" / "last.pt")
+        trainer, rest = synthetic.make_trainer(
+            "sep_vqvae", root / "data", changed, before=root / "runs", fused=fused
+        )
+        assert trainer.resume()
+        assert bool(trainer.optimizer.param_groups[0]["fused"]) == fused
+        trainer.run()
+        assert rest == pytest.approx(losses["sep_vqvae"][-len(rest) :], rel=1e-3)
