@@ -65,7 +65,7 @@ def run(config: RunConfig, mode: str) -> None:
 
     seed_everything(config.seed)
     device = distributed.device(config.device)
-    if mode != "train" and not distributed.is_main():
+    if mode not in ("train", "eval") and not distributed.is_main():
         return  # one process is enough to look
     if mode == "visgt":
         looking.show_real(config)
