@@ -1,4 +1,4 @@
-"""The ablations: variants fit their configs, runs are shared, failures stay small, tables tell what is there."""
+"""The ablations: variants fit their configs, runs are shared, failures stay small, tables say what is."""
 
 import json
 import subprocess

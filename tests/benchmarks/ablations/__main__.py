@@ -11,6 +11,7 @@ question.
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -86,7 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
         minutes, left = estimate(place, jobs, options.jobs), len(missing(place, jobs))
         log.info("%d of %d runs missing: %.0f minutes, %d at a time", left, len(jobs), minutes, options.jobs)
         with logging_redirect_tqdm():
-            outcome = carry_out(place, jobs, options.jobs, options.threads)
+            try:
+                outcome = carry_out(place, jobs, options.jobs, options.threads)
+            except KeyboardInterrupt:
+                print("stopped; the same command goes on from here", file=sys.stderr)
+                return 130
 
     def result(variant: Variant, seed: int) -> dict | None:
         return result_of(place, variant.run(seed), True)
@@ -99,5 +104,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if outcome.failed else 0
 
 
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: runs save before they end
     sys.exit(main())
