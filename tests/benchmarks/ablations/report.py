@@ -84,6 +84,13 @@ def cell(column: str, told: dict[str, Any] | None) -> str:
     return f"{told['mean']:,.{digits}f}{spread}{arrow(told.get('differences', ()))}"
 
 
+def goodness(columns: Sequence[str]) -> str:
+    """Which way each number is good."""
+    ways = {"higher": "Higher is better", "lower": "Lower is better", "real": "Best as in real dances"}
+    told = {way: ", ".join(COLUMNS[c].title for c in columns if COLUMNS[c].better == way) for way in ways}
+    return " ".join(f"{ways[way]}: {titles}." for way, titles in told.items() if titles)
+
+
 def markdown(content: dict[str, Any], facts: dict[str, Any], failed: dict[str, str]) -> str:
     """The tables as text."""
     lines = ["# Ablations on the sample corpus", ""]
@@ -103,8 +110,7 @@ def markdown(content: dict[str, Any], facts: dict[str, Any], failed: dict[str, s
         for row, values in told["controls"].items():
             numbers = [f"{values[c]:,.{COLUMNS[c].digits}f}" if c in values else "-" for c in told["columns"]]
             lines.append(_line([f"*{row}*", *numbers]))
-        good = [f"{COLUMNS[c].title} {COLUMNS[c].better}" for c in told["columns"]]
-        lines += ["", f"Good is: {', '.join(good)}. {told['notes']}"]
+        lines += ["", f"{goodness(told['columns'])} {told['notes']}"]
         gaps = {row: seeds for row, seeds in told["missing"].items() if seeds}
         if gaps:
             lines += [

@@ -19,9 +19,10 @@ from tests.helpers import ROOT
 from utils.files import write_beside
 
 log = logging.getLogger(__name__)
-GUESS = {  # seconds of processor per epoch at the sample sizes, and of judging; used until there are own ones
-    "memory": (6.0, 25.0), "root": (4.0, 25.0), "gpt": (12.0, 35.0), "critic": (30.0, 60.0),
+GUESS = {  # seconds per epoch at the sample sizes, and of judging, on a core alone; until there are own ones
+    "memory": (7.5, 2.0), "root": (4.0, 2.0), "gpt": (24.0, 5.0), "critic": (13.0, 6.0),
 }  # fmt: skip
+STARTUP = 5.0  # seconds until a process has imported everything
 STEP = 0.5  # seconds between looks at the processes
 
 
@@ -82,6 +83,7 @@ def estimate(place: Place, jobs: Sequence[Job], at_once: int) -> float:
             taken.setdefault(f"{path.parent.name.split('-')[0]} {part}", []).append(seconds)
     total = 0.0
     for job in missing(place, jobs):
+        total += STARTUP
         stage = job.run.stage
         per_epoch, judging = GUESS[stage]
         parts = {"train": per_epoch * job.epochs} | ({"eval": judging, "measures": 5.0} if job.judged else {})
@@ -101,6 +103,12 @@ def carry_out(place: Place, jobs: Sequence[Job], at_once: int, threads: int) -> 
     waiting = {place.name(job.run): job for job in missing(place, jobs)}
     running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
     log.info("%d runs are there, %d are to be done", len(outcome.results), len(waiting))
+
+    def left() -> float:
+        return estimate(
+            place, [*waiting.values(), *(job for job in jobs if place.name(job.run) in running)], at_once
+        )
+
     with tqdm(total=len(waiting), unit="run", disable=None) as bar:
         try:
             while waiting or running:
@@ -116,6 +124,7 @@ def carry_out(place: Place, jobs: Sequence[Job], at_once: int, threads: int) -> 
                         del running[name]
                         _finish(place, name, process.returncode, time.perf_counter() - since, outcome)
                         bar.update()
+                        log.info("%d runs left: about %.0f minutes", len(waiting) + len(running), left())
         finally:
             for process, _ in running.values():
                 process.terminate()

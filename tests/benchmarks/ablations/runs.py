@@ -21,7 +21,7 @@ CONFIGS = {"memory": "sep_vqvae", "root": "sep_vqvae_root", "gpt": "cc_motion_gp
 NEEDS = {"memory": (), "root": ("memory",), "gpt": ("root",), "critic": ("root", "gpt")}
 EPOCHS = {  # of each scale; `full` is as the configs say
     "tiny": {"memory": 1, "root": 1, "gpt": 1, "critic": 1},
-    "short": {"memory": 8, "root": 8, "gpt": 5, "critic": 4},
+    "short": {"memory": 8, "root": 8, "gpt": 5, "critic": 6},
 }
 _ELSEWHERE = ("name", "output", "device", "checkpoint", "vqvae", "gpt", "evaluation", "sample")
 
