@@ -45,6 +45,8 @@ def test_sources_are_merged(tmp_path):
     assert sorted(data.names("test")) == sorted([*one.splits["train"], *one.held_out, *two.held_out])
     with pytest.raises(ValueError, match="dances of the same name"):
         real_data.merge([one, one], [one], tmp_path / "again")
+    assert real_data.without(one, one).splits == {"train": (), "val": (), "test": ()}
+    assert real_data.without(one, two) == one
     with pytest.raises(FileNotFoundError, match="no dances of train"):
         source(tmp_path / "three", val=["gJS_sBM_cAll_d03_mJS2_ch01"])
 

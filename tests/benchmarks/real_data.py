@@ -67,6 +67,13 @@ def found_in(folder: Path) -> Source:
     return source
 
 
+def without(source: Source, other: Source) -> Source:
+    """The source without dances that have the name of one in the other: the corpus is named like AIST++."""
+    taken = {name for names in other.splits.values() for name in names}
+    splits = {split: tuple(n for n in names if n not in taken) for split, names in source.splits.items()}
+    return Source(source.folder, splits)
+
+
 def merge(sources: Sequence[Source], trained: Sequence[Source], out: Path) -> None:
     """Prepares the dances of all sources below `out`; those of `trained` are trained on, the rest is `test`.
 
@@ -185,7 +192,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make_corpus(options.out / "corpus", seed=0)
-    sources = {"sample": found_in(options.out / "corpus"), "real": found_in(options.source)}
+    real = found_in(options.source)
+    sources = {"sample": without(found_in(options.out / "corpus"), real), "real": real}
     for row, trained in ROWS.items():
         merge(
             list(sources.values()),

@@ -4,9 +4,9 @@
                                          [--out experiments/ablations] [--threads 1] [--jobs 2]
     python -m tests.benchmarks.ablations --report        # tables and plots of what is there
 
-Each run has a folder of its own below OUT/runs. What is finished is reused, what was stopped goes on, what
-fails is reported at the end and stops only what builds on it. Writes OUT/ablations.json, .md and a PNG per
-question.
+Each run has a folder of its own below OUT/runs. What is finished is reused (configs and data decide, not the
+code: delete the folders after changing that), what was stopped goes on, what fails is reported at the end
+and stops only what builds on it. Writes OUT/ablations.json, .md and a PNG per question.
 """
 
 import argparse
