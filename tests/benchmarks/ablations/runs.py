@@ -119,11 +119,17 @@ def config_path(stage: str) -> Path:
     return ROOT / "configs" / "sample" / f"{CONFIGS[stage]}.yaml"
 
 
+@functools.cache
+def shipped(stage: str) -> dict[str, Any]:
+    """What the sample config of a stage says."""
+    return read_yaml(config_path(stage))
+
+
 def schedule(stage: str, scale: str) -> list[str]:
     """Overrides that shorten training to a scale; milestones keep their share of the epochs."""
     if scale == "full":
         return []
-    epochs, training = EPOCHS[scale][stage], read_yaml(config_path(stage))["training"]
+    epochs, training = EPOCHS[scale][stage], shipped(stage)["training"]
     places = {round(m * epochs / training["epochs"]) for m in training["milestones"]}
     milestones = sorted(place for place in places if 0 < place < epochs)
     settings = [f"training.epochs={epochs}", f"training.milestones={milestones}"]
