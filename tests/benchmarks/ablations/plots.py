@@ -1,4 +1,7 @@
-"""One picture per question: a panel per number, a bar per row, a dot per seed, a line for the real dances."""
+"""One picture per question: a panel per number, a bar per row, a dot per seed, a line for the real dances.
+
+Rows that others are compared with are darker.
+"""
 
 import io
 import textwrap
@@ -39,13 +42,14 @@ def save_plot(question: dict[str, Any], path: Path) -> None:
 
 def _draw(panel: Any, question: dict[str, Any], column: str, names: list[str]) -> None:
     about, seen = COLUMNS[column], []
+    compared = {row["against"] for row in question["rows"].values()}
     for place, name in enumerate(names):
         told = question["rows"][name]["cells"].get(column)
         if told is None:
             continue
         values = list(told["seeds"].values())
         seen += values
-        colour = FIRST if question["rows"][name]["against"] is None else BAR
+        colour = FIRST if name in compared else BAR
         panel.barh(place, told["mean"], color=colour, height=0.7)
         offsets = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else [0.0]
         panel.plot(values, place + np.array(offsets), "o", color=DOT, markersize=3.5)
