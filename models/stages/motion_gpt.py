@@ -110,10 +110,16 @@ class MotionGPTStage(Stage):
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
         """Raises ValueError unless the checkpoint heard the features that the data holds."""
         check_features(architecture, self.data.feature_version, path, self.config.data.root)
-        heads = architecture["gpt"]["heads"]
-        if heads != self.config.model.heads:  # no tensor's shape shows it
+        gpt, model = architecture["gpt"], self.config.model  # no tensor's shape shows these
+        if gpt["heads"] != model.heads:
             raise ValueError(
-                f"{path} has {heads} attention heads, the config's model.heads is {self.config.model.heads}"
+                f"{path} has {gpt['heads']} attention heads, the config's model.heads is {model.heads}"
+            )
+        crossed = gpt.get("cross_conditional", True)
+        if crossed != model.cross_conditional:
+            raise ValueError(
+                f"{path} was trained with model.cross_conditional {str(crossed).lower()}, "
+                f"the config says {str(model.cross_conditional).lower()}"
             )
 
 

@@ -88,7 +88,7 @@ def make_config(
         "stage": name, "name": name, "output": str(output), "seed": 1, "device": "cpu",
         "data": {"root": str(data_root), "clips": {"frames": 240, "hop": 48}, **(data or {})},
         "training": {**TRAINING[name], **training},
-        "evaluation": {"plots": False, "videos": 1, "video_height": 64},
+        "evaluation": {"plots": False, "players": 0, "videos": 1, "video_height": 64},
         **SIZES[name], **(own or {}),
     }  # fmt: skip
     if name != "sep_vqvae":
