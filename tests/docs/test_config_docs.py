@@ -1,0 +1,96 @@
+"""docs/CONFIG.md is what its generator writes, and the generator passes over no key."""
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field, TypeAdapter
+
+from models.stages import STAGES
+from models.stages.base import RunConfig
+from models.stages.config_docs import described, kind_of, main, markdown, sections, shown
+from tests.helpers import ROOT
+from tests.test_config import _keys
+from utils.config import config
+
+
+@config
+class Inner:
+    """An inner one.
+
+    Attributes:
+        depth: how deep,
+            in metres.
+    """
+
+    depth: float = 2.0
+
+
+@config
+class Outer(RunConfig):
+    """An outer one.
+
+    Attributes:
+        extra: whatever.
+        inner: see Inner.
+    """
+
+    extra: tuple[int, ...] | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_the_committed_file_is_the_generated_one():
+    written = (ROOT / "docs" / "CONFIG.md").read_text()
+    assert written == markdown(), "run: python -m models.stages.config_docs > docs/CONFIG.md"
+
+
+def test_every_key_of_every_stage_is_there(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    for stage in STAGES.values():
+        missing = [key for key in _keys(stage.Config) if f"| `{key}` |" not in text]
+        assert not missing, (stage.name, missing)
+
+
+def test_an_undocumented_key_is_an_error():
+    @config
+    class Bare(RunConfig):
+        """No word of its key.
+
+        Attributes:
+            other: of another one.
+        """
+
+        secret: int = 0
+
+    with pytest.raises(ValueError, match="docstring of Bare says nothing of: secret"):
+        described(Bare)
+
+
+def test_sections_and_texts():
+    assert [(s.path, s.cls) for s in sections({"outer": Outer})][:2] == [("", RunConfig), ("", Outer)]
+    assert ("inner.", Inner) in [(s.path, s.cls) for s in sections({"outer": Outer})]
+    assert described(Inner) == {"depth": "how deep, in metres."}
+    text = markdown({"outer": Outer}, {})
+    assert "| `inner.depth` | how deep, in metres. | number | `2` |" in text
+    assert "| `extra` | whatever. | list, each whole number or `null` | `null` |" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (int, "whole number"),
+        (Annotated[float, Field(ge=0, lt=1)], "number >= 0, < 1"),
+        (Literal["a", "b"], "`a` or `b`"),
+        (str | None, "text or `null`"),
+        (tuple[int, int], "list of 2: whole number, whole number"),
+        (bool, "`true` or `false`"),
+    ],
+)
+def test_kinds(kind, words):
+    assert kind_of(TypeAdapter(kind).json_schema()) == words
+
+
+def test_values():
+    given = [0.5, 1e-5, 3, True, None, (1, "a"), "x"]
+    assert [shown(v) for v in given] == ["`0.5`", "`1e-05`", "`3`", "`true`", "`null`", "`[1, a]`", "`x`"]
