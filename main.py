@@ -3,10 +3,12 @@
     python main.py --config configs/sep_vqvae.yaml --train
     python main.py --config configs/actor_critic.yaml --eval
     python main.py --config configs/sample/cc_motion_gpt.yaml --train training.lr=1e-4 seed=1
+    python main.py --config configs/actor_critic.yaml --dance SONG [SONG ...] [--out DIR]
 
-Modes: --train (goes on where it stopped), --eval (metrics, motions, videos), --visgt (videos of the real
-dances), --anl (what the codebooks hold), --sample (a video of given or random codes). `key.sub=value` after
-the flags overrides the config.
+Modes: --train (goes on where it stopped), --eval (metrics, motions, videos, pages), --visgt (videos of the
+real dances), --anl (what the codebooks hold), --sample (a video of given or random codes), --dance (dances to
+sound files and folders of them; exit code 1 if some could not be danced to). `key.sub=value` after the flags
+overrides the config.
 """
 
 import argparse
@@ -27,6 +29,7 @@ MODES = {
     "visgt": "videos of the real dances",
     "anl": "usage and pictures of the memory's codes",
     "sample": "a video of given or random codes",
+    "dance": "dance to songs: sound files, or folders of them",
 }
 
 
@@ -40,8 +43,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     for mode, text in MODES.items():
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=text)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
-    return parser.parse_intermixed_args(arguments)
+    parser.add_argument("--out", type=Path, help="of --dance: folder of what is made (<run folder>/dance)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides of the config; with --dance also songs"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    options.songs = []
+    if options.mode == "dance":
+        given = options.overrides
+        options.songs = [text for text in given if "=" not in text or Path(text).exists()]
+        options.overrides = [text for text in given if text not in options.songs]
+    elif options.out is not None:
+        parser.error("--out goes with --dance only; elsewhere the key `output` says where runs lie")
+    return options
 
 
 def run(config: RunConfig, mode: str) -> None:
@@ -51,7 +65,7 @@ def run(config: RunConfig, mode: str) -> None:
 
     seed_everything(config.seed)
     device = distributed.device(config.device)
-    if mode != "train" and not distributed.is_main():
+    if mode not in ("train", "eval") and not distributed.is_main():
         return  # one process is enough to look
     if mode == "visgt":
         looking.show_real(config)
@@ -75,6 +89,15 @@ def run(config: RunConfig, mode: str) -> None:
         looking.decode_codes(stage, folder)
 
 
+def dance_to(config: RunConfig, songs: list[str], out: Path | None) -> int:
+    """Dances to songs, in one process; returns the exit code."""
+    from models.stages import dancing
+
+    if not distributed.is_main():
+        return 0
+    return dancing.dance(config, songs, distributed.device(config.device), out)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs; what the user can mend ends with one line and exit code 2."""
     options = parse_arguments(arguments)
@@ -84,6 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
         distributed.start()
         if not distributed.is_main():
             logging.disable(logging.INFO)
+        if options.mode == "dance":
+            return dance_to(config, options.songs, options.out)
         run(config, options.mode)
     except (ValueError, FileNotFoundError) as error:
         if options.traceback:
@@ -94,7 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return stop.code
     except KeyboardInterrupt:
-        print("stopped; --train goes on from the last checkpoint", file=sys.stderr)
+        goes_on = "; --train goes on from the last checkpoint" if options.mode == "train" else ""
+        print(f"stopped{goes_on}", file=sys.stderr)
         return 130
     finally:
         distributed.stop()

@@ -3,11 +3,13 @@
 #
 #   ./run.sh                                          quick start: environment, sample corpus, all stages, table, videos
 #   ./run.sh test [pytest arguments]                  the tests
-#   ./run.sh CONFIG MODE [NUM_GPUS] [key=value ...]   one stage; MODE is train, eval, visgt, anl or sample
+#   ./run.sh CONFIG MODE [NUM_GPUS] [key=value ...]   one stage; MODE is train, eval, visgt, anl, sample or dance
+#   ./run.sh CONFIG dance SONG... [--out DIR] [key=value ...]   dances to songs: sound files, or folders of them
 #
 # PYTHON chooses the interpreter that makes .venv (default python3). A second call reuses what is there.
 # Training that is told to stop (Ctrl-C, SIGTERM, SIGUSR1) saves first; the same command then goes on.
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")"
 python=.venv/bin/python
 
@@ -24,7 +26,7 @@ environment() { # $1: requirements file
 }
 
 usage() {
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
     exit 2
 }
 
@@ -39,6 +41,7 @@ quick_start() {
     echo
     echo "Done. Videos:"
     ls experiments/sample/actor_critic/eval/*/videos/*.mp4
+    echo "All dances on one page: experiments/sample/actor_critic/eval/*/index.html"
     echo "What the codes look like: experiments/sample/sep_vqvae_root/anl/"
     echo "Curves: $python -m tensorboard.main --logdir experiments"
 }
@@ -59,6 +62,13 @@ test)
     if [[ "${1:-}" =~ ^[0-9]+$ ]]; then
         gpus=$1
         shift
+    fi
+    if [ "$mode" = dance ] && [ "$from" != "$PWD" ]; then # songs are named as seen from where this is called
+        for argument in "$@"; do
+            shift
+            if [[ $argument != /* ]] && [ -e "$from/$argument" ]; then argument=$from/$argument; fi
+            set -- "$@" "$argument"
+        done
     fi
     environment requirements.txt
     if [ "$gpus" -gt 1 ]; then

@@ -2,9 +2,10 @@
 # One stage on Slurm:
 #
 #   ./srun.sh CONFIG MODE PARTITION NUM_GPUS [key=value ...]
+#   ./srun.sh CONFIG dance PARTITION NUM_GPUS SONG... [--out DIR] [key=value ...]
 #
-# MODE is train, eval, visgt, anl or sample. NUM_GPUS counts all nodes; NODES (default 1) says over how many they are
-# spread, GPUS_PER_NODE (default 8) how many one has. Runs in the foreground, as srun does. With BATCH=1 it is submitted
+# MODE is train, eval, visgt, anl, sample or dance. NUM_GPUS counts all nodes; NODES (default 1) says over how many they
+# are spread, GPUS_PER_NODE (default 8) how many one has. Runs in the foreground, as srun does. With BATCH=1 it is submitted
 # and starts again by itself, where training stopped, whenever its time limit comes near or it is preempted:
 #
 #   BATCH=1 NODES=2 SRUN_OPTIONS="--time 4:00:00" ./srun.sh configs/cc_motion_gpt.yaml train gpu 16
@@ -12,10 +13,11 @@
 # The environment is .venv (made by run.sh); PYTHON names another interpreter; more options for srun or sbatch go into
 # SRUN_OPTIONS. Training that is told to stop (SIGTERM, SIGUSR1) saves and exits with code 75: start it again.
 set -euo pipefail
+from=$PWD
 [ -n "${IN_BATCH:-}" ] || cd "$(dirname "$0")" # sbatch runs a copy of this file, in the folder it was called from
 
 if [ $# -lt 4 ]; then
-    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     exit 2
 fi
 fail() {
@@ -23,12 +25,19 @@ fail() {
     exit 2
 }
 config=$1 mode=$2 partition=$3 gpus=$4
-arguments=("$@")
 shift 4
+if [ "$mode" = dance ] && [ "$from" != "$PWD" ]; then # songs are named as seen from where this is called
+    for argument in "$@"; do
+        shift
+        if [[ $argument != /* ]] && [ -e "$from/$argument" ]; then argument=$from/$argument; fi
+        set -- "$@" "$argument"
+    done
+fi
+arguments=("$config" "$mode" "$partition" "$gpus" "$@")
 nodes=${NODES:-1} most=${GPUS_PER_NODE:-8}
 case $mode in
-train | eval | visgt | anl | sample) ;;
-*) fail "MODE must be train, eval, visgt, anl or sample, got '$mode'" ;;
+train | eval | visgt | anl | sample | dance) ;;
+*) fail "MODE must be train, eval, visgt, anl, sample or dance, got '$mode'" ;;
 esac
 [[ $nodes =~ ^[1-9][0-9]*$ ]] || fail "NODES must be a number, got '$nodes'"
 [[ $gpus =~ ^[0-9]+$ ]] && [ "$gpus" -le $((most * nodes)) ] ||

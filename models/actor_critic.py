@@ -4,7 +4,7 @@ Source: Bailando (CVPR 2022), section 3.5. The policy is the motion GPT; the val
 output of its base, one number per half, added.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import PositiveInt
@@ -83,12 +83,24 @@ def policy_loss(action_loss: Tensor, advantage: Tensor, mask: Tensor, weight: Te
     return (action_loss * advantage.detach() * mask).sum() / (mask.sum() if weight is None else weight)
 
 
-def normalise(advantage: Tensor, mask: Tensor) -> Tensor:
-    """The advantage (B, t) with mean 0 and deviation 1 over the mask of all processes' batches."""
+class Moments(NamedTuple):
+    """Mean and deviation, scalars."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def moments(advantage: Tensor, mask: Tensor) -> Moments:
+    """Of the advantage (B, t) over the mask of all processes' batches."""
     weight = distributed.sum_over_processes(mask.sum())
     mean = distributed.sum_over_processes((advantage * mask).sum()) / weight
     variance = distributed.sum_over_processes(((advantage - mean).square() * mask).sum()) / weight
-    return (advantage - mean) / (variance.sqrt() + 1e-6)
+    return Moments(mean, variance.sqrt())
+
+
+def normalise(advantage: Tensor, by: Moments) -> Tensor:
+    """The advantage (B, t) with mean 0 and deviation 1, if the moments are its own."""
+    return (advantage - by.mean) / (by.deviation + 1e-6)
 
 
 def value_loss(error: Tensor) -> Tensor:

@@ -36,18 +36,25 @@ class BlockCache:
 
 
 class WindowCache:
-    """The caches of all blocks for a window of at most so many codes."""
+    """The caches of all blocks for a window of at most so many codes.
+
+    Attributes:
+        blocks: the cache of each.
+        pieces: how many codes came at a time; each piece's tokens lie stream by stream.
+    """
 
     def __init__(self, blocks: int, window: int) -> None:
         self.blocks = [BlockCache(3 * window) for _ in range(blocks)]
+        self.pieces: list[int] = []
 
     @property
     def seen(self) -> int:
         """How many codes (of each half) it knows."""
-        return self.blocks[0].tokens // 3
+        return sum(self.pieces)
 
     def clear(self) -> None:
         """Forgets the window; the room stays."""
+        self.pieces.clear()
         for block in self.blocks:
             block.tokens = 0
 

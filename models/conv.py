@@ -4,6 +4,8 @@ Source: Bailando (CVPR 2022), section 3.2; dilated residual stacks as in Jukebox
 normalisation, and no other nonlinearity than the ReLUs inside the residual blocks.
 """
 
+import torch
+import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -34,6 +36,56 @@ class ConvConfig:
         return 2**self.downsamplings
 
 
+class Conv(nn.Conv1d):
+    """A convolution along time of (B, C, T), or of (B, C, 1, T) in whatever layout that lies."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, [1,] T) -> (B, C', [1,] T')."""
+        if x.ndim == 3:
+            return super().forward(x)
+        along = [(1, *self.stride), (0, *self.padding), (1, *self.dilation)]
+        return F.conv2d(x, self.weight.unsqueeze(2), self.bias, *along)
+
+
+class TransposedConv(nn.ConvTranspose1d):
+    """Likewise transposed."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, C, [1,] T) -> (B, C', [1,] T')."""
+        if x.ndim == 3:
+            return super().forward(x, output_size)
+        along = [(1, *self.stride), (0, *self.padding)]
+        return F.conv_transpose2d(x, self.weight.unsqueeze(2), self.bias, *along)
+
+
+class ConvNet(nn.Module):
+    """What encoder and decoder share: the layout their convolutions work in.
+
+    With `channels_last` and in training, on a processor, they work on (B, T, C): its library then reorders
+    nothing on the way. The numbers are the same but for the order of sums, so what counts elsewhere, codes
+    above all, is computed in the one layout whatever this says.
+    """
+
+    channels_last = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C', T')."""
+        if not (self.channels_last and self.training and x.device.type == "cpu"):
+            return self.layers(x)
+        return self.layers(x.unsqueeze(2).contiguous(memory_format=torch.channels_last)).squeeze(2)
+
+    def layers(self, x: Tensor) -> Tensor:
+        """The network."""
+        raise NotImplementedError
+
+
+def use_channels_last(model: nn.Module, used: bool) -> None:
+    """Sets the layout of all encoders and decoders in a model; see `ConvNet`."""
+    for module in model.modules():
+        if isinstance(module, ConvNet):
+            module.channels_last = used
+
+
 class ResidualBlock(nn.Module):
     """x + conv1(relu(conv3(relu(x)))), the inner convolution dilated."""
 
@@ -41,9 +93,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ReLU(),
-            nn.Conv1d(width, hidden, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
-            nn.Conv1d(hidden, width, 1),
+            Conv(width, hidden, 3, padding=dilation, dilation=dilation),
+            nn.ReLU(inplace=True),  # nobody needs the convolution's output as it was
+            Conv(hidden, width, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,46 +111,44 @@ def residual_stack(config: ConvConfig, reverse: bool) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
-class Encoder(nn.Module):
+class Encoder(ConvNet):
     """Halves time `downsamplings` times: (B, channels, T) -> (B, code_dim, T')."""
 
     def __init__(self, channels: int, code_dim: int, config: ConvConfig) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             nn.Sequential(
-                nn.Conv1d(channels if stage == 0 else config.width, config.width, 4, stride=2, padding=1),
+                Conv(channels if stage == 0 else config.width, config.width, 4, stride=2, padding=1),
                 residual_stack(config, reverse=False),
             )
             for stage in range(config.downsamplings)
         )
-        self.out = nn.Conv1d(config.width, code_dim, 3, padding=1)
+        self.out = Conv(config.width, code_dim, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def layers(self, x: Tensor) -> Tensor:
         """(B, channels, T) -> latents (B, code_dim, T')."""
         for stage in self.stages:
             x = stage(x)
         return self.out(x)
 
 
-class Decoder(nn.Module):
+class Decoder(ConvNet):
     """Doubles time `downsamplings` times: (B, code_dim, T') -> (B, channels, T)."""
 
     def __init__(self, channels: int, code_dim: int, config: ConvConfig) -> None:
         super().__init__()
         last = config.downsamplings - 1
-        self.first = nn.Conv1d(code_dim, config.width, 3, padding=1)
+        self.first = Conv(code_dim, config.width, 3, padding=1)
         self.stages = nn.ModuleList(
             nn.Sequential(
                 residual_stack(config, reverse=True),
-                nn.ConvTranspose1d(
-                    config.width, code_dim if s == last else config.width, 4, stride=2, padding=1
-                ),
+                TransposedConv(config.width, code_dim if s == last else config.width, 4, stride=2, padding=1),
             )
             for s in range(config.downsamplings)
         )
-        self.out = nn.Conv1d(code_dim, channels, 3, padding=1)
+        self.out = Conv(code_dim, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def layers(self, x: Tensor) -> Tensor:
         """Quantized latents (B, code_dim, T') -> (B, channels, T)."""
         x = self.first(x)
         for stage in self.stages:

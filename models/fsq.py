@@ -22,6 +22,7 @@ Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
 
 _MOMENTUM = 0.05  # of the moving averages
 _EPSILON = 1e-8  # added to variances
+_RIDGE = 1e-3  # added to variances, in shares of their mean: what hardly varies is not blown up
 
 
 @config
@@ -69,8 +70,15 @@ def _radix(levels: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(levels[:1]), levels[:-1].cumprod(0)])
 
 
+def whitened(z: Tensor, covariance: Tensor) -> Tensor:
+    """Numbers (..., d) of mean 0 and this covariance (d, d) -> of variance 1, and not correlated."""
+    ridge = _RIDGE * covariance.diagonal().mean() + _EPSILON
+    root = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(covariance))
+    return torch.linalg.solve_triangular(root, z.unsqueeze(-1), upper=False).squeeze(-1)
+
+
 def _mean_over_batch(z: Tensor) -> Tensor:
-    """Mean (d,) of (B, T', d) over the batches of all processes; the gradient goes to all of them."""
+    """Mean (...) of (B, T', ...) over the batches of all processes; the gradient goes to all of them."""
     mean = z.mean((0, 1))
     if world_size() > 1:
         mean = all_reduce(mean) / world_size()
@@ -82,12 +90,13 @@ class FSQ(Quantizer):
 
     The maps take the place of an encoder that ends in d channels and a decoder that begins with d; what is
     around keeps C channels whatever the levels are.
-    Differs from the paper: the d numbers are standardised before they are bounded, by the batch's mean and
-    deviation in training and by their moving averages otherwise. A motion encoder's latents hardly differ
-    from each other at first, and without this they drift to where tanh is flat: all codes but one die.
+    Differs from the paper: the d numbers are whitened before they are bounded, by the batch's mean and
+    covariance in training and by their moving averages otherwise. A motion encoder's latents hardly differ
+    from each other at first, and without this they drift to where tanh is flat: all codes but one die. Scaled
+    each by itself they also go up and down together, and most of the grid stays empty.
 
     Buffers: levels (d,), kept in checkpoints so that other levels with the same product are refused; mean
-    and variance (d,), the moving averages.
+    (d,) and covariance (d, d), the moving averages.
 
     Args:
         levels: of each of the d dimensions.
@@ -96,7 +105,7 @@ class FSQ(Quantizer):
 
     levels: Tensor
     mean: Tensor
-    variance: Tensor
+    covariance: Tensor
 
     def __init__(self, levels: Sequence[int], dim: int) -> None:
         super().__init__()
@@ -107,7 +116,7 @@ class FSQ(Quantizer):
         self.from_grid = nn.Linear(len(levels), dim, bias=False)
         self.register_buffer("levels", torch.tensor(levels))
         self.register_buffer("mean", torch.zeros(len(levels)))
-        self.register_buffer("variance", torch.ones(len(levels)))
+        self.register_buffer("covariance", torch.eye(len(levels)))
 
     @property
     def num_codes(self) -> int:
@@ -138,13 +147,14 @@ class FSQ(Quantizer):
     def _places(self, latents: Tensor, learn: bool = False) -> Tensor:
         """(B, T', d) in -1..1; to learn, with the batch's statistics, which enter the moving averages."""
         z = self.to_grid(latents.to(self.to_grid.weight.dtype).transpose(1, 2))
-        mean, variance = self.mean, self.variance
+        mean, covariance = self.mean, self.covariance
         if learn:
             mean = _mean_over_batch(z)
-            variance = _mean_over_batch((z - mean).square())
+            apart = z - mean
+            covariance = _mean_over_batch(apart.unsqueeze(-1) * apart.unsqueeze(-2))
             self.mean.lerp_(mean.detach(), _MOMENTUM)
-            self.variance.lerp_(variance.detach(), _MOMENTUM)
-        return to_levels((z - mean) / (variance + _EPSILON).sqrt(), self.levels)
+            self.covariance.lerp_(covariance.detach(), _MOMENTUM)
+        return to_levels(whitened(z - mean, covariance), self.levels)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.get(f"{prefix}levels")

@@ -1,10 +1,11 @@
 """The cross-conditional motion GPT: next upper and lower code from music and both halves' past codes.
 
 Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper, lower) are laid one after the
-other along time; a token of any stream sees the tokens of all three up to its own time.
+other along time; a token of any stream sees the tokens of all three up to its own time (models/masks.py).
 """
 
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from models.cache import BlockCache, WindowCache
+from models.masks import cross_conditional_mask, independent_mask
 from models.vqvae import Codes
 from utils.config import check, config, to_plain
 
@@ -30,6 +32,11 @@ class GPTConfig:
         normalise_music: bring the music features to mean 0 over the training songs, and each group of them
             (MFCC, chroma, onset, beat, ...) to the same total variance. As released they go in as they are:
             the loudness column, around -500, drowns the beat flags.
+        unheard: groups of music features it is deaf to, named as in `datasets.columns`; for `normalise_music`
+            only. The 384 columns of the tempogram tell each song from all others: with them a small corpus is
+            learnt by heart, song by song.
+        cross_conditional: whether a half sees the other's codes, as in the paper. If not, each sees music and
+            itself only: two GPTs that share their weights, to compare with.
     """
 
     width: PositiveInt = 768
@@ -39,8 +46,12 @@ class GPTConfig:
     context: PositiveInt = 29
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     normalise_music: bool = False
+    unheard: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
+    cross_conditional: bool = True
 
     def __post_init__(self) -> None:
+        if self.unheard and not self.normalise_music:
+            raise ValueError("unheard groups of music features need normalise_music: true")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must divide by heads {self.heads}")
 
@@ -55,13 +66,13 @@ class Logits(NamedTuple):
 EVERY = slice(None)  # rows
 
 
-def cross_conditional_mask(length: int, device: torch.device | None = None, seen: int = 0) -> Tensor:
-    """(3t, 3(s + t)) bool, true where the row may see the column: the column's time <= the row's, any stream.
-
-    With `seen`, columns of 3s earlier tokens come first, which every row may see.
-    """
-    new = torch.ones(length, length, dtype=torch.bool, device=device).tril().repeat(3, 3)
-    return F.pad(new, (3 * seen, 0), value=True)
+def mask_of(
+    config: GPTConfig, length: int, device: torch.device | None = None, earlier: Sequence[int] = ()
+) -> Tensor:
+    """The config's mask (3t, 3(s + t)) of t new steps after earlier pieces of s steps together."""
+    if config.cross_conditional:
+        return cross_conditional_mask(length, device, sum(earlier))
+    return independent_mask(length, device, earlier)
 
 
 class Block(nn.Module):
@@ -120,10 +131,10 @@ class Base(nn.Module):
 
     def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
         super().__init__()
+        self.config = config
         if config.normalise_music:
             self.register_buffer("music_mean", torch.zeros(music_channels))
             self.register_buffer("music_deviation", torch.ones(music_channels))
-        self.normalise_music = config.normalise_music
         self.embed_music = nn.Linear(music_channels, config.width)
         self.embed_upper = nn.Embedding(num_codes[0], config.width)
         self.embed_lower = nn.Embedding(num_codes[1], config.width)
@@ -135,7 +146,7 @@ class Base(nn.Module):
 
     @torch.no_grad()
     def set_music_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """What each music feature (D,) is reduced by and divided by, for `normalise_music`."""
+        """What each music feature (D,) is reduced by and divided by, for `normalise_music`; inf mutes it."""
         self.music_mean.copy_(mean)
         self.music_deviation.copy_(deviation)
 
@@ -151,7 +162,7 @@ class Base(nn.Module):
                 f"{length} codes need {length} music steps and a context of at least {start + length}; "
                 f"got {music.shape[1]} music steps and a context of {self.positions.shape[1]}"
             )
-        if self.normalise_music:
+        if self.config.normalise_music:
             music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
         tokens = [stream + self.positions[s, start : start + length] for s, stream in enumerate(streams)]
@@ -160,7 +171,7 @@ class Base(nn.Module):
     def forward(self, music: Tensor, codes: Codes) -> Tensor:
         """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes."""
         x = self.embed(music, codes)
-        mask = cross_conditional_mask(codes.upper.shape[1], x.device)
+        mask = mask_of(self.config, codes.upper.shape[1], x.device)
         for block in self.blocks:
             x = block(x, mask)
         return x
@@ -171,6 +182,7 @@ class Head(nn.Module):
 
     def __init__(self, config: GPTConfig, blocks: int, outputs: tuple[int, int]) -> None:
         super().__init__()
+        self.config = config
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(config.width)
         self.to_upper = nn.Linear(config.width, outputs[0], bias=False)
@@ -178,7 +190,7 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Logits:
         """The upper output reads the upper codes' positions, the lower output the lower codes'."""
-        mask = cross_conditional_mask(features.shape[1] // 3, features.device)
+        mask = mask_of(self.config, features.shape[1] // 3, features.device)
         for block in self.blocks:
             features = block(features, mask)
         _, upper, lower = self.norm(features).chunk(3, dim=1)
@@ -223,15 +235,21 @@ class MotionGPT(nn.Module):
             cache: what the blocks made of the window's codes before these; it learns these. None if these
                 are the whole window.
         """
-        seen, new = (0 if cache is None else cache.seen), codes.upper.shape[1]
-        x = self.base.embed(music, codes, seen).to(self.head.to_upper.weight.dtype)  # (B, 3t, C)
-        mask = None if new == 1 else cross_conditional_mask(new, x.device, seen)
+        earlier, new = (() if cache is None else tuple(cache.pieces)), codes.upper.shape[1]
+        x = self.base.embed(music, codes, sum(earlier)).to(self.head.to_upper.weight.dtype)  # (B, 3t, C)
+        last = slice(2 * new - 1, 3 * new, new)  # the last upper and the last lower code
+        mask = last_mask = None  # cross-conditional, these two see everything, as does a single step
+        if new > 1 or not self.config.cross_conditional:
+            mask = mask_of(self.config, new, x.device, earlier)
+        if not self.config.cross_conditional:
+            last_mask = mask[last]
         blocks = [*self.base.blocks, *self.head.blocks]
         caches = [None] * len(blocks) if cache is None else cache.blocks
         for block, of_block in zip(blocks[:-1], caches[:-1], strict=True):
             x = block(x, mask, of_block)
-        last = slice(2 * new - 1, 3 * new, new)  # the last upper and the last lower code: they see everything
-        x = self.head.norm(blocks[-1](x, None, caches[-1], last))  # (B, 2, C)
+        x = self.head.norm(blocks[-1](x, last_mask, caches[-1], last))  # (B, 2, C)
+        if cache is not None:
+            cache.pieces.append(new)
         return Logits(self.head.to_upper(x[:, 0]).float(), self.head.to_lower(x[:, 1]).float())
 
 

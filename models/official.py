@@ -118,6 +118,10 @@ def to_published(content: Mapping[str, Any], source: str) -> dict[str, Any]:
             state = memory_to_published(model, memory_form(memory, bool(architecture["velocity"])))
         else:
             gpt = check(GPTConfig, architecture["gpt"], source)
+            if not gpt.cross_conditional:
+                raise ValueError(
+                    "its halves are independent (cross_conditional: false), no published one's are"
+                )
             upper, lower = architecture["num_codes"]
             blocks = architecture.get("value_blocks")
             state = gpt_to_published(

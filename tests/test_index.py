@@ -34,12 +34,14 @@ def test_links_are_relative_and_survive_any_file_name(tmp_path):
         "a",
         player=made(folder, "players/50% #1 ?ü.html"),
         video=made(folder, "javascript:alert(1).mp4"),
+        files={"BVH": made(folder, "a b.bvh")},
     )
     path = write_index(folder, [entry], "t")
     assert path == folder / "index.html"
     shown = embedded(path)["entries"][0]
     assert shown["player"] == "players/50%25%20%231%20%3F%C3%BC.html"
     assert shown["video"] == "javascript%3Aalert%281%29.mp4"
+    assert shown["files"] == [["BVH", "a%20b.bvh"]]
     assert (shown["thumbnail"], shown["beatPlot"]) == (None, None)
     assert str(tmp_path) not in path.read_text("utf-8")
 
@@ -102,7 +104,7 @@ def folder(tmp_path):
     entries = [
         IndexEntry("a 10", "GPT", folder / "a.jpg", folder / "players" / "a 1.html", metrics={"BAS": 0.2}),
         IndexEntry("a 9", "real", folder / "b.jpg", metrics={"BAS": 0.7, "song": "mBR4"}),
-        IndexEntry("b", metrics={"BAS": float("nan"), "song": "mBR1"}),
+        IndexEntry("b", metrics={"BAS": float("nan"), "song": "mBR1"}, files={"glTF": made(folder, "b.glb")}),
     ]
     write_index(folder, entries, "Dances of a test", {"Summary": {"real": {"BAS": 0.7}}})
     return folder
@@ -133,6 +135,7 @@ def test_cards_are_shown_sorted_and_found(browser, folder):
         assert page.locator("#none").is_visible()
         page.get_by_label("Find").fill("")
         assert page.locator("table").inner_text().split() == ["Summary", "BAS", "real", "0.700"]
+        assert page.get_by_role("link", name="glTF").get_attribute("href") == "b.glb"
         page.get_by_role("link", name="a 10", exact=True).click()
         page.wait_for_load_state("load")
         assert page.locator("h1").inner_text() == "a 1"

@@ -258,6 +258,18 @@ def test_the_page_draws_both_halves_and_the_timeline(browser, pages):
         assert page.evaluate("page.upper") == hex_colour(UPPER)
 
 
+def test_a_dancer_that_rests_has_no_code(browser, tmp_path):
+    resting = codes()
+    resting[:8] = -1
+    write_player(tmp_path / "rest.html", [PlayerDance("a", dance(), resting, np.zeros(0, int))])
+    with opened(browser, tmp_path / "rest.html") as page:
+        settle(page)
+        chip = page.locator(".chip.upper b")
+        assert chip.inner_text() == "–"
+        seek(page, 8 * 8 / 60)
+        assert chip.inner_text() == "4"
+
+
 def test_the_pages_arithmetic_is_that_of_the_package(browser, pages):
     with opened(browser, pages / "one.html") as page:
         joints = np.array(page.evaluate("[0.5, 1.0, 9].map((time) => [...dances[0].joints(time)])"))

@@ -61,7 +61,7 @@ def test_layout_is_that_of_aistpp(corpus):
     )
     ignored = names(corpus / "ignore_list.txt")
     everything = train + val + test
-    assert len(val) == len(test) == 10
+    assert len(val) == len(test) == 20
     assert len(set(train) - set(ignored)) >= 60
     assert len(ignored) == 1
     assert ignored[0] in train

@@ -159,7 +159,7 @@ def test_a_job_that_has_to_stop_comes_again(checkout, exit_code, told, requeued)
     ("arguments", "message"),
     [
         ((), "CONFIG MODE PARTITION NUM_GPUS"),
-        (("configs/sep_vqvae.yaml", "dance", "gpu", "1"), "MODE must be"),
+        (("configs/sep_vqvae.yaml", "sing", "gpu", "1"), "MODE must be"),
         (("configs/none.yaml", "train", "gpu", "1"), "there is no config"),
         (("configs/sep_vqvae.yaml", "train", "gpu", "many"), "NUM_GPUS must be"),
         (("configs/sep_vqvae.yaml", "train", "gpu", "9"), "NUM_GPUS must be"),
@@ -211,3 +211,17 @@ def test_run_explains_itself(checkout):
     assert code == 2
     assert not calls
     assert "CONFIG MODE [NUM_GPUS] [key=value ...]" in printed
+    assert "CONFIG dance SONG... [--out DIR] [key=value ...]" in printed
+    assert printed.rstrip().endswith("the same command then goes on.")
+
+
+@pytest.mark.parametrize("script", ["run.sh", "srun.sh"])
+def test_songs_are_named_as_seen_from_where_the_script_is_called(checkout, script):
+    """Those that exist there; what is there already, overrides and --out stay as they are."""
+    song = checkout.parent / "a song.mp3"
+    song.touch()
+    more = ("gpu", "0") if script == "srun.sh" else ()
+    wanted = (CRITIC, "dance", *more, "a song.mp3", "none.mp3", str(song), "--out", "out", "seed=3")
+    code, calls, _ = call(checkout, script, *wanted)
+    assert code == 0
+    assert calls[-1].endswith(f"main.py --config {CRITIC} --dance {song} none.mp3 {song} --out out seed=3")

@@ -16,6 +16,7 @@ from typing import Any
 from utils.checkpoint import DamagedCheckpoint, copy_checkpoint, load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)
+_TRAINING = {"step", "optimizer", "scheduler", "random"}  # what training goes on from, besides the weights
 
 
 class CheckpointFolder:
@@ -65,7 +66,7 @@ class CheckpointFolder:
 
         Raises:
             DamagedCheckpoint: if there are some, and none can be read.
-            ValueError: if one is of another stage, or of no stage of ours.
+            ValueError: if one is of another stage, of no stage of ours, or holds weights only.
         """
         found = [self.last, *self._numbered("step"), *self._numbered("epoch")]
         found = [path for path in found if path.is_file()]
@@ -78,6 +79,12 @@ class CheckpointFolder:
                 self._damaged.append(path)
                 problems.append(str(error).split("; make it anew")[0])
                 continue
+            if not _TRAINING <= content.keys():
+                raise ValueError(
+                    f"checkpoint {path} holds weights but no state of training, as converted published files "
+                    f"do: --train cannot go on from it. To train anew, move {self.folder} away; to use the "
+                    "weights, name the file in a later stage's config, or as `checkpoint` of --eval"
+                )
             self.last_step = content["step"] if path == self.last else None
             self.good = f"{path} (step {content['step']})"
             for problem in problems:

@@ -131,13 +131,18 @@ def from_main(x: Tensor) -> Tensor:
     return x
 
 
-def gather_objects(x: list[Any]) -> list[Any]:
-    """The items of all processes' lists (of any lengths), in rank order; x itself with one process."""
+def own_share(number: int) -> range:
+    """Which of so many pieces of work, 0..number-1, are this process's: every n-th; all with one process."""
+    return range(rank(), number, world_size())
+
+
+def gather_shares(done: list[Any]) -> list[Any]:
+    """What all processes made of their `own_share`, in the order of the work, in every process."""
     if world_size() == 1:
-        return x
+        return done
     parts: list[list[Any]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(parts, x)
-    return [item for part in parts for item in part]
+    dist.all_gather_object(parts, done)
+    return [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
 
 
 class Ballot:

@@ -2,10 +2,12 @@
 
 Losses stay tensors where they were computed; every `log_every` steps they are fetched, checked and written.
 
-    train/*      losses by the names of the YAML, lr, and what the stage reads off its state
-    speed/*      steps, frames and codes per second, FLOP/s, their share of the matrix peak
-    epoch/*      once per epoch
-    eval/*       the table of an evaluation, as numbers and as text, and its first video
+    train/*      losses by the names of the YAML, lr, and what the stage reads off its state: used_codes,
+                 perplexity and restarted_codes of the codebooks; of finetuning entropy, kl_to_gpt (nats per
+                 code from the pretrained GPT), td_error and explained_variance (of the value)
+    epoch/*      once per epoch: the codebooks over all its batches; the reward, its parts, and the choice
+    speed/*      steps, frames and codes per second, FLOP/s, their share of the matrix peak (utilisation)
+    eval/*       the table of an evaluation, as numbers and as text, and its first video, every `eval_every`
 """
 
 import math

@@ -64,7 +64,8 @@ class Trainer:
         self._wrapped = distributed.wrap(stage.learner)
         self.learner = torch.compile(self._wrapped) if config.compile else self._wrapped
         parameters = [p for p in stage.learner.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(parameters, config.lr, config.betas)
+        self._fused = config.fused or None  # None, not False: on a GPU torch then takes its second fastest
+        self.optimizer = torch.optim.Adam(parameters, config.lr, config.betas, fused=self._fused)
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
             self.optimizer, list(config.milestones), config.gamma
         )
@@ -80,7 +81,11 @@ class Trainer:
         return self.checkpoints.last
 
     def resume(self) -> bool:
-        """Goes on from the newest checkpoint that can be read, if there is one."""
+        """Goes on from the newest checkpoint that can be read, if there is one.
+
+        Raises:
+            ValueError: if it does not fit the stage or its data, or holds weights only.
+        """
         found = self.checkpoints.newest()
         distributed.barrier()
         if distributed.is_main():
@@ -88,9 +93,11 @@ class Trainer:
         if found is None:
             return False
         path, content = found
+        self.stage.check_architecture(content["architecture"], path)
         load_weights(self.stage.model, content["model"], path)
         self.stage.restore(content)
-        self.optimizer.load_state_dict(content["optimizer"])
+        groups = [{**group, "fused": self._fused} for group in content["optimizer"]["param_groups"]]
+        self.optimizer.load_state_dict({**content["optimizer"], "param_groups": groups})
         self.scheduler.load_state_dict(content["scheduler"])
         self.epoch, self.batch, self.step = content["epoch"], content.get("batch", 0), content["step"]
         if self.config.idle == "drift":  # what took part once has a gradient, if only zeros, from then on
@@ -116,6 +123,7 @@ class Trainer:
         """
         if self.epoch >= self.config.epochs or self.stage.finished:
             log.info("%s is already trained to epoch %d", self.last, self.epoch)
+            self.stage.complete(self.folder, self.epoch, anew=False)
             return
         peak = None
         if self.config.utilisation and distributed.is_main():
@@ -137,6 +145,8 @@ class Trainer:
                     if self.stage.finished:
                         log.info("%s stops after epoch %d: nothing better came", self.stage.name, epoch)
                         break
+                with self.stop.at_once():
+                    self.stage.complete(self.folder, self.epoch, anew=True)
         finally:
             bar.close()
             journal.close()
@@ -177,11 +187,10 @@ class Trainer:
         self._save(journal)
         if self.config.eval_every and epoch % self.config.eval_every == 0 and epoch < self.config.epochs:
             folder = self.folder / "eval" / f"epoch_{epoch:04d}"
-            if distributed.is_main():
-                state = random_state()
-                with self.stop.at_once():
-                    journal.evaluation(self.stage.evaluate(folder), folder, epoch)
-                set_random_state(state)  # a run that goes on from here has not evaluated
+            state = random_state()
+            with self.stop.at_once():  # all processes make dances, the main one judges them
+                journal.evaluation(self.stage.evaluate(folder), folder, epoch)
+            set_random_state(state)  # a run that goes on from here has not evaluated
             distributed.barrier()
 
     def _train_step(self, epoch: int, batch: Any, journal: Journal) -> Mapping[str, Tensor]:

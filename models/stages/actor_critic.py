@@ -16,26 +16,26 @@ from torch import Tensor, nn
 
 from models.actor_critic import (
     ActorCritic,
+    Moments,
     ValueConfig,
-    divergence,
     first_steps,
+    moments,
     normalise,
-    policy_entropy,
-    policy_loss,
     td_error,
-    value_loss,
 )
-from models.generation import GenerationConfig
-from models.gpt import MotionGPT, code_losses
-from models.official import is_published, load_either
+from models.gpt import MotionGPT
 from models.reward import RewardConfig
-from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.base import Stage, load_memory
 from models.stages.choice import Choice, ChoiceConfig, surprise
+from models.stages.counted import NAMES, counted
+from models.stages.dancer import DancingConfig
 from models.stages.evaluation import Evaluation
+from models.stages.finetuning import FILES, judge_songs, report
 from models.stages.motion_gpt import check_features, check_rate, load_gpt
 from models.stages.performer import Performer
 from models.stages.pieces import Piece, pieces
 from models.stages.rollouts import Composed, Dance, Rollout, Rollouts, mean_earned, split_rollout
+from models.stages.turns import policy_turn, value_turn
 from models.vqvae import ChoreographicMemory, Codes
 from utils import distributed
 from utils.checkpoint import load_weights
@@ -45,11 +45,10 @@ log = logging.getLogger(__name__)
 
 
 @config
-class ActorCriticConfig(RunConfig):
+class ActorCriticConfig(DancingConfig):
     """Config of stage actor_critic.
 
     Attributes:
-        vqvae: checkpoint of stage sep_vqvae_root.
         gpt: checkpoint of stage motion_gpt, or a published one. A published actor-critic one, or a published
             GPT where there is no run of this stage's own, is what --eval judges if `checkpoint` is null.
         songs: the split whose songs are danced to while finetuning; `test` as in the paper. Of data that
@@ -57,15 +56,13 @@ class ActorCriticConfig(RunConfig):
         value: sizes of the value stack.
         reward: what a dance earns.
         advantage: what weighs an action: the `td_error` as it is, as released (nearly every action earns -5,
-            so before the value has learnt, good ones are unlearnt too), or `normalised` over the batch.
+            so before the value has learnt, good ones are unlearnt too), or `normalised` over the whole batch.
         anchor: weight of the policy's divergence from the pretrained GPT, in nats per code; 0 as released.
         choice: which epoch's weights count.
         discount: of the next state's value.
         turn: batches of policy steps before as many of value steps, and so on.
-        generation: how codes are composed.
     """
 
-    vqvae: str
     gpt: str
     songs: str = "test"
     value: ValueConfig = field(default_factory=ValueConfig)
@@ -75,7 +72,11 @@ class ActorCriticConfig(RunConfig):
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     discount: PositiveFloat = 1.0
     turn: PositiveInt = 5
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
+
+    @property
+    def other_gpt(self) -> Path:
+        """Counts if it is published."""
+        return Path(self.gpt)
 
 
 class ActorCriticStage(Stage):
@@ -99,6 +100,7 @@ class ActorCriticStage(Stage):
         how = config.generation, config.reward, config.training.batch_size
         self.performer = Performer(self._memory, *how, self.model.gpt.config.context + 1, device)
         self.choice = Choice(config.choice)
+        self._moments: Moments | None = None  # of the advantages of a batch that is computed in parts
         self._epoch = 0
         self._epoch_logs: dict[str, float] = {}
         self._composed: list[Composed] = []  # this epoch's dances
@@ -175,33 +177,24 @@ class ActorCriticStage(Stage):
 
     def loss(self, learner: nn.Module, batch: Rollout) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy's or the value's loss; the base's output serves both, as its mask is causal."""
-        upper, lower, music, _, mask = (x.to(self.device, non_blocking=True) for x in batch.windows)
-        earned = batch.reward.to(self.device, non_blocking=True)
+        upper, lower = (x.to(self.device, non_blocking=True) for x in batch.windows[:2])
+        mask = batch.windows.mask.to(self.device, non_blocking=True)
         actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
-        with torch.no_grad():
-            features = self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+        features = self._features(batch)
         if not batch.policy_turn:
-            values = learner(features, "values")
-            error = td_error(earned, values, self.config.discount)
-            loss = value_loss(error)
-            spread = (error + values[:, :-1]).detach().var()  # of what the values should be
-            return loss, {"value_loss": loss, "explained_variance": 1 - error.detach().var() / spread}
-        with torch.no_grad():
-            error = td_error(earned, self.model.values(features), self.config.discount)
+            earned = batch.reward.to(self.device, non_blocking=True)
+            return value_turn(learner(features, "values"), earned, self.config.discount)
+        error = self._td_error(batch, features)
         if self.config.advantage == "normalised":
-            error = normalise(error, mask)
-        logits = learner(first_steps(features, actions.upper.shape[1]), "policy")
-        loss_upper, loss_lower = code_losses(logits, actions)
+            error = normalise(error, self._moments or moments(error, mask))
+        seen = first_steps(features, actions.upper.shape[1])
+        logits = learner(seen, "policy")
+        with torch.no_grad():
+            pretrained = self.before.head(seen)
         weight = distributed.mean_over_processes(
             mask.sum() if batch.weight is None else batch.weight.to(self.device)
         )
-        loss = policy_loss(loss_upper + loss_lower, error, mask, weight)
-        entropy = (policy_entropy(logits) * mask).sum() / mask.sum()
-        logs = {"policy_loss": loss, "entropy": entropy, "td_error": error.mean()}
-        with torch.set_grad_enabled(self.config.anchor > 0):
-            anchor = self.before.head(first_steps(features, actions.upper.shape[1]))
-            logs["divergence"] = departed = divergence(logits, anchor).mean()
-        return loss + self.config.anchor * departed if self.config.anchor else loss, logs
+        return policy_turn(logits, pretrained, actions, error, mask, weight, self.config.anchor)
 
     def epoch_logs(self) -> Mapping[str, float]:
         """Mean reward of the epoch's dances, and its parts, over the actions that count."""
@@ -215,6 +208,13 @@ class ActorCriticStage(Stage):
         """Whether the config's patience is at an end."""
         return self.choice.finished
 
+    def complete(self, folder: Path, epoch: int, anew: bool) -> None:
+        """Prints and writes what finetuning made of the dance to each target song."""
+        if anew or not (folder / FILES[0]).is_file():
+            after, facts = self.choice.best(self.model), self.choice.facts(epoch)
+            facts = {"run": self.config.name, "songs of split": self.config.songs, **facts}
+            report(judge_songs(self.performer, self.before, after.gpt, self.pieces, facts), folder)
+
     def checkpoint(self) -> dict[str, Any]:
         """With the weights of the best epoch so far, where epochs are chosen."""
         chosen = {"choice": self.choice.state()} if self.config.choice.by == "reward" else {}
@@ -227,18 +227,18 @@ class ActorCriticStage(Stage):
 
     def load(self) -> int:
         """The published file that `gpt` names, or the config's checkpoint: its best epoch, if chosen."""
-        published = self.load_published()
-        if published is not None:
-            return published
-        path = self.config.checkpoint_path
-        content = load_either(path, self.config.made_by(path), (self.name,))
-        self.check_architecture(content["architecture"], path)
-        chosen = content.get("choice")
-        load_weights(self.model, chosen["weights"] if chosen else content["model"], path)
+        found = counted(self.config)
+        self.judged = NAMES[found.stage] if found.published else None
+        if found.stage != self.name:
+            return found.epoch
+        if found.published:
+            self.model = ActorCritic.from_architecture(found.architecture, str(found.path)).to(self.device)
+            self.learner = self.model
+        else:
+            self.check_architecture(found.architecture, found.path)
+        load_weights(self.model, found.weights, found.path)
         self.model.eval()
-        if chosen:
-            log.info("%s: epoch %d of %d is the best", path, chosen["epoch"], content["epoch"])
-        return int(content["epoch"])
+        return found.epoch
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs, before and after finetuning."""
@@ -250,26 +250,6 @@ class ActorCriticStage(Stage):
         rows[shown] = evaluation.generated(self.model.gpt, self.config.generation)
         seen = None if shown == "GPT" else self.config.songs
         return evaluation.report(folder, rows, shown=shown, title=self.config.name, rl_split=seen)
-
-    def load_published(self) -> int | None:
-        """Puts the published file that `gpt` names into the model, if that is what counts (see the config).
-
-        Returns:
-            Its epoch; None if the config's checkpoint counts.
-        """
-        path, own = Path(self.config.gpt), self.config.checkpoint_path
-        if self.config.checkpoint is None and is_published(path):
-            content = load_either(path, self.config.made_by(path), ("motion_gpt", self.name))
-            finetuned = content["stage"] == self.name
-            if finetuned or not own.is_file():
-                if finetuned:
-                    model = ActorCritic.from_architecture(content["architecture"], str(path))
-                    load_weights(model, content["model"], path)
-                    self.model = self.learner = model.to(self.device).eval()
-                self.judged = "actor-critic" if finetuned else "GPT"
-                log.info("%s is evaluated as the %s", path, self.judged)
-                return int(content["epoch"])
-        return None
 
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
         """Raises ValueError unless the checkpoint heard the features that the data holds."""
@@ -283,13 +263,29 @@ class ActorCriticStage(Stage):
         """Whose turn it is."""
         return "policy" if batch.policy_turn else "value"
 
+    @torch.no_grad()
+    def _features(self, batch: Rollout) -> Tensor:
+        """What the frozen base makes of the windows' codes and music."""
+        upper, lower, music = (x.to(self.device, non_blocking=True) for x in batch.windows[:3])
+        return self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+
     def split(self, batch: Rollout, parts: int) -> list[Rollout]:
         """Parts whose mean loss is the batch's."""
-        if self.config.advantage == "normalised":
-            raise ValueError(
-                f"training.accumulate {parts} does not go with advantage normalised: it needs whole batches"
-            )
         return split_rollout(batch, parts)
+
+    @torch.no_grad()
+    def begin_step(self, parts: list[Rollout]) -> None:
+        """Advantages are normalised over the whole batch: a pass of the value before its parts."""
+        if self.config.advantage == "normalised" and parts[0].policy_turn:
+            errors = [self._td_error(part, self._features(part)) for part in parts]
+            mask = torch.cat([part.windows.mask for part in parts]).to(self.device)
+            self._moments = moments(torch.cat(errors), mask)
+
+    @torch.no_grad()
+    def _td_error(self, batch: Rollout, features: Tensor) -> Tensor:
+        """TD errors (B, S - 2) of the actions as the value stands."""
+        earned = batch.reward.to(self.device, non_blocking=True)
+        return td_error(earned, self.model.values(features), self.config.discount)
 
     def batch_names(self, epoch: int, batch: int) -> list[str]:
         """Names of the dances whose windows are in a batch."""

@@ -148,14 +148,17 @@ class Stage(ABC):
 
     @abstractmethod
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
-        """Metrics of the model as it stands; tables, motions and videos are written into the folder."""
+        """Metrics of the model as it stands; tables, motions and videos are written into the folder.
+
+        All processes must call it: each makes a share of the dances, and the main one judges and writes.
+        """
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
         """What is needed to build the model again."""
 
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Raises ValueError if a checkpoint's model does not fit the data."""
+        """Raises ValueError if a checkpoint does not fit the data or, where no shape shows it, the config."""
         return
 
     def epoch_logs(self) -> Mapping[str, float]:
@@ -223,6 +226,16 @@ class Stage(ABC):
     def finished(self) -> bool:
         """Whether training is done before its last epoch."""
         return False
+
+    def complete(self, folder: Path, epoch: int, anew: bool) -> None:
+        """Tells, in the run's folder, what training came to. All processes must call it.
+
+        Args:
+            folder: of the run.
+            epoch: how many are done.
+            anew: whether it has just been trained; else what has been told before still holds.
+        """
+        return
 
     def load(self) -> int:
         """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""

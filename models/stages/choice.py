@@ -97,6 +97,21 @@ class Choice:
         """Whether there was no better epoch for as many as the patience allows."""
         return 0 < self.config.patience <= self.waited
 
+    def best(self, model: nn.Module) -> nn.Module:
+        """A copy of the model with the weights of the epoch that counts; itself, if that is the last."""
+        if self.config.by == "last":
+            return model
+        best = copy.deepcopy(model)
+        best.load_state_dict(self.weights)
+        return best
+
+    def facts(self, epochs: int) -> dict[str, Any]:
+        """Which of so many epochs counts, and why."""
+        if self.config.by == "last":
+            return {"epochs": epochs, "chosen epoch": epochs, "chosen by": "last"}
+        facts: dict[str, Any] = {"epochs": epochs, "chosen epoch": self.epoch, "chosen by": "reward"}
+        return facts | ({} if self.config.guard is None else {"surprise at most": round(self.limit, 4)})
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         names = ("epoch", "reward", "waited", "limit", "weights")

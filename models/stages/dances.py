@@ -1,4 +1,8 @@
-"""Dances to judge: real ones, the memory's reconstructions, its dances of random codes, and the GPT's."""
+"""Dances to judge: real ones, the memory's reconstructions, its dances of random codes, and the GPT's.
+
+Several processes make a share of the dances each, and all have all of them. Every process must ask for the
+same dances in the same order.
+"""
 
 from functools import cached_property
 from typing import NamedTuple
@@ -14,6 +18,7 @@ from models.generation import GenerationConfig, generate_all
 from models.gpt import MotionGPT
 from models.stages.pieces import pieces
 from models.vqvae import ChoreographicMemory, Codes
+from utils import distributed
 from utils.motion import pose_to_joints, with_root
 
 
@@ -80,7 +85,7 @@ class DanceMaker:
     def reconstructions(self, real_root: bool = False) -> list[MadeDance]:
         """The real dances through the memory, at their own length."""
         dances = []
-        for real in self.real:
+        for real in (self.real[i] for i in distributed.own_share(len(self.real))):
             frames = len(real.joints)
             root = None
             if real_root:
@@ -89,22 +94,27 @@ class DanceMaker:
                     [root, root[-1:].expand(len(real.codes) * self.memory.frames_per_code - frames, 3)]
                 )
             dances.append(real._replace(joints=self.decode(real.codes, root)[:frames]))
-        return dances
+        return distributed.gather_shares(dances)
 
     def random_codes(self) -> list[MadeDance]:
         """Dances of uniformly random codes, as long as the real ones: what the memory does by itself."""
         generator = np.random.default_rng(self.seed)
+        drawn = [
+            np.stack([generator.integers(k, size=len(real.codes)) for k in self.memory.num_codes], axis=1)
+            for real in self.real
+        ]
         dances = []
-        for real in self.real:
-            codes = np.stack(
-                [generator.integers(k, size=len(real.codes)) for k in self.memory.num_codes], axis=1
-            )
+        for i in distributed.own_share(len(drawn)):
+            real, codes = self.real[i], drawn[i]
             dances.append(real._replace(joints=self.decode(codes)[: len(real.joints)], codes=codes))
-        return dances
+        return distributed.gather_shares(dances)
 
     def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[MadeDance]:
         """The GPT's dances to the split's songs, each from its real dance's first codes where it has one."""
         found = pieces(self.data, self.split, self.memory, how.first_codes, self.device)
+        found = [found[i] for i in distributed.own_share(len(found))]
+        if not found:  # more processes than songs
+            return distributed.gather_shares([])
         whole = self.length == "song"
         music = [p.music if whole or not p.frames else p.music[: len(p.codes.upper)] for p in found]
         codes = generate_all(
@@ -113,7 +123,7 @@ class DanceMaker:
             [p.first for p in found],
             how,
             self.device,
-            progress=True,
+            progress=distributed.is_main(),
             keys=[p.name for p in found],
         )
         dances = []
@@ -121,4 +131,4 @@ class DanceMaker:
             both = torch.stack([dance.upper, dance.lower], dim=1).numpy()
             frames = len(both) * self.memory.frames_per_code if whole or not piece.frames else piece.frames
             dances.append(MadeDance(piece.name, piece.song, self.decode(both)[:frames], both))
-        return dances
+        return distributed.gather_shares(dances)

@@ -16,7 +16,9 @@ from datasets.reference import real_reference
 from datasets.sequences import PreparedData
 from models.stages.dances import DanceMaker, MadeDance
 from models.stages.judging import all_scored, as_scored, reconstruction, render, with_columns, write_motions
+from models.stages.pages import write_judged_pages
 from models.vqvae import ChoreographicMemory
+from utils import distributed
 from utils.config import config
 from utils.metrics.pictures import save_plots
 from utils.metrics.report import Report, evaluate, write_report
@@ -34,6 +36,7 @@ class EvaluationConfig:
         plots: whether pictures of beats, features and beat scores are drawn.
         videos: how many dances are rendered.
         video_height: in pixels.
+        players: how many dances get a web page, beside the real ones; with the first comes an index.
     """
 
     split: Literal["train", "test", "all"] = "test"
@@ -43,6 +46,7 @@ class EvaluationConfig:
     plots: bool = True
     videos: NonNegativeInt = 4
     video_height: PositiveInt = 540
+    players: NonNegativeInt = 40
 
 
 class Evaluation(DanceMaker):
@@ -65,9 +69,11 @@ class Evaluation(DanceMaker):
         """Scores the rows beside the control rows, and writes everything into the folder.
 
         The numbers are printed and written first: whatever fails in a picture or a video, they are there.
+        With several processes the main one does it all but the videos, of which each makes a share.
 
         Args:
-            folder: metrics.json, dances.csv, table.md, motions/, plots/ and videos/ go here.
+            folder: metrics.json, dances.csv, table.md, motions/, plots/, videos/, players/ and index.html go
+                here.
             rows: dances under the name of their row, the control rows first.
             shown: the row that is judged, plotted and rendered.
             title: of the table.
@@ -75,26 +81,51 @@ class Evaluation(DanceMaker):
                 was none.
 
         Returns:
-            Row name -> metric name -> value.
+            Row name -> metric name -> value; nothing in other processes than the main one.
 
         Raises:
             ValueError: if a dance cannot be scored.
         """
         rows = {name: dances for name, dances in rows.items() if dances}
+        if not distributed.is_main():
+            self._videos(folder, rows[shown], shown)
+            return {}
         report = self._judge(rows, shown, title, rl_split)
         write_report(report, folder)
         print(f"\n# {title}: {shown}, {len(rows[shown])} dances of split {self.split!r}\n{report.markdown()}")
         for name, dances in rows.items():
-            write_motions(folder / "motions" / name.replace(" ", "_"), dances, self.data.fps)
+            facts = {"run": title, "row": name, "evaluation": folder.name, **self._facts()}
+            write_motions(folder / "motions" / name.replace(" ", "_"), self.data, dances, facts)
         if self.config.plots:
             dances = as_scored(self.data, rows[shown])
             save_plots(report, dances, self.reference, folder / "plots", self.config.max_frames)
-        some, per_code = rows[shown][: self.config.videos], self.memory.frames_per_code
-        failed = render(folder / "videos", self.data, some, shown, per_code, self.config.video_height)
+        some = rows[shown][: self.config.videos]
+        failed = self._videos(folder, some, shown)
         if failed:
             print(f"{len(failed)} of {len(some)} videos could not be made: {', '.join(failed)}")
+        if self.config.players:
+            rows = {**rows, "real": self.real}
+            per_code = self.memory.frames_per_code
+            failed = write_judged_pages(
+                folder, self.data, report, rows, self.reference, self.config.players, per_code
+            )
+            if failed:
+                print(f"could not be made: {', '.join(failed)}")
         print(f"all of this is in {folder}")
         return report.rows
+
+    def _facts(self) -> dict[str, str | int | float]:
+        """Where dances came from, as far as it is known here."""
+        facts = {"data": str(self.data.root), "split": self.split, "seed": self.seed}
+        return {**facts, "music_features": self.data.feature_version}
+
+    def _videos(self, folder: Path, dances: Sequence[MadeDance], label: str) -> list[str]:
+        """Renders the first of the dances, a share in each process; the names of those that failed."""
+        some = [dances[i] for i in distributed.own_share(len(dances[: self.config.videos]))]
+        per_code, height = self.memory.frames_per_code, self.config.video_height
+        failed = render(folder / "videos", self.data, some, label, per_code, height)
+        shares = [dance.name if dance.name in failed else "" for dance in some]
+        return [name for name in distributed.gather_shares(shares) if name]
 
     def _judge(
         self, rows: Mapping[str, Sequence[MadeDance]], shown: str, title: str, rl_split: str | None

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from datasets.sequences import PreparedData
 from models.stages.dances import MadeDance
-from utils.files import write_npz
+from utils.export.files import save_motion
 from utils.metrics.dances import Dance, DanceFeatures, dance_features
 from utils.metrics.report import Report
 from utils.render.video import render_video
@@ -76,12 +76,14 @@ def reconstruction(
     }
 
 
-def write_motions(folder: Path, dances: Sequence[MadeDance], fps: float) -> None:
-    """A .npz per dance: joints (T, 24, 3), codes (T', 2), fps and song."""
-    for dance in dances:
-        joints = dance.joints.astype(np.float32)
+def write_motions(
+    folder: Path, data: PreparedData, dances: Sequence[MadeDance], provenance: Mapping[str, str | int | float]
+) -> None:
+    """A .npz per dance: joints (T, 24, 3), codes (T', 2), fps, song, its beats if known, and provenance."""
+    for dance, scored in zip(dances, as_scored(data, dances), strict=True):
+        facts = {"song": dance.song, **provenance}
         path = folder / f"{dance.name}.npz"
-        write_npz(path, joints=joints, codes=dance.codes, fps=fps, song=dance.song)
+        save_motion(path, dance.joints, dance.codes, data.fps, facts, scored.music_beats)
 
 
 def render(

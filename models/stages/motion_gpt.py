@@ -1,6 +1,6 @@
 """Stage 3: the motion GPT learns which codes follow which music. Bailando (CVPR 2022), section 3.4."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,10 @@ from datasets.clips import CodeClip, MusicClips
 from datasets.music import COLUMNS
 from datasets.sequences import PreparedData
 from models.actor_critic import ActorCritic
-from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.official import load_either
-from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.base import Stage, load_memory
+from models.stages.dancer import DancingConfig
 from models.stages.evaluation import Evaluation
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
@@ -26,18 +26,14 @@ from utils.config import config
 
 
 @config
-class MotionGPTConfig(RunConfig):
+class MotionGPTConfig(DancingConfig):
     """Config of stage motion_gpt.
 
     Attributes:
-        vqvae: checkpoint of stage sep_vqvae_root.
         model: sizes of the GPT.
-        generation: how codes are composed.
     """
 
-    vqvae: str
     model: GPTConfig = field(default_factory=GPTConfig)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
 class MotionGPTStage(Stage):
@@ -62,7 +58,7 @@ class MotionGPTStage(Stage):
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.learner = self.model
         if config.model.normalise_music and self.data.names("train"):  # else the checkpoint has them
-            self.model.base.set_music_statistics(*music_statistics(self.data))
+            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.unheard))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -114,10 +110,16 @@ class MotionGPTStage(Stage):
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
         """Raises ValueError unless the checkpoint heard the features that the data holds."""
         check_features(architecture, self.data.feature_version, path, self.config.data.root)
-        heads = architecture["gpt"]["heads"]
-        if heads != self.config.model.heads:  # no tensor's shape shows it
+        gpt, model = architecture["gpt"], self.config.model  # no tensor's shape shows these
+        if gpt["heads"] != model.heads:
             raise ValueError(
-                f"{path} has {heads} attention heads, the config's model.heads is {self.config.model.heads}"
+                f"{path} has {gpt['heads']} attention heads, the config's model.heads is {model.heads}"
+            )
+        crossed = gpt.get("cross_conditional", True)
+        if crossed != model.cross_conditional:
+            raise ValueError(
+                f"{path} was trained with model.cross_conditional {str(crossed).lower()}, "
+                f"the config says {str(model.cross_conditional).lower()}"
             )
 
 
@@ -156,18 +158,21 @@ def load_gpt(path: Path, made_by: str, data: PreparedData) -> MotionGPT:
     return model.gpt if isinstance(model, ActorCritic) else model
 
 
-def music_statistics(data: PreparedData) -> tuple[Tensor, Tensor]:
+def music_statistics(data: PreparedData, unheard: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) of the training songs' features, for `normalise_music`.
 
     Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs
     as much as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in
-    another
-    one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as they are.
+    another one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as
+    they are; those that are to be unheard deviate infinitely, which mutes them.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
     deviation = music.std(0)
-    for columns in COLUMNS.values():
+    for name, columns in COLUMNS.items():
+        if name in unheard:
+            deviation[columns] = np.inf
+            continue
         group = deviation[columns]
         typical = float(np.sqrt(np.mean(group**2)))
         deviation[columns] = np.maximum(group, 0.1 * typical) * np.sqrt(len(group)) if typical > 1e-6 else 1.0

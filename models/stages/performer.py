@@ -45,7 +45,7 @@ class Performer:
 
         Each process composes its share of the songs; all have all dances.
         """
-        mine = range(distributed.rank(), len(found), distributed.world_size())
+        mine = distributed.own_share(len(found))
         made: list[Composed] = []
         if mine:
             share = [found[i] for i in mine]
@@ -54,7 +54,7 @@ class Performer:
             codes = generate_all(gpt.eval(), music, first, self.how, self.device, progress=True, keys=names)
             for i, dance, piece in zip(mine, codes, share, strict=True):
                 made.append(Composed(i, dance, self._earned(dance, piece)))
-        return sorted(distributed.gather_objects(made), key=lambda dance: dance.piece)
+        return distributed.gather_shares(made)
 
     def danced(self, composed: Sequence[Composed], found: Sequence[Piece]) -> list[Dance]:
         """The dances cut into windows, with what was earned."""

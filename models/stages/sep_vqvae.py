@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.clips import PoseClips
+from models.conv import use_channels_last
 from models.quantizer import Codebook
 from models.stages.base import RunConfig, Stage
 from models.stages.evaluation import Evaluation
@@ -46,6 +47,7 @@ class SepVQVAE(Stage):
         super().__init__(config, device)
         self.model = ChoreographicMemory(config.model).to(device)
         self.learner = self.model
+        use_channels_last(self.learner, config.training.channels_last)
         self.health = CodebookHealth(self.model)
         if config.data.clips.frames % self.model.frames_per_code:
             raise ValueError(

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets.clips import PoseClips, whole_dance
+from models.conv import use_channels_last
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.evaluation import Evaluation
 from models.stages.losses import velocity_loss
@@ -64,6 +65,7 @@ class SepVQVAERoot(Stage):
         memory.velocity.requires_grad_(True)
         self.model = memory.eval().to(device)
         self.learner = memory.velocity
+        use_channels_last(self.learner, config.training.channels_last)
 
     @property
     def memory(self) -> ChoreographicMemory:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.conv import ConvConfig
-from models.fsq import FSQ, FSQConfig, from_codes, to_codes, to_levels
+from models.fsq import FSQ, FSQConfig, from_codes, to_codes, to_levels, whitened
 from models.quantizer import CodebookConfig
 from models.stages.losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig
@@ -94,6 +94,17 @@ def test_latents_are_standardised():
     for _ in range(500):
         codes = book(latents).codes
     assert (book.eval()(latents).codes == codes).float().mean() > 0.98
+
+
+def test_latents_that_move_together_still_fill_the_grid():
+    """All numbers of a latent follow one: whitened, what is left of the others reaches their levels too."""
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(4, 1, 100, generator=generator).expand(-1, 12, -1)
+    latents = common + 0.1 * torch.randn(4, 12, 100, generator=generator)
+    assert len(FSQ((5, 5, 5), 12).train()(latents).codes.unique()) > 60
+    z = torch.randn(1000, 3, generator=generator) @ torch.tensor([[3.0, 0, 0], [2.9, 0.5, 0], [-3, 0.1, 0.9]])
+    white = whitened(z - z.mean(0), z.T.cov(correction=0))
+    torch.testing.assert_close(white.T.cov(correction=0), torch.eye(3), atol=0.05, rtol=0)
 
 
 def test_codes_do_not_depend_on_autocast():

@@ -220,13 +220,18 @@ def test_ours_and_published_in_each_others_place(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_what_has_no_published_form(tmp_path, capsys):
-    gpt = MotionGPT(
-        GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=1, normalise_music=True), (6, 5), 7
-    )
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"normalise_music": True}, "base.music_deviation, base.music_mean has no place in a published file"),
+        ({"cross_conditional": False}, "its halves are independent (cross_conditional: false)"),
+    ],
+)
+def test_what_has_no_published_form(tmp_path, capsys, more, message):
+    gpt = MotionGPT(GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=1, **more), (6, 5), 7)
     ours, out = tmp_path / "ours.pt", tmp_path / "out.pt"
     content = {"stage": "motion_gpt", "architecture": {**gpt.architecture(), "music": "standard"}}
     save_checkpoint({**content, "model": gpt.state_dict(), "config": {}, "epoch": 1}, ours)
     assert official.main(["convert", "--back", str(ours), str(out)]) == 2
-    assert "base.music_deviation, base.music_mean has no place in a published file" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not out.exists()

@@ -76,15 +76,20 @@ def make_config(
     output: Path,
     data: dict[str, Any] | None = None,
     before: Path | None = None,
+    own: dict[str, Any] | None = None,
     dropout: float = GPT["dropout"],
     **training: Any,
 ) -> RunConfig:
-    """The config of a stage on that data; earlier stages are in `output`, or in `before`."""
+    """The config of a stage on that data; earlier stages are in `output`, or in `before`.
+
+    `own` are keys of the stage, `data` and the rest those of its sections.
+    """
     content: dict[str, Any] = {
         "stage": name, "name": name, "output": str(output), "seed": 1, "device": "cpu",
         "data": {"root": str(data_root), "clips": {"frames": 240, "hop": 48}, **(data or {})},
         "training": {**TRAINING[name], **training},
-        **SIZES[name],
+        "evaluation": {"plots": False, "players": 0, "videos": 1, "video_height": 64},
+        **SIZES[name], **(own or {}),
     }  # fmt: skip
     if name != "sep_vqvae":
         memory = "sep_vqvae" if name == "sep_vqvae_root" else "sep_vqvae_root"
@@ -92,7 +97,7 @@ def make_config(
     if name == "actor_critic":
         content["gpt"] = str((before or output) / "motion_gpt" / "ckpt" / "last.pt")
     if name == "motion_gpt":
-        content["model"] = {**GPT, "dropout": dropout}
+        content["model"] = {**content["model"], "dropout": dropout}
     return check(STAGES[name].Config, content, name)
 
 
@@ -130,5 +135,5 @@ def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
 if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
     distributed.start()
     data_root, before, output = map(Path, sys.argv[1:])
-    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5)
+    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5, eval_every=2)
     distributed.stop()

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import math
+import re
 
 import av
 import numpy as np
@@ -25,7 +26,7 @@ from models.conv import ConvConfig
 from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT
 from models.quantizer import CodebookConfig
-from models.stages import judging
+from models.stages import judging, pages
 from models.stages.evaluation import Evaluation, EvaluationConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.metrics.motions import smooth_dance
@@ -75,7 +76,7 @@ def evaluation(data, **config):
     dances = torch.from_numpy(np.stack([smooth_dance(seed, 3)[:176] for seed in range(6)])).float()
     with torch.no_grad():
         memory.train()(without_root(joints_to_pose(dances)))  # codes are taken from the first batch
-    small = {"videos": 0, "plots": False, **config}
+    small = {"videos": 0, "plots": False, "players": 0, **config}
     return Evaluation(data, EvaluationConfig(**small), memory, 3)
 
 
@@ -84,12 +85,17 @@ def generated(judge):
     return judge.generated(gpt, GenerationConfig(first_codes=(3, 2)))
 
 
+def embedded(path):
+    """What a page holds for its script."""
+    return json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', path.read_text(), re.DOTALL)[1])
+
+
 def content(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
 def test_everything_is_written(data, tmp_path, capsys):
-    judge, folder = evaluation(data, plots=True, videos=1, video_height=64), tmp_path / "out"
+    judge, folder = evaluation(data, plots=True, videos=1, players=2, video_height=64), tmp_path / "out"
     rows = {
         "random codes": judge.random_codes(),
         "memory": judge.reconstructions(),
@@ -131,6 +137,24 @@ def test_everything_is_written(data, tmp_path, capsys):
             assert motion["joints"].shape == (150, 24, 3)
             assert motion["codes"].shape == (19, 2)
             assert (motion["fps"], motion["song"]) == (60, "mBR2")
+            np.testing.assert_array_equal(motion["music_beats"], np.arange(3, 150, 30))
+            facts = json.loads(str(motion["provenance"]))
+            assert (facts["run"], facts["row"].replace(" ", "_"), facts["seed"]) == ("a run", row, 3)
+    index = embedded(folder / "index.html")
+    assert [entry["name"] for entry in index["entries"]] == TEST[:2]
+    for entry in index["entries"]:
+        assert (folder / entry["thumbnail"]).is_file()
+        assert entry["beatPlot"] == f"plots/beats/{entry['name']}.png"
+        player = embedded(folder / entry["player"])
+        assert [dance["name"] for dance in player["dances"]] == ["GPT", "real"]
+        assert [dance["frames"] for dance in player["dances"]] == [150, 150]
+        assert all("BAS" in dict(dance["facts"]) for dance in player["dances"])
+        first = next(line for line in lines if (line["row"], line["dance"]) == ("GPT", entry["name"]))
+        shown = {name: value for name, _, value in entry["metrics"]}
+        assert shown["BAS"] == pytest.approx(float(first["BAS"]), abs=1e-4)
+    assert [entry["video"] for entry in index["entries"]] == [f"videos/{TEST[0]}.mp4", None]
+    scores = index["tables"][0]
+    assert [name for name, _ in scores["rows"]] == list(table)
     assert not list(folder.rglob("*.tmp*"))
 
 
@@ -198,13 +222,40 @@ def test_a_dance_that_is_not_a_number_is_named(data, tmp_path):
     assert not list(tmp_path.glob("metrics.json"))
 
 
+def test_before_and_after_finetuning_stand_side_by_side(data, tmp_path, monkeypatch, capsys):
+    """The judged row first, then the GPT's, then the real dance; a page that fails costs nothing else."""
+    judge = evaluation(data, players=3)
+    rows = {"GPT": generated(judge), "actor-critic": generated(judge)}
+    plain = pages.write_player
+
+    def failing(path, *args, **more):
+        if path.stem == TEST[1]:
+            raise OSError("disk full")
+        plain(path, *args, **more)
+
+    monkeypatch.setattr(pages, "write_player", failing)
+    judge.report(tmp_path, rows, shown="actor-critic", title="t", rl_split="test")
+    entries = embedded(tmp_path / "index.html")["entries"]
+    assert [entry["player"] for entry in entries] == [
+        f"players/{TEST[0]}.html",
+        None,
+        f"players/{TEST[2]}.html",
+    ]
+    player = embedded(tmp_path / "players" / f"{TEST[0]}.html")
+    assert [dance["name"] for dance in player["dances"]] == ["actor-critic", "GPT", "real"]
+    assert f"could not be made: player {tmp_path / 'players' / TEST[1]}.html" in capsys.readouterr().out
+
+
 def test_data_of_songs_only(tmp_path):
-    judge = evaluation(prepare(tmp_path / "songs", only_songs=True), plots=True)
+    judge = evaluation(prepare(tmp_path / "songs", only_songs=True), plots=True, players=1)
     rows = {"random codes": judge.random_codes(), "GPT": generated(judge)}
     table = judge.report(tmp_path / "out", rows, shown="GPT", title="t", rl_split="test")
     assert list(table) == ["GPT"]
     found = content(tmp_path / "out")
     assert found["metrics"]["FID_k"] is None
+    (entry,) = embedded(tmp_path / "out" / "index.html")["entries"]
+    (dance,) = embedded(tmp_path / "out" / entry["player"])["dances"]
+    assert dance["name"] == "GPT"
     assert found["metrics"]["BAS"] is not None
     assert found["settings"]["first code"] == "fixed"
     assert found["settings"]["reinforcement learning saw these songs"] == "yes"

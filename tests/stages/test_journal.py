@@ -19,6 +19,33 @@ from utils.throughput import StepFlops, matrix_peak
 ROWS = {"real": {"FID_k": 0.0, "BAS": 0.25}, "GPT": {"FID_k": 12.5, "joint_error_mm": 3.0, "note": "x"}}
 
 
+OWN = {"actor_critic": {"reward": {"consistency": 1.0}, "choice": {"by": "reward"}}}
+HALVES = ("upper", "lower")
+LOSSES = ("reconstruction", "velocity", "acceleration", "commitment")  # as in the YAML
+HEALTH = ("used_codes", "dead_codes", "perplexity", "restarted_codes")
+TOLD: dict[str, dict[str, set[str]]] = {
+    "sep_vqvae": {
+        "train": {"loss", "lr", "restarted_codes"}
+        | {f"{what}_{half}" for what in (*LOSSES, "used_codes", "perplexity") for half in HALVES},
+        "epoch": {f"{what}_{half}" for what in HEALTH for half in HALVES},
+    },
+    "sep_vqvae_root": {"train": {"loss", "lr", "velocity", "acceleration"}, "epoch": set()},
+    "motion_gpt": {"train": {"loss", "lr", "cross_entropy_upper", "cross_entropy_lower"}, "epoch": set()},
+    "actor_critic": {
+        "train": {
+            "lr",
+            "policy_loss",
+            "value_loss",
+            "explained_variance",
+            "td_error",
+            "entropy",
+            "kl_to_gpt",
+        },
+        "epoch": {"reward", "beat_reward", "consistency", "judged_reward", "surprise", "best_epoch"},
+    },
+}
+
+
 def events(folder):
     found = EventAccumulator(str(folder / "logs"), size_guidance={"tensors": 0, "scalars": 0, "images": 0})
     found.Reload()
@@ -43,8 +70,9 @@ def told(tmp_path_factory):
     synthetic.make_data(root / "data")
     losses = {}
     for name in synthetic.ORDER:
+        more: dict = {"utilisation": True, "log_every": 1, "eval_every": 1}
         trainer, losses[name] = synthetic.make_trainer(
-            name, root / "data", root, epochs=2, utilisation=True, log_every=1, eval_every=1
+            name, root / "data", root, epochs=2, own=OWN.get(name), **more
         )
 
         def evaluate(folder):
@@ -61,33 +89,29 @@ def told(tmp_path_factory):
 def test_everything_has_its_curve(name, told):
     found = events(told[0] / name)
     tags = set(found.Tags()["scalars"])
-    expected = {"train/lr", "speed/frames_per_second", "speed/codes_per_second", "speed/steps_per_second"}
-    expected |= {"speed/flops_per_second", "speed/utilisation", "eval/real/FID_k", "eval/GPT/joint_error_mm"}
-    if name == "sep_vqvae":
-        for half in ("upper", "lower"):
-            expected |= {f"train/{what}_{half}" for what in ("used_codes", "perplexity", "commitment")}
-        expected |= {"train/restarted_codes"}
-        for used, perplexity in (
-            ("used_codes_upper", "perplexity_upper"),
-            ("used_codes_lower", "perplexity_lower"),
-        ):
-            for a, b in zip(
-                found.Scalars(f"train/{used}"), found.Scalars(f"train/{perplexity}"), strict=True
-            ):
-                assert 1 <= b.value <= a.value + 1e-3 <= 24.1
-    if name == "actor_critic":
-        expected |= {"train/policy_loss", "train/value_loss", "train/entropy", "train/explained_variance"}
-        expected |= {"epoch/reward", "epoch/beat_reward"}
+    expected = {f"speed/{what}_per_second" for what in ("frames", "codes", "steps", "flops")}
+    expected |= {"speed/utilisation", "eval/real/FID_k", "eval/GPT/joint_error_mm"}
     assert expected <= tags, expected - tags
+    for part in ("train", "epoch"):
+        assert {tag for tag in tags if tag.startswith(part)} == {f"{part}/{tag}" for tag in TOLD[name][part]}
     assert all(0 < event.value < 5 for event in found.Scalars("speed/utilisation"))
     frames, codes = (found.Scalars(f"speed/{what}_per_second")[3].value for what in ("frames", "codes"))
     assert frames == pytest.approx(8 * codes)
 
 
+def test_codes_in_use_have_a_perplexity(told):
+    found = events(told[0] / "sep_vqvae")
+    for half in HALVES:
+        curves = (found.Scalars(f"train/{what}_{half}") for what in ("used_codes", "perplexity"))
+        for used, perplexity in zip(*curves, strict=True):
+            assert 1 <= perplexity.value <= used.value + 1e-3 <= 24.1
+
+
 def test_telling_changes_no_loss(told, tmp_path):
     root, losses = told
     for name in synthetic.ORDER:
-        trainer, plain = synthetic.make_trainer(name, root / "data", tmp_path, before=root, epochs=2)
+        more: dict = {"before": root, "epochs": 2, "own": OWN.get(name)}
+        trainer, plain = synthetic.make_trainer(name, root / "data", tmp_path, **more)
         trainer.run()
         assert plain == losses[name]
 

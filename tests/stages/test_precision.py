@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from datasets.sequences import motion_path, write_array
+from models.conv import ConvConfig, Decoder, Encoder, use_channels_last
 from tests.stages import synthetic
 from utils.precision import allow_tf32
 from utils.signals import StopRequest
@@ -52,6 +54,39 @@ def test_bf16_trains_as_fp32_does(name, data, plain, tmp_path):
             assert not value.is_floating_point() or value.dtype == torch.float32, key
 
 
+@pytest.mark.parametrize("name", synthetic.ORDER[:2])
+def test_the_layout_changes_the_order_of_sums_alone(name, data, plain, tmp_path):
+    before, found = plain
+    losses, content = train(data, tmp_path, [name], before, channels_last=True)[name]
+    expected, whole = found[name]
+    assert losses[:12] == pytest.approx(expected[:12], rel=1e-4)
+    assert np.mean(losses[-6:]) == pytest.approx(np.mean(expected[-6:]), rel=0.02)
+    for key, value in content["model"].items():
+        assert (value.shape, value.stride()) == (whole["model"][key].shape, whole["model"][key].stride())
+
+
+def test_the_layout_is_for_training_alone():
+    """Codes do not depend on it; gradients do in their last bits."""
+    torch.manual_seed(0)
+    encoder = Encoder(45, 24, ConvConfig(width=40))
+    decoder = Decoder(27, 24, ConvConfig(width=40))
+    pose, found = torch.randn(3, 45, 48), []
+    for used in (False, True):
+        model = nn.Sequential(encoder, decoder)
+        use_channels_last(model, used)
+        assert encoder.channels_last == used
+        model.zero_grad()
+        moved = model.train()(pose)
+        moved.square().sum().backward()
+        assert moved.shape == (3, 27, 48)
+        still = model.eval()(pose).detach()
+        found.append((still, moved.detach(), *(p.grad.clone() for p in model.parameters())))
+    plain, laid = found
+    assert torch.equal(plain[0], laid[0])
+    for a, b in zip(plain[1:], laid[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
+
+
 @pytest.mark.parametrize("name", synthetic.ORDER)
 def test_two_parts_are_the_whole_batch(name, data, plain, tmp_path):
     before, found = plain
@@ -61,6 +96,27 @@ def test_two_parts_are_the_whole_batch(name, data, plain, tmp_path):
     number = 4 if name == "actor_critic" else 12  # then rounding has chosen another code somewhere
     assert pairs[:number] == pytest.approx(whole[:number], rel=2e-3)
     assert content["step"] == expected["step"]
+
+
+def test_advantages_are_normalised_over_all_parts(data, plain, tmp_path):
+    """A step in four parts is the step of the whole batch: loss, gradient and what Adam makes of it."""
+    before, _ = plain
+    found = []
+    for number in (1, 4):
+        more = {"before": before, "own": {"advantage": "normalised", "turn": 1}, "epochs": 1}
+        trainer, losses = synthetic.make_trainer(
+            "actor_critic", data, tmp_path / str(number), accumulate=number, **more
+        )
+        trainer.run()
+        found.append(
+            (np.array(losses).reshape(-1, number).mean(1), dict(trainer.stage.model.named_parameters()))
+        )
+    (whole, expected), (parts, weights) = found
+    assert len(whole) >= 6
+    assert parts == pytest.approx(whole, rel=1e-3, abs=1e-5)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-5, abs=1e-6)
+    for key, value in weights.items():
+        assert (value - expected[key]).abs().float().quantile(0.9) < 1e-4, key
 
 
 def test_parts_must_divide(data, tmp_path):

@@ -1,21 +1,27 @@
-"""Two processes are one process with the joined batch: losses, weights, codebooks."""
+"""Two processes are one process with the joined batch: losses, weights, codebooks; evaluations too."""
 
+import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import main
 from tests.helpers import ROOT
 from tests.stages import synthetic
+from utils.config import write_yaml
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """Run folders of all stages, trained by one process and by two."""
+    """Run folders of all stages, trained by one process and by two; the two also evaluate in between."""
     root = tmp_path_factory.mktemp("processes")
     synthetic.make_data(root / "data")
     synthetic.train_all(root / "data", root / "one", dropout=0.0, log_every=1, lr=1e-5)
@@ -53,3 +59,38 @@ def test_same_weights_and_codebooks(name, both):
         difference = (value.double() - two["model"][key].double()).abs()
         assert difference.float().quantile(0.9) < 1e-4, key
         assert (difference > 1e-2).float().mean() < 0.02, key
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_evaluating_while_training(name, both):
+    """Dances of both processes are judged by one, and the training goes on as if nothing had been."""
+    folder = both[1] / name / "eval" / "epoch_0002"
+    settings = json.loads((folder / "metrics.json").read_text())["settings"]
+    assert settings["dances"] == 2
+    assert [path.stem for path in (folder / "videos").iterdir()] == ["dance0"]
+
+
+def test_the_same_dances_and_metrics(both, tmp_path):
+    """`--eval` by one process and by three, of which one has no dance to make."""
+    one, _ = both
+    config = synthetic.make_config("actor_critic", one.parent / "data", one)
+    config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, videos=2))
+    write_yaml(config, tmp_path / "config.yaml")
+    arguments = ["--config", str(tmp_path / "config.yaml"), "--eval"]
+    assert main.main(arguments) == 0
+    folder = next((config.folder / "eval").iterdir())
+    alone = shutil.move(folder, tmp_path / "alone")
+    launch = [*LAUNCH[:-1], "3", "main.py", *arguments]
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("all of this is in") == 1
+    names = sorted(path.relative_to(alone) for path in alone.rglob("*.*"))
+    assert names == sorted(path.relative_to(folder) for path in folder.rglob("*.*"))
+    assert len([path for path in names if path.suffix == ".mp4"]) == 2
+    assert (alone / "metrics.json").read_text() == (folder / "metrics.json").read_text()
+    motions = [path for path in names if path.suffix == ".npz"]
+    assert len(motions) == 8
+    for path in motions:
+        with np.load(alone / path) as a, np.load(folder / path) as b:
+            for key in ("joints", "codes", "song"):
+                np.testing.assert_array_equal(a[key], b[key])

@@ -199,3 +199,15 @@ def test_finetuning_starts_on_the_same_features_only(files, small_data, tmp_path
     command = ["--config", "configs/actor_critic.yaml", "--train", *overrides, f"gpt={files['gpt']}"]
     assert main.main(command) == 2
     assert "--features compat" in capsys.readouterr().err
+
+
+def test_a_converted_file_is_no_run_to_go_on_with(files, compat, tmp_path, capsys):
+    last = tmp_path / "gpt" / "ckpt" / "last.pt"
+    official.convert(files["gpt"], last)
+    overrides = [f"data.root={compat}", f"output={tmp_path}", "name=gpt", f"vqvae={files['memory']}"]
+    overrides += ["device=cpu", "model.width=16", "model.heads=2", "model.base_blocks=1"]
+    overrides += ["model.head_blocks=1"]
+    assert main.main(["--config", "configs/cc_motion_gpt.yaml", "--train", *overrides]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: checkpoint {last} holds weights but no state of training")
+    assert len(error.strip().splitlines()) == 1

@@ -1,5 +1,6 @@
 """Training in one go is training with stops in it, between epochs or steps, bit for bit, for every stage."""
 
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from tests.stages import synthetic
 
 PARTS = ("model", "optimizer", "scheduler", "random", "step", "epoch", "batch")
+STEP = 13  # within an epoch
 
 
 def leaves(content, path=""):
@@ -67,3 +69,49 @@ def test_how_clips_are_read_changes_nothing(name, option, stepwise, tmp_path):
     trainer.run()
     assert found == losses[name][: len(found)]
     assert len(found) >= 12
+
+
+def test_training_does_not_go_on_with_other_music_features_or_heads(stepwise, tmp_path):
+    root, _ = stepwise
+    data = tmp_path / "data"
+    shutil.copytree(root / "data", data)
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["music"]["version"] = "compat"
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copytree(root / "runs" / "motion_gpt", tmp_path / "motion_gpt")
+    more = {"before": root / "runs"}
+    trainer, _ = synthetic.make_trainer("motion_gpt", data, tmp_path, **more)
+    with pytest.raises(
+        ValueError, match=r"last\.pt was trained on 'standard' music features, .* 'compat' ones"
+    ):
+        trainer.resume()
+    own = {"model": {**synthetic.GPT, "heads": 4}}
+    trainer, _ = synthetic.make_trainer("motion_gpt", root / "data", tmp_path, own=own, **more)
+    with pytest.raises(ValueError, match=r"last\.pt has 2 attention heads, the config's model\.heads is 4"):
+        trainer.resume()
+
+
+def test_fused_adam(stepwise, tmp_path):
+    """It is Adam but for the last bits, goes on bit for bit, and a run may change to it and back."""
+    root, losses = stepwise
+    more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep": 100}
+    whole, found = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "whole", **more)
+    whole.run()
+    assert found == pytest.approx(losses["sep_vqvae"], rel=1e-3)
+    assert found != losses["sep_vqvae"]
+    synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more, epochs=2)[0].run()
+    parts, _ = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more)
+    assert parts.resume()
+    parts.run()
+    assert_same(*(torch.load(trainer.last, weights_only=True) for trainer in (whole, parts)))
+    for fused, source in ((True, root / "runs" / "sep_vqvae"), (False, whole.folder)):
+        changed = tmp_path / str(fused)
+        (changed / "sep_vqvae" / "ckpt").mkdir(parents=True)
+        shutil.copy(source / "ckpt" / f"step_{STEP:08d}.pt", changed / "sep_vqvae" / "ckpt" / "last.pt")
+        trainer, rest = synthetic.make_trainer(
+            "sep_vqvae", root / "data", changed, before=root / "runs", fused=fused
+        )
+        assert trainer.resume()
+        assert bool(trainer.optimizer.param_groups[0]["fused"]) == fused
+        trainer.run()
+        assert rest == pytest.approx(losses["sep_vqvae"][-len(rest) :], rel=1e-3)

@@ -22,6 +22,7 @@ def arguments(config: str, data: Path, output: Path, mode: str, *more: str) -> l
         "evaluation.plots=false",
         "evaluation.videos=1",
         "evaluation.video_height=180",
+        "evaluation.players=1",
     ]
     if config != "sep_vqvae":
         overrides.append(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.files import write_npz
+from utils.metrics.beats import beat_indices
 from utils.skeleton import SMPL_24
 
 
@@ -16,6 +17,7 @@ def save_motion(
     codes: np.ndarray | None = None,
     fps: float = SMPL_24.fps,
     provenance: Mapping[str, str | int | float] | None = None,
+    music_beats: np.ndarray | None = None,
 ) -> None:
     """Write joints and codes as .npz: the format of an evaluation's motions, and what came from where.
 
@@ -25,8 +27,11 @@ def save_motion(
         codes: (T', 2) upper and lower codes; none if None.
         fps: frame rate of the joints, in Hz.
         provenance: facts such as song, checkpoint and seed; kept as JSON, the song also by itself.
+        music_beats: (N,) bool flags per frame or frame indices; the frames of those in the dance are kept.
+            None: the music is not known, and nothing is said of it.
     """
     facts = dict(provenance or {})
+    beats = {} if music_beats is None else {"music_beats": beat_indices(music_beats, len(joints))}
     write_npz(
         Path(path),
         joints=np.asarray(joints, np.float32),
@@ -34,4 +39,5 @@ def save_motion(
         fps=np.asarray(fps),
         song=np.asarray(str(facts.get("song", ""))),
         provenance=np.asarray(json.dumps(facts)),
+        **beats,
     )

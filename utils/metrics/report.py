@@ -55,8 +55,8 @@ class Report:
     features: list[DanceFeatures] = field(repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def tables(self) -> list[str]:
-        """Markdown tables that fit a terminal; ± is half the 95 % interval, whose ends `as_dict` has.
+    def cells(self) -> dict[str, dict[str, Cell]]:
+        """Row -> column -> text for people; ± is half the 95 % interval, whose ends `as_dict` has.
 
         Physical columns go without, so that they fit in one table.
         """
@@ -72,7 +72,11 @@ class Report:
             for name, row in self.rows.items():
                 value = format_value(column, row.get(column))
                 cells[name][column] = value + half.get(name, "").ljust(widest) if column in row else None
-        return format_tables(cells)
+        return cells
+
+    def tables(self) -> list[str]:
+        """The cells as Markdown tables that fit a terminal."""
+        return format_tables(self.cells())
 
     def markdown(self) -> str:
         """Tables, settings, notes and what was skipped, as Markdown that reads well as text."""

@@ -34,7 +34,7 @@ function table({ title, columns, rows }) {
     const row = element("tr");
     const cell = element("th", "", name);
     cell.scope = "row";
-    row.append(cell, ...values.map((value) => element("td", "", value)));
+    row.append(cell, ...values.map((value) => element("td", value.length > 40 ? "text" : "", value)));
     body.append(row);
   }
   made.append(element("caption", "", title), top, body);
@@ -73,6 +73,11 @@ function card(entry) {
   const links = element("div", "links");
   for (const [what, text] of [["player", "Player"], ["video", "Video"], ["beatPlot", "Beats"]]) {
     if (entry[what]) links.append(link(entry[what], "", text));
+  }
+  for (const [text, href] of entry.files) {
+    const file = link(href, "", text);
+    file.download = "";
+    links.append(file);
   }
   about.append(heading, facts, links);
   made.append(look, about);

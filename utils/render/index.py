@@ -40,6 +40,7 @@ class IndexEntry:
         video: an mp4.
         beat_plot: a picture.
         metrics: name -> number (NaN and None: not known) or text.
+        files: name of a link -> further file of the dance.
     """
 
     name: str
@@ -49,6 +50,7 @@ class IndexEntry:
     video: Path | None = None
     beat_plot: Path | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def write_index(
@@ -99,6 +101,7 @@ def _entry(folder: Path, entry: IndexEntry) -> dict[str, Any]:
         "player": relative(entry.player),
         "video": relative(entry.video),
         "beatPlot": relative(entry.beat_plot),
+        "files": [[str(name), relative(path)] for name, path in entry.files.items()],
         "metrics": [
             [str(name), format_fact(_plain(value)), _sortable(value)] for name, value in entry.metrics.items()
         ],

@@ -93,8 +93,9 @@ class Overlay:
         x = top = 0.0
         for name, code, colour in (("upper", codes[0], UPPER), ("lower", codes[1], LOWER)):
             canvas.rounded(x, top, 104 * unit, 30 * unit, 9 * unit, mixed(colour, (1.0, 1.0, 1.0), 0.12))
+            text = str(code) if code >= 0 else "–"  # there is none while the dancer rests
             canvas.text(x + 11 * unit, top + 20 * unit, name, 13 * unit, _DARK)
-            canvas.text(x + 93 * unit, top + 20.5 * unit, str(code), 15.5 * unit, _DARK, bold=True, align=1.0)
+            canvas.text(x + 93 * unit, top + 20.5 * unit, text, 15.5 * unit, _DARK, bold=True, align=1.0)
             x += 114 * unit
         return canvas.pixels
 

@@ -245,7 +245,8 @@ function show(time) {
   for (const stage of stages) {
     stage.draw(time, options);
     for (const half of Object.keys(stage.numbers)) {
-      const code = String(stage.dance.code(half, time));
+      const now = stage.dance.code(half, time);
+      const code = now < 0 ? "–" : String(now); // there is none while the dancer rests
       if (stage.numbers[half].textContent !== code) stage.numbers[half].textContent = code;
     }
     stage.over.hidden = time < stage.dance.seconds || stage.dance.seconds > page.seconds - 0.05;

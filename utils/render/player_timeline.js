@@ -198,7 +198,7 @@ class Timeline {
     let filled = 0; // pixels up to here are done: an hour has more codes than the picture has columns
     for (const [code, start, end] of dance.runs(half, this.from, to)) {
       const [left, right] = [this.x(start), this.x(end)];
-      if (right < filled + 0.75) continue;
+      if (code < 0 || right < filled + 0.75) continue; // below zero: the dancer rests
       filled = right;
       const now = time >= start - 1e-6 && time < end - 1e-6;
       context.fillStyle = codeColour(code);

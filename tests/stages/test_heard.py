@@ -1,0 +1,35 @@
+"""Which music features a GPT hears."""
+
+import pytest
+import torch
+
+from datasets.columns import COLUMNS, NUM_FEATURES
+from datasets.sequences import PreparedData
+from models.gpt import GPTConfig, MotionGPT
+from models.stages.motion_gpt import music_statistics
+from models.vqvae import Codes
+
+SIZES = {"width": 8, "heads": 2, "base_blocks": 1, "head_blocks": 1, "context": 4, "normalise_music": True}
+
+
+def logits(gpt, music):
+    return gpt(music, Codes(torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long))).upper
+
+
+@pytest.mark.parametrize("unheard", [(), ("tempogram",), ("mfcc", "beat")])
+def test_a_gpt_is_deaf_to_what_is_unheard_and_to_nothing_else(unheard, small_data):
+    torch.manual_seed(0)
+    gpt = MotionGPT(GPTConfig(**SIZES, unheard=unheard), (6, 5), NUM_FEATURES).eval()
+    gpt.base.set_music_statistics(*music_statistics(PreparedData(small_data), unheard))
+    music = torch.randn(1, 4, NUM_FEATURES)
+    before = logits(gpt, music)
+    assert before.isfinite().all()
+    for name, columns in COLUMNS.items():
+        changed = music.clone()
+        changed[..., columns] += 50.0
+        assert torch.equal(logits(gpt, changed), before) == (name in unheard), name
+
+
+def test_deafness_needs_normalised_music():
+    with pytest.raises(ValueError, match="normalise_music: true"):
+        GPTConfig(**{**SIZES, "normalise_music": False}, unheard=("tempogram",))
