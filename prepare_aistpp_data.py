@@ -32,6 +32,7 @@ from datasets.published import published_plan
 from datasets.report import library_versions, report_lines
 from datasets.smpl import GENDERS, read_rest_joints, rest_joints
 from datasets.songs import MusicOptions, songs_plan
+from utils.skeleton import SKELETONS, SMPL_24
 
 MOST_WORKERS = 2  # two of them stay under 1 GB; more are for who asks for them
 
@@ -74,6 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--smpl", type=Path, metavar="DIR", help="rest joints from a licensed SMPL model file"
     )
+    parser.add_argument(
+        "--skeleton", choices=SKELETONS, default=SMPL_24.name, help=f"of --adapter, default {SMPL_24.name}"
+    )
     parser.add_argument("--gender", choices=GENDERS, default="male", help="of the rest joints, default male")
     parser.add_argument(
         "--workers", type=int, metavar="N", help=f"default: one per core, at most {MOST_WORKERS}"
@@ -96,7 +100,7 @@ def build_plan(args: argparse.Namespace, out: Path) -> Plan:
     if args.published:
         return published_plan(args.published, args.no_songs)
     if args.adapter:
-        return plain_plan(args.adapter, music)
+        return plain_plan(args.adapter, music, SKELETONS[args.skeleton])
     if not (args.source or args.sample):
         return songs_plan(music)
     rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
@@ -129,6 +133,8 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         what, idle = "--sample", songs
     elif not args.source:
         what, idle = "--songs alone", joints | {"--beats": args.beats, "--no-songs": args.no_songs}
+    if not args.adapter and args.skeleton != SMPL_24.name:
+        raise ValueError(f"--skeleton {args.skeleton} goes with --adapter only")
     given = [option for option, value in idle.items() if value]
     if given:
         raise ValueError(f"{' and '.join(given)} would change nothing beside {what}; leave it out")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.skeleton import SMPL_24
+from utils.skeleton import SMPL_24, Skeleton
 
 MIN_FRAMES = 16
 FROZEN_FRAMES = 120
@@ -18,14 +18,14 @@ class Rejected(ValueError):
         self.kind = kind
 
 
-def check_joints(joints: np.ndarray) -> None:
+def check_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> None:
     """Refuses a dance that would spoil a training set.
 
     Raises:
-        Rejected: if it is not (T, 24, 3) finite numbers, is shorter than 16 frames, stands perfectly still
-            for two seconds (a fit that broke off), or is not in metres.
+        Rejected: if it is not (T, J, 3) finite numbers with the skeleton's J, is shorter than 16 frames, stands
+            perfectly still for two seconds (a fit that broke off), or is not in metres.
     """
-    num = SMPL_24.num_joints
+    num = skeleton.num_joints
     if joints.ndim != 3 or joints.shape[1:] != (num, 3):
         raise Rejected("wrong shape", f"joints are {joints.shape}; (T, {num}, 3) is needed")
     if joints.dtype.kind != "f":

@@ -27,7 +27,7 @@ from datasets.preparation import Plan
 from datasets.songs import MusicOptions, add_songs, parse_json
 from datasets.source import MOST_BYTES, FileRef, Source
 from datasets.tasks import MotionTask
-from utils.skeleton import SMPL_24
+from utils.skeleton import SMPL_24, Skeleton
 
 
 def official_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp") -> Plan:
@@ -62,7 +62,7 @@ def official_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str
     return plan
 
 
-def plain_plan(source: Path, music: MusicOptions) -> Plan:
+def plain_plan(source: Path, music: MusicOptions, skeleton: Skeleton = SMPL_24) -> Plan:
     """A plan for other data: motions/<sequence>.npy or .npz of joints, songs, splits/{train,test}.txt.
 
     Raises:
@@ -74,7 +74,7 @@ def plain_plan(source: Path, music: MusicOptions) -> Plan:
     if not arrays:
         raise FileNotFoundError(f"no motions/*.npy or *.npz in {source}; docs/DATA.md describes the layout")
     lists = {split: _lines(found, f"{split}.txt", f"splits/{split}.txt") for split in ("train", "test")}
-    plan = Plan(source.stem, [], {}, {}, lists)
+    plan = Plan(source.stem, [], {}, {}, lists, skeleton=skeleton)
     ignore = found.named("ignore_list.txt")
     plan.ignored = parse_list(ignore.read(), ignore.path) if ignore else []
     table, songs = found.named("songs.json"), {}
@@ -86,7 +86,8 @@ def plain_plan(source: Path, music: MusicOptions) -> Plan:
     def named(name: str) -> Any:
         return _Plain("", songs.get(name, name))
 
-    _add_motions(plan, arrays, named, _read_joints, "motion 1 joints")
+    options = "motion 1 joints" if skeleton is SMPL_24 else f"motion 1 joints {skeleton.name}"
+    _add_motions(plan, arrays, named, _read_joints, options)
     add_songs(plan, found, music)
     return plan
 
@@ -115,7 +116,7 @@ def _add_motions(
         except ValueError as error:
             plan.left_out[name] = ("misnamed", str(error))
             continue
-        plan.motions.append(MotionTask(name, song, genre, ref, read, options))
+        plan.motions.append(MotionTask(name, song, genre, ref, read, options, plan.skeleton))
     for split, names in plan.lists.items():
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -16,7 +16,7 @@ from datasets.report import build_report
 from datasets.running import JOURNAL, Runner
 from datasets.sequences import MANIFEST, read_manifest, write_bytes, write_manifest
 from datasets.tasks import MotionTask, SongTask
-from utils.skeleton import SMPL_24
+from utils.skeleton import SMPL_24, Skeleton
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Plan:
         songs_only: there are no dances; all songs are prepared, and `left_out` is by song.
         expected: how many there should be, for the report.
         notes: remarks for the report.
+        skeleton: whose joints the dances are.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Plan:
     songs_only: bool = False
     expected: dict[str, int] | None = None
     notes: list[str] = field(default_factory=list)
+    skeleton: Skeleton = SMPL_24
 
 
 class Prepared(NamedTuple):
@@ -184,8 +186,8 @@ def _manifest(
     splits = {split: sorted({n for n in names if n in sequences}) for split, names in wanted.items()}
     return {
         "name": plan.name,
-        "skeleton": SMPL_24.name,
-        "fps": SMPL_24.fps,
+        "skeleton": plan.skeleton.name,
+        "fps": plan.skeleton.fps,
         "music": plan.music,
         "made_with": _made_with(plan),
         "libraries": libraries,

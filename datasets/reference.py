@@ -7,6 +7,7 @@ from tqdm import tqdm
 from datasets.sequences import PreparedData
 from utils.metrics.dances import Dance, DanceFeatures, dance_features
 from utils.metrics.reference import FILE_NAME, Reference, data_key
+from utils.skeleton import SMPL_24
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,15 @@ def real_reference(data: PreparedData) -> Reference | None:
 
     Returns:
         The features; None of data that holds songs only.
+
+    Raises:
+        ValueError: if the data is of another skeleton than the metrics.
     """
+    if data.skeleton is not SMPL_24:
+        raise ValueError(
+            f"{data.root} holds dances of skeleton {data.skeleton.name!r}; the metrics are defined on "
+            f"{SMPL_24.name!r} only (docs/EXTENDING.md)"
+        )
     path, key = data.root / FILE_NAME, data_key(data.root)
     names = data.names("all")
     if not names:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.files import write_beside
-from utils.skeleton import SKELETONS
+from utils.skeleton import SKELETONS, Skeleton
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -86,6 +86,11 @@ class PreparedData:
         return int(self.manifest["fps"])
 
     @property
+    def skeleton(self) -> Skeleton:
+        """Whose joints the dances are."""
+        return SKELETONS[self.manifest["skeleton"]]
+
+    @property
     def num_features(self) -> int:
         """Columns of the music features."""
         return int(self.manifest["music"]["columns"])
@@ -119,7 +124,7 @@ class PreparedData:
             FileNotFoundError: if a file of it is gone.
         """
         entry = self._entry(name)
-        shape = (entry["frames"], SKELETONS[self.manifest["skeleton"]].num_joints, 3)
+        shape = (entry["frames"], self.skeleton.num_joints, 3)
         joints = self._open(motion_path(self.root, name), shape, np.float32)
         song = entry["song"]
         if song in self.manifest["songs"]:

@@ -13,7 +13,7 @@ import numpy as np
 from datasets.checks import Rejected, check_joints
 from datasets.sequences import beats_path, features_path, motion_path
 from datasets.source import FileRef
-from utils.skeleton import SMPL_24
+from utils.skeleton import SMPL_24, Skeleton
 
 
 class Made(NamedTuple):
@@ -45,6 +45,7 @@ class MotionTask(NamedTuple):
         file: where it is.
         read: turns the file's bytes and name into (joints, further facts).
         options: all that decides the result besides the file.
+        skeleton: whose joints they are.
     """
 
     name: str
@@ -53,6 +54,7 @@ class MotionTask(NamedTuple):
     file: FileRef
     read: Callable[[bytes, str], tuple[np.ndarray, dict[str, Any]]]
     options: str
+    skeleton: Skeleton = SMPL_24
 
     kind = "sequences"
     alone = False
@@ -63,7 +65,7 @@ class MotionTask(NamedTuple):
 
     def outputs(self, root: Path, facts: dict[str, Any]) -> dict[Path, tuple[tuple[int, ...], type]]:
         """Shape and type of the files that these facts promise."""
-        return {motion_path(root, self.name): ((facts["frames"], SMPL_24.num_joints, 3), np.float32)}
+        return {motion_path(root, self.name): ((facts["frames"], self.skeleton.num_joints, 3), np.float32)}
 
     def make(self, root: Path) -> Made:
         """The joints, checked.
@@ -72,7 +74,7 @@ class MotionTask(NamedTuple):
             ValueError: if the file cannot be read or its dance is not fit for use.
         """
         joints, facts = self.read(self.file.read(), self.file.path)
-        check_joints(joints)
+        check_joints(joints, self.skeleton)
         facts = {"song": self.song, "genre": self.genre, "frames": len(joints), **facts}
         return Made({motion_path(root, self.name): joints.astype(np.float32, copy=False)}, facts)
 

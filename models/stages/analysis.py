@@ -115,7 +115,7 @@ def analyse(
             for code in tqdm(order, f"gallery of {half}", leave=False, disable=None)
         ]
         title = f"The {len(panels)} most used codes, {half}"
-        draw_gallery(folder / f"gallery_{half}.png", panels, half=half, title=title)
+        draw_gallery(folder / f"gallery_{half}.png", panels, half=half, title=title, skeleton=memory.skeleton)
         clips = nearest_clips(memory, data, dances, half, motions)
         cards = [
             CodeCard(

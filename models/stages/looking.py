@@ -32,6 +32,7 @@ def show_real(config: RunConfig) -> list[Path]:
             music_beats=None if song is None else song.beats,
             song=None if song is None else song.audio,
             title=f"real  {name}",
+            skeleton=data.skeleton,
             height=config.evaluation.video_height,
             progress=True,
         )
@@ -83,6 +84,7 @@ def decode_codes(stage: Stage, folder: Path) -> Path:
         joints,
         codes=both,
         frames_per_code=memory.frames_per_code,
+        skeleton=memory.skeleton,
         title="given codes" if lengths or wanted.upper or wanted.lower else "random codes",
         height=stage.config.evaluation.video_height,
         progress=True,

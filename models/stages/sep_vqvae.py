@@ -63,6 +63,11 @@ class SepVQVAE(Stage):
     @cached_property
     def clips(self) -> PoseClips:
         """The training clips."""
+        if self.data.skeleton is not self.memory.skeleton:
+            raise ValueError(
+                f"{self.config.data.root} holds dances of skeleton {self.data.skeleton.name!r}, "
+                f"model.skeleton is {self.memory.skeleton.name!r}; they must be the same"
+            )
         return PoseClips(self.data, "train", self.config.data.clips)
 
     def batches(self, epoch: int) -> Iterable[Tensor]:

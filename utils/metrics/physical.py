@@ -5,6 +5,7 @@ Sources: PFC from EDGE (Tseng et al., CVPR 2023, arXiv 2211.10658); foot skating
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -170,17 +171,21 @@ def bone_length_drift(joints: np.ndarray, fps: float = 60) -> float:
     return float(np.abs(length[:, there] / usual[there] - 1.0).mean())
 
 
+# Column of the tables -> the metric of joints (T, 24, 3), their rate in Hz, and the floor's height in metres.
+METRICS: dict[str, Callable[[np.ndarray, float, float], float]] = {
+    "PFC": lambda p, fps, floor: pfc(p, fps),
+    "PFC_fps_free": lambda p, fps, floor: pfc(p, fps, published=False),
+    "foot_skate": foot_skate_ratio,
+    "foot_penetration": foot_penetration,
+    "foot_float": foot_float,
+    "jitter": lambda p, fps, floor: jitter(p, fps),
+    "freezing": lambda p, fps, floor: freezing(p, fps),
+    "bone_drift": lambda p, fps, floor: bone_length_drift(p, fps),
+}
+
+
 def physical_metrics(joints: np.ndarray, fps: float = 60) -> dict[str, float]:
-    """All of the above for one dance; keys as in the table's columns. The floor is estimated once."""
+    """All of `METRICS` for one dance. The floor is estimated once."""
     p = as_joints(joints, fps)
     floor = floor_height(p, fps)
-    return {
-        "PFC": pfc(p, fps),
-        "PFC_fps_free": pfc(p, fps, published=False),
-        "foot_skate": foot_skate_ratio(p, fps, floor),
-        "foot_penetration": foot_penetration(p, fps, floor),
-        "foot_float": foot_float(p, fps, floor),
-        "jitter": jitter(p, fps),
-        "freezing": freezing(p, fps),
-        "bone_drift": bone_length_drift(p, fps),
-    }
+    return {name: metric(p, fps, floor) for name, metric in METRICS.items()}

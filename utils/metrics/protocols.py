@@ -14,11 +14,12 @@ import numpy as np
 from utils.metrics.beats import TOLERANCE, alignment, beat_scores
 from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
 from utils.metrics.frechet import constant_features, diversity, frechet_distance, normalise
+from utils.metrics.physical import METRICS
 from utils.metrics.reference import Reference, stack
 from utils.skeleton import SMPL_24
 
 ProtocolName = Literal["bailando", "corrected"]
-PHYSICAL = ("foot_skate", "foot_penetration", "foot_float", "jitter", "freezing", "bone_drift")
+PHYSICAL = tuple(name for name in METRICS if not name.startswith("PFC"))  # the same in both protocols
 
 
 def published_beat_scores(dance: DanceFeatures) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.files import write_beside
 from utils.metrics.dances import Dance, DanceFeatures, all_features
+from utils.metrics.physical import METRICS
 
 FORMAT = 1  # raised whenever a feature changes, so that older files are refused
 FILE_NAME = "reference_features.npz"
@@ -155,8 +156,12 @@ def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:
         raise ValueError(
             f"{path} has format {arrays['reference_format']}, this version reads {FORMAT}; {again}"
         )
-    ragged = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_lengths"])[:-1]) for name in _RAGGED}
     physical = arrays["physical_names"].tolist()
+    if physical != list(METRICS):
+        raise ValueError(
+            f"{path} holds the metrics {', '.join(physical)}; this version has {', '.join(METRICS)}; {again}"
+        )
+    ragged = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_lengths"])[:-1]) for name in _RAGGED}
     dances = [
         DanceFeatures(
             name=str(name),

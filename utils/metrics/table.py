@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping
 
+from utils.metrics.physical import METRICS
 from utils.metrics.protocols import PROTOCOLS
 
 COLUMNS = (
     "FID_k", "FID_g", "Div_k", "Div_g", "BAS",
     "FID_k_corrected", "FID_g_corrected", "Div_k_corrected", "Div_g_corrected",
     "BAS_recall", "BAS_precision", "BAS_F1",
-    "PFC", "PFC_fps_free", "foot_skate", "foot_penetration", "foot_float", "jitter", "freezing", "bone_drift",
+    *METRICS,
 )  # fmt: skip
 WIDTH = 118  # characters of a line that a terminal shows whole
 _PHYSICAL = {column for protocol in PROTOCOLS.values() for column in protocol.physical}
