@@ -22,8 +22,8 @@ def check_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> None:
     """Refuses a dance that would spoil a training set.
 
     Raises:
-        Rejected: if it is not (T, J, 3) finite numbers with the skeleton's J, is shorter than 16 frames, stands
-            perfectly still for two seconds (a fit that broke off), or is not in metres.
+        Rejected: if it is not (T, J, 3) finite numbers with the skeleton's J, is shorter than 16 frames,
+            stands perfectly still for two seconds (a fit that broke off), or is not in metres.
     """
     num = skeleton.num_joints
     if joints.ndim != 3 or joints.shape[1:] != (num, 3):
