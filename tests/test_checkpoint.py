@@ -80,6 +80,7 @@ def folder(tmp_path):
     folder = CheckpointFolder(tmp_path / "ckpt", "sep_vqvae", 3, MADE_BY)
     for step in range(10, 60, 10):
         content = {"stage": "sep_vqvae", "model": {"x": torch.full((100,), float(step))}, "step": step}
+        content |= {"optimizer": {}, "scheduler": {}, "random": {}}
         folder.save(content, f"epoch_{step // 10:04d}.pt" if step % 20 == 0 else None)
     return folder
 
