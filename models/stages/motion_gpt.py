@@ -57,7 +57,7 @@ class MotionGPTStage(Stage):
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.learner = self.model
-        if config.model.normalise_music:
+        if config.model.normalise_music and self.data.names("train"):  # else the checkpoint has them
             self.model.base.set_music_statistics(*music_statistics(self.data, config.model.unheard))
 
     @property
