@@ -11,6 +11,7 @@ from torch import nn
 from utils.checkpoint import DamagedCheckpoint, load_checkpoint, load_weights, save_checkpoint
 from utils.checkpoint_folder import CheckpointFolder
 
+TRAINING = {"optimizer": {}, "scheduler": {}, "random": {}}  # empty: only that it is there counts here
 MADE_BY = "python main.py --config configs/x.yaml --train"
 
 
@@ -80,6 +81,7 @@ def folder(tmp_path):
     folder = CheckpointFolder(tmp_path / "ckpt", "sep_vqvae", 3, MADE_BY)
     for step in range(10, 60, 10):
         content = {"stage": "sep_vqvae", "model": {"x": torch.full((100,), float(step))}, "step": step}
+        content |= TRAINING
         folder.save(content, f"epoch_{step // 10:04d}.pt" if step % 20 == 0 else None)
     return folder
 
@@ -128,7 +130,7 @@ def test_a_damaged_newest_file_is_passed_over_loudly(folder, caplog):
         assert f"going on from {found}, step {step}" in caplog.text
     again.tidy()
     assert names(again) == ["epoch_0002.pt", *sorted(f"{path.name}.damaged" for path in damaged)]
-    again.save({"stage": "sep_vqvae", "step": 25})
+    again.save({"stage": "sep_vqvae", "step": 25, **TRAINING})
     assert again.newest()[1]["step"] == 25
     again.last.unlink()
     caplog.clear()

@@ -21,6 +21,7 @@ from models.vqvae import ChoreographicMemory
 from utils import distributed
 from utils.config import config
 from utils.metrics.pictures import save_plots
+from utils.metrics.protocols import PROTOCOLS, ProtocolName
 from utils.metrics.report import Report, evaluate, write_report
 
 
@@ -30,7 +31,8 @@ class EvaluationConfig:
 
     Attributes:
         split: whose dances and songs.
-        protocol: of the metrics: `bailando` compares with published numbers, `corrected` mends their slips.
+        protocol: of the metrics: `bailando` compares with published numbers, `corrected` mends their slips;
+            `both` adds the tables and files of the second, in a folder of that name.
         length: of generated dances: that of the real `dance`, or of the whole `song`, as released.
         max_frames: generated dances are cut to this for the metrics, as published.
         plots: whether pictures of beats, features and beat scores are drawn.
@@ -40,7 +42,7 @@ class EvaluationConfig:
     """
 
     split: Literal["train", "test", "all"] = "test"
-    protocol: Literal["bailando", "corrected"] = "bailando"
+    protocol: Literal["bailando", "corrected", "both"] = "bailando"
     length: Literal["dance", "song"] = "dance"
     max_frames: PositiveInt = 1200
     plots: bool = True
@@ -90,9 +92,14 @@ class Evaluation(DanceMaker):
         if not distributed.is_main():
             self._videos(folder, rows[shown], shown)
             return {}
-        report = self._judge(rows, shown, title, rl_split)
+        first, *others = PROTOCOLS if self.config.protocol == "both" else (self.config.protocol,)
+        report = self._judge(rows, shown, title, rl_split, first)
         write_report(report, folder)
         print(f"\n# {title}: {shown}, {len(rows[shown])} dances of split {self.split!r}\n{report.markdown()}")
+        for other in others:
+            again = self._judge(rows, shown, title, rl_split, other)
+            write_report(again, folder / other)
+            print(again.markdown())
         for name, dances in rows.items():
             facts = {"run": title, "row": name, "evaluation": folder.name, **self._facts()}
             write_motions(folder / "motions" / name.replace(" ", "_"), self.data, dances, facts)
@@ -128,7 +135,12 @@ class Evaluation(DanceMaker):
         return [name for name in distributed.gather_shares(shares) if name]
 
     def _judge(
-        self, rows: Mapping[str, Sequence[MadeDance]], shown: str, title: str, rl_split: str | None
+        self,
+        rows: Mapping[str, Sequence[MadeDance]],
+        shown: str,
+        title: str,
+        rl_split: str | None,
+        protocol: ProtocolName,
     ) -> Report:
         self.reference = real_reference(self.data)
         scored = all_scored(self.data, rows, self.config.max_frames)
@@ -137,7 +149,7 @@ class Evaluation(DanceMaker):
         report = evaluate(
             scored[shown],
             self.reference,
-            self.config.protocol,
+            protocol,
             name=shown,
             beside={name: scored[name] for name in reversed(scored) if name != shown},
             max_frames=self.config.max_frames,

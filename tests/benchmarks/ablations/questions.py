@@ -197,7 +197,7 @@ def _features(compat: Path) -> Question:
 
 def _quantizer(sizes: Mapping[str, Any]) -> Question:
     fsq = "model.quantizer=fsq"
-    tuned = ("model.fsq.levels_upper=[4,4,4,4]", "model.fsq.levels_lower=[4,4,4,4]")
+    coarser = ("model.fsq.levels_upper=[5,5,5]", "model.fsq.levels_lower=[5,5,5]")
     shipped = sizes["fsq"]["levels_upper"]
     return Question(
         "quantizer",
@@ -206,7 +206,7 @@ def _quantizer(sizes: Mapping[str, Any]) -> Question:
             _memory("moving averages, restarts mended", "model.codebook.restarts=mended"),
             _memory("moving averages, restarts as released", "model.codebook.restarts=released"),
             _memory(f"FSQ {shipped}", fsq),
-            _memory("FSQ [4, 4, 4, 4]", fsq, *tuned),
+            _memory("FSQ [5, 5, 5]", fsq, *coarser),
         ),
         ("used", "perplexity_upper", "perplexity_lower", "joint_error_mm", "jitter"),
         "FSQ's authors find it as good as a learnt codebook from about 1000 codes on; there are fewer here.",
