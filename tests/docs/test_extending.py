@@ -38,7 +38,7 @@ def scratch(tmp_path_factory) -> Path:
 
 
 def carry_out(recipe: str, folder: Path, later: list[str] | None = None) -> str:
-    """Does what a recipe says; what its commands printed. With `later`, runs of main.py are put off, see `main`."""
+    """Does what a recipe says; what its commands printed. With `later`, runs of main.py are put off."""
     printed = ""
     for block in RECIPES[recipe]:
         if block.language == "diff":
