@@ -70,7 +70,8 @@ _MANNERS = {
     "WA": _Manner(0.20, 0.025, 0.006, 0.0, "hip"),
 }
 _STRIDE_M = 0.26  # longest step forward or back
-_REACH_M = 0.3, 1.0  # how far two steps lead away from home, if they have the strides for it
+_REACH_M = 0.1, 0.8  # how far two steps lead, if they have the strides for it
+_ROOM_M = 0.8  # how far from where they began dancers may be led
 _HOME_X_M, _HOME_Z_M, _TURN_OUT = 0.13, 0.08, np.radians(12.0)
 
 
@@ -192,14 +193,11 @@ def _walking_counts(keys: tuple[Key, ...]) -> list[int]:
     return counts
 
 
-def _travelling(pair: Sequence[tuple[Key, ...]], away: float, reach: float) -> list[tuple[Key, ...]]:
-    """Two steps that lead `reach` metres ahead from home, or else back home, as far as their strides go."""
+def _travelling(pair: Sequence[tuple[Key, ...]], reach: float) -> list[tuple[Key, ...]]:
+    """Two steps that lead `reach` metres ahead, as far as their strides go; negative is back."""
     counts = [_walking_counts(keys) for keys in pair]
     number = sum(len(walking) for walking in counts)
-    if not number:
-        return list(pair)
-    aim = reach if abs(away) < 0.01 else -away
-    stride = float(np.clip(aim / number, -_STRIDE_M, _STRIDE_M))
+    stride = float(np.clip(reach / max(number, 1), -_STRIDE_M, _STRIDE_M))
     done = []
     for keys, walking in zip(pair, counts, strict=True):
         new = list(keys)
@@ -231,14 +229,14 @@ def make_dance(song: Song, name: str, who: str, num_frames: int, seed: int) -> t
     timeline = Timeline()
     start = rng.uniform(-0.25, 0.25, 2)
     floor = Floor(timeline, start, np.radians(rng.uniform(-6, 6)), person)
-    reach = rng.uniform(*_REACH_M) * (1 if rng.random() < 0.6 else -1)  # some begin backwards
     rest = Key(-1, (manner.arms, manner.arms))
     for before in (-2, -1):
         floor.key(rest, before, first=True)
     for number in range(0, len(plan), 2):
         beat = BEATS_PER_STEP * number
         pair = [mirrored(STEPS[step]) if right else STEPS[step] for step, right in plan[number : number + 2]]
-        for keys in _travelling(pair, floor.home[1] - start[1], reach):
+        away, reach = floor.home[1] - start[1], rng.uniform(*_REACH_M) * rng.choice((-1, 1))
+        for keys in _travelling(pair, -reach if abs(away + reach) > _ROOM_M else reach):
             for index, key in enumerate(keys):
                 floor.key(key, beat + key.at - 1, first=index == 0)
             beat += BEATS_PER_STEP
