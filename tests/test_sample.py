@@ -62,7 +62,8 @@ def test_layout_is_that_of_aistpp(corpus):
     ignored = names(corpus / "ignore_list.txt")
     everything = train + val + test
     assert len(val) == len(test) == 20
-    assert len(set(train) - set(ignored)) >= 60
+    assert sum("sBM" in name for name in set(train) - set(ignored)) >= 60
+    assert all("sFM" in name for name in val + test)
     assert len(ignored) == 1
     assert ignored[0] in train
     assert len(set(everything)) == len(everything)
@@ -79,7 +80,6 @@ def truth(corpus):
 
 
 def test_motion_files_hold_what_aistpp_files_hold(corpus):
-    held_out = {*names(corpus / "splits/crossmodal_val.txt"), *names(corpus / "splits/crossmodal_test.txt")}
     for path in (corpus / "motions").iterdir():
         motion = pickle.loads(path.read_bytes())
         assert set(motion) == {"smpl_poses", "smpl_trans", "smpl_scaling"}
@@ -88,7 +88,7 @@ def test_motion_files_hold_what_aistpp_files_hold(corpus):
         assert motion["smpl_trans"].shape == (num, 3)
         assert motion["smpl_scaling"].tolist() == [SCALING]
         assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in motion.values())
-        assert num == 1200 if path.stem in held_out else 8 * FPS <= num <= 12 * FPS
+        assert num == 20 * FPS if "sFM" in path.stem else 8 * FPS <= num <= 12 * FPS
 
 
 def test_songs_are_as_long_as_their_dances(corpus):
@@ -198,7 +198,7 @@ def test_speeds_are_human_and_nothing_pops(motions):
         assert 0.15 < speed.mean() < 1.0, name
         assert speed.max() < 12, name
         assert acceleration.max() < 220, name
-        assert np.linalg.norm(joints[:, 0, [0, 2]], axis=-1).max() < 1.5, name
+        assert np.linalg.norm(joints[:, 0, [0, 2]], axis=-1).max() < 2.5, name
 
 
 def beat_align(joints, beats):
@@ -211,13 +211,16 @@ def beat_align(joints, beats):
 
 def test_dances_hit_the_beat_of_their_own_song_only(corpus, motions):
     heard = {name: np.round(np.array(song["beats"]) * FPS + 1) for name, song in truth(corpus).items()}
+    learnt = set(names(corpus / "splits/crossmodal_train.txt"))
     train = [
         beat_align(joints, heard[name.split("_")[4]])
         for name, (joints, _) in motions.items()
-        if "sBM" in name
+        if name in learnt
     ]
     assert np.mean(train) > 0.8
-    held_out = [name for name in motions if "sFM" in name]
+    held_out = [
+        name for split in ("val", "test") for name in names(corpus / f"splits/crossmodal_{split}.txt")
+    ]
     scores = np.array(
         [[beat_align(motions[a][0], heard[b.split("_")[4]]) for b in held_out] for a in held_out]
     )

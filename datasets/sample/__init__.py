@@ -23,9 +23,10 @@ from utils.files import write_beside
 from utils.skeleton import SMPL_24
 
 SCALING = 93.0  # metres = smpl_trans / smpl_scaling; real AIST++ values are around this
-DANCES_PER_SONG = 6  # of training songs: with two, a motion GPT learns each dance by heart
+BASIC_S = 8.0, 12.0  # length of basic dances, sBM
+FREE_S = 20.0, 20.0  # of free ones, sFM; who sees only short dances never learns where long ones lead
+BASIC_DANCES, FREE_DANCES = 4, 2  # to each training song: with two in all, a GPT learns them by heart
 HELD_OUT_DANCES_PER_SONG = 2  # in split val, and as many in split test: 40 together, as in AIST++
-TEST_S = 20.0
 _DANCERS = {"BR": (4, 5, 6), "HO": (19, 20, 21), "JB": (7, 8, 9), "PO": (10, 11, 12), "WA": (25, 26, 27)}
 
 
@@ -44,20 +45,18 @@ def plan_corpus(seed: int = 0) -> dict[str, list[Sequence]]:
     """What the corpus holds, by split: `train`, `val`, `test`. One of `train` is on the ignore list."""
     train_songs, test_songs = all_songs()
 
-    def sequence(
-        song: Song, situation: str, number: int, low: float, high: float, ignored: bool = False
-    ) -> Sequence:
+    def sequence(song: Song, number: int, free: bool, ignored: bool = False) -> Sequence:
         who = f"d{_DANCERS[song.genre][number % len(_DANCERS[song.genre])]:02d}"
-        name = f"g{song.genre}_{situation}_cAll_{who}_{song.name}_ch{number + 1:02d}"
+        name = f"g{song.genre}_{'sFM' if free else 'sBM'}_cAll_{who}_{song.name}_ch{number + 1:02d}"
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
-        return Sequence(name, song, who, int(SMPL_24.fps * rng.uniform(low, high)), ignored)
+        length = rng.uniform(*(FREE_S if free else BASIC_S))
+        return Sequence(name, song, who, int(SMPL_24.fps * length), ignored)
 
-    train = [
-        sequence(song, "sBM", number, 8.0, 12.0) for song in train_songs for number in range(DANCES_PER_SONG)
-    ]
-    train.append(sequence(train_songs[0], "sBM", DANCES_PER_SONG, 8.0, 12.0, ignored=True))
+    numbers = range(BASIC_DANCES + FREE_DANCES)
+    train = [sequence(song, number, number >= BASIC_DANCES) for song in train_songs for number in numbers]
+    train.append(sequence(train_songs[0], len(numbers), free=False, ignored=True))
     val, test = (
-        [sequence(song, "sFM", number, TEST_S, TEST_S) for song in test_songs for number in numbers]
+        [sequence(song, number, free=True) for song in test_songs for number in numbers]
         for numbers in np.arange(2 * HELD_OUT_DANCES_PER_SONG).reshape(2, -1).tolist()
     )
     return {"train": train, "val": val, "test": test}

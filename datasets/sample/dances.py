@@ -70,8 +70,7 @@ _MANNERS = {
     "WA": _Manner(0.20, 0.025, 0.006, 0.0, "hip"),
 }
 _STRIDE_M = 0.26  # longest step forward or back
-_REACH_M = 0.1, 0.8  # how far two steps lead, if they have the strides for it
-_ROOM_M = 0.8  # how far from where they began dancers may be led
+_REACH_M = 0.1, 0.7  # how far two steps lead, if they have the strides for it
 _HOME_X_M, _HOME_Z_M, _TURN_OUT = 0.13, 0.08, np.radians(12.0)
 
 
@@ -235,8 +234,8 @@ def make_dance(song: Song, name: str, who: str, num_frames: int, seed: int) -> t
     for number in range(0, len(plan), 2):
         beat = BEATS_PER_STEP * number
         pair = [mirrored(STEPS[step]) if right else STEPS[step] for step, right in plan[number : number + 2]]
-        away, reach = floor.home[1] - start[1], rng.uniform(*_REACH_M) * rng.choice((-1, 1))
-        for keys in _travelling(pair, -reach if abs(away + reach) > _ROOM_M else reach):
+        reach = rng.uniform(*_REACH_M) * rng.choice((-1, 1))
+        for keys in _travelling(pair, reach):
             for index, key in enumerate(keys):
                 floor.key(key, beat + key.at - 1, first=index == 0)
             beat += BEATS_PER_STEP
