@@ -4,12 +4,14 @@ As `librosa.load`: mono is the mean of the channels, taken at the file's own rat
 PyAV carries its own ffmpeg, so mp3, m4a, ogg, flac and the sound of videos need no further programs.
 """
 
-import os
+import io
 import wave
 from pathlib import Path
 
 import av
 import numpy as np
+
+from utils.files import write_beside
 
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}  # "flt" and "dbl" are in [-1, 1]
 _STREAMED_WAV = 0x7FFF0000  # bytes; programs that write into a pipe put such a length into the header
@@ -109,17 +111,13 @@ def write_wav(path: str | Path, samples: np.ndarray, rate: int) -> None:
     path, samples = Path(path), np.asarray(samples)
     if samples.ndim not in (1, 2) or not np.isfinite(samples).all():
         raise ValueError(f"{path}: expected finite samples (N,) or (N, channels), got shape {samples.shape}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with wave.open(str(beside), "wb") as file:
-            file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
-            file.setsampwidth(2)
-            file.setframerate(int(rate))
-            file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    output = io.BytesIO()
+    with wave.open(output, "wb") as file:
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(int(rate))
+        file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    write_beside(path, output.getbuffer())
 
 
 def _open(path: str | Path) -> av.container.InputContainer:

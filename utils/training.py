@@ -26,7 +26,7 @@ class TrainingConfig:
         fused: whether Adam updates all weights in one pass. It is the same formula, its last bits differ; a
             third of the time on a processor, which in the memory's stage is a tenth of a step.
         channels_last: whether convolutions on a processor work in the layout that suits its library: up to a
-            tenth faster in fp32, a fifth in bf16, on Intel's. Sums are in another order. (The GPT has none.)
+            twentieth faster in fp32, a sixth in bf16, on Intel's. Sums are in another order.
         milestones: epochs after which the learning rate is multiplied by gamma.
         gamma: see milestones.
         clip_gradient: largest norm of the gradient; null leaves it alone.

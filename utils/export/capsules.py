@@ -5,15 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.export.align import frames_of, unit
+from utils.limbs import HEAD_BEYOND_M, HEAD_RADIUS_M, limb_radii
 from utils.skeleton import Skeleton
 
 _ROUND, _CAP = 12, 3  # corners around a limb; rings on each of its ends
-_HEAD = 0.105  # metres
-_RADIUS = {
-    "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072,
-    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050,
-    "elbow": 0.038, "wrist": 0.028, "hand": 0.026,
-}  # fmt: skip
 
 
 class Skin(NamedTuple):
@@ -34,14 +29,14 @@ class Skin(NamedTuple):
 
 def skin_of(rest: np.ndarray, skeleton: Skeleton) -> Skin:
     """The skin of a body with joints (J, 3) at rest."""
-    radius = [_RADIUS.get(n.removeprefix("left_").removeprefix("right_"), 0.045) for n in skeleton.joints]
+    radius = limb_radii(skeleton)
     points, normals, joints = [], [], []
     faces: dict[str, list[np.ndarray]] = {"upper": [], "lower": []}
     limbs = [(p, c, rest[p], rest[c], radius[p], radius[c]) for p, c in skeleton.bones]
     if "head" in skeleton.joints:
         head = skeleton.index("head")
-        middle = rest[head] + 0.07 * unit(rest[head] - rest[skeleton.parents[head]])
-        limbs.append((head, head, middle, middle, _HEAD, _HEAD))
+        middle = rest[head] + HEAD_BEYOND_M * unit(rest[head] - rest[skeleton.parents[head]])
+        limbs.append((head, head, middle, middle, HEAD_RADIUS_M, HEAD_RADIUS_M))
     for joint, child, start, end, first, last in limbs:
         shape, out, triangles = capsule(start, end, first, last)
         half = "lower" if child in skeleton.lower else "upper"

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.limbs import HEAD_BEYOND_M, HEAD_RADIUS_M, limb_radii
 from utils.render.camera import Camera
 from utils.render.canvas import Canvas, Colour, mixed
 from utils.skeleton import Skeleton
@@ -13,12 +14,6 @@ LOWER: Colour = (0.16, 0.66, 0.92)
 GREY: Colour = (0.42, 0.45, 0.50)
 _WHITE, _BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 _ARC = 14  # corners of the rounding at each end of a limb
-_HEAD = 0.105  # metres
-_THICKNESS = {
-    "pelvis": 0.075, "hip": 0.066, "knee": 0.049, "ankle": 0.034, "foot": 0.030, "spine1": 0.072,
-    "spine2": 0.076, "spine3": 0.070, "neck": 0.044, "collar": 0.050, "head": 0.042, "shoulder": 0.050,
-    "elbow": 0.038, "wrist": 0.028, "hand": 0.026,
-}  # fmt: skip
 
 
 class Palette(NamedTuple):
@@ -67,18 +62,14 @@ def capsules(ends: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.concatenate(arcs, -2)
 
 
-def thickness(skeleton: Skeleton) -> np.ndarray:
-    """(J,) radius of the limbs at each joint, metres."""
-    names = (name.removeprefix("left_").removeprefix("right_") for name in skeleton.joints)
-    return np.array([_THICKNESS.get(name, 0.045) for name in names])
-
-
 def head_centres(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """(T, 3) middle of the head: beyond the head joint, as seen from the neck."""
     head = skeleton.index("head")
     neck = skeleton.parents[head]
     along = joints[:, head] - joints[:, neck]
-    return joints[:, head] + 0.07 * along / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
+    return joints[:, head] + HEAD_BEYOND_M * along / np.maximum(
+        np.linalg.norm(along, axis=-1, keepdims=True), 1e-6
+    )
 
 
 def limbs(joints: np.ndarray, skeleton: Skeleton, camera: Camera, frames: slice) -> Limbs:
@@ -86,7 +77,7 @@ def limbs(joints: np.ndarray, skeleton: Skeleton, camera: Camera, frames: slice)
     bones = np.array(skeleton.bones)
     points = np.concatenate([joints, head_centres(joints, skeleton)[:, None]], 1)
     seen, scales = camera.project(points, frames)
-    thick = np.append(thickness(skeleton), _HEAD)
+    thick = np.append(limb_radii(skeleton), HEAD_RADIUS_M)
     ends = np.concatenate([bones, [[len(thick) - 1] * 2]])
     centres, radii = seen[:, ends], (thick * scales)[:, ends]
     shift = -0.28 * radii[..., None] * np.array([0.6, 0.8])

@@ -1,5 +1,6 @@
 """Pictures of a choreographic memory: what its codes look like as movement, and how often each is used."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from utils.files import write_beside
 from utils.render.camera import Camera, floor_height
 from utils.render.canvas import Canvas, mixed
 from utils.render.figure import GREY, LOWER, UPPER, Palette, draw_figure, limb_colours, limbs
@@ -157,8 +159,6 @@ def draw_usage(path: Path, counts_of: Mapping[str, np.ndarray]) -> None:
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    matplotlib.image.imsave(beside, pixels, format="png")
-    beside.replace(path)
+    output = io.BytesIO()
+    matplotlib.image.imsave(output, pixels, format="png")
+    write_beside(Path(path), output.getbuffer())

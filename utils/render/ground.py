@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from utils.limbs import limb_radii
 from utils.render.camera import Camera
 from utils.render.canvas import Canvas, Colour
-from utils.render.figure import LOWER, capsules, thickness
+from utils.render.figure import LOWER, capsules
 from utils.skeleton import Skeleton
 
 _CELL = 1.0  # metres between the lines of the grid
@@ -144,7 +145,7 @@ def shadows(
     plane, high = joints[..., ::2], np.maximum(joints[..., 1] - floor, 0.0)
     layers = []
     for spread, _ in _SHADOW:
-        radii = 0.8 * thickness(skeleton) + spread * (0.03 + 0.09 * high)
+        radii = 0.8 * limb_radii(skeleton) + spread * (0.03 + 0.09 * high)
         layers.append(capsules(plane[:, bones], radii[:, bones])[..., ::3, :])
     outlines = on_floor(np.stack(layers, 1), floor)
     seen, _ = camera.project(outlines.reshape(len(joints), -1, 3), frames)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from utils.limbs import limb_radii
 from utils.metrics.beats import SMOOTHING_SECONDS, mean_speed
 from utils.render.camera import floor_height, following
-from utils.render.figure import Palette, limb_colours, thickness
+from utils.render.figure import Palette, limb_colours
 from utils.skeleton import Skeleton
 
 _WALK_HZ = 10.0  # of the camera's walk, which is smooth
@@ -94,7 +95,7 @@ def skeleton_facts(skeleton: Skeleton, palette: Palette) -> dict[str, Any]:
     head = skeleton.index("head")
     return {
         "bones": [list(bone) for bone in skeleton.bones],
-        "radii": thickness(skeleton).tolist(),
+        "radii": limb_radii(skeleton).tolist(),
         "colours": [hex_colour(colour) for colour in limb_colours(skeleton, palette)],
         "head": head,
         "neck": skeleton.parents[head],

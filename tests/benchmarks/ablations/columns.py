@@ -21,6 +21,7 @@ COLUMNS = {
     "FID_k": Column("FID_k", 1, "lower"),
     "FID_g": Column("FID_g", 1, "lower"),
     "Div_k": Column("Div_k", 2, "real"),
+    "Div_g": Column("Div_g", 2, "real"),
     "BAS": Column("BAS", 3, "higher"),
     "jitter": Column("jitter (m/s³)", 0, "real"),
     "acceleration": Column("acceleration (m/s²)", 2, "real"),

@@ -87,6 +87,7 @@ class Place:
             "device=cpu",
             "evaluation.videos=0",
             "evaluation.plots=false",
+            "evaluation.players=0",
             *(f"{keys[stage]}={path}" for stage, path in needed.items()),
         ]
 
