@@ -13,7 +13,10 @@ from tests.benchmarks.ablations.runs import Run, chain, config_path
 from tests.helpers import ROOT
 from utils.config import read_yaml
 
-RECIPE = ("reward.beats", "reward.context", "advantage", "choice.by", "anchor")  # where the sample's differs
+# Where the sample's recipe differs; of these, what should steady the published one; epochs judged by others.
+RECIPE = ("reward.beats", "reward.context", "advantage", "choice.by", "anchor")
+STEADYING = ("advantage", "anchor")
+HELD_OUT = {"choice.songs": "train", "choice.patience": 2}
 RELEASED, PAPER = "published recipe", "sample recipe"
 
 
@@ -168,11 +171,13 @@ def _actor_critic(sample: Mapping[str, Any], published: Mapping[str, Any]) -> Qu
         own = tuple(setting(key, to) for key, to in settings.items())
         return Variant(name, "critic", {"critic": own}, against=against)
 
-    for mine, theirs in ((PAPER, RELEASED), (RELEASED, PAPER)):
+    for mine, theirs, keys in ((PAPER, RELEASED, RECIPE), (RELEASED, PAPER, STEADYING)):
         rows.append(row(mine, recipes[mine], "GPT, not finetuned"))
-        for key in RECIPE:
+        for key in keys:
             to = recipes[theirs][key]
             rows.append(row(f"{mine}, but {key}: {to}", {**recipes[mine], key: to}, mine))
+    told = ", ".join(f"{key}: {to}" for key, to in HELD_OUT.items())
+    rows.append(row(f"{PAPER}, and {told}", {**recipes[PAPER], **HELD_OUT}, PAPER))
     return Question(
         "actor_critic",
         "What does actor-critic finetuning do, and what does each of its options?",
