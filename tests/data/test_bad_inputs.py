@@ -5,18 +5,13 @@ import json
 import os
 import pickle
 import re
-import resource
-import shutil
-import signal
-import subprocess
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets.checks import check_joints, longest_frozen
-from datasets.layouts import official_plan, plain_plan
+from datasets.layouts import official_plan
 from datasets.preparation import prepare
 from datasets.sequences import PreparedData
 from datasets.smpl import rest_joints
@@ -314,147 +309,9 @@ def test_paths_in_a_zip_lead_nowhere_else(source, tmp_path):
     assert found == [out / "motion" / f"{other}.npy"]
 
 
-def test_what_claims_to_be_huge_is_not_read(own, tmp_path, monkeypatch):
-    header = io.BytesIO()
-    shape = (2**36, 24, 3)
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    (own / "motions" / "claim.npy").write_bytes(header.getvalue() + bytes(100))
-    with zipfile.ZipFile(own / "motions" / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("joints.npy", bytes(3_000_000))
-    np.save(own / "motions" / "long.npy", joints(2000))
-    monkeypatch.setattr("datasets.layouts.MOST_BYTES", 2_000_000)
-    monkeypatch.setattr("datasets.source.MOST_BYTES", 400_000)
-    left_out = prepare(plain_plan(own, MusicOptions()), tmp_path / "out", {}, progress=False).manifest["left_out"]
-    assert set(left_out) == {"claim", "bomb", "long"}
-    assert "is damaged" in left_out["claim"]
-    assert "GB unpacked" in left_out["bomb"]
-    assert "at most 1 is read" in left_out["long"]
-
-
-def test_a_full_disk_ends_the_run_and_it_goes_on_with_room(source, tmp_path, capsys):
-    write_motion(source, BAD, motion(1000))
-    out = tmp_path / "out"
-    arguments = ["--source", str(source), "--workers", "1", "--out", str(out)]
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))  # no file may grow beyond: a full disk
-    try:
-        status = main(arguments)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, before)
-    assert status == 1
-    assert "already prepared stays" in capsys.readouterr().err
-    assert not list(out.rglob("*.tmp"))
-    assert len(list((out / "motion").iterdir())) == 3
-    assert main(arguments) == 0
-    assert "3 made, 3 were there already" in capsys.readouterr().out
-    assert len(PreparedData(out).names("all")) == 4
-
-
-@pytest.fixture
-def tiny_disk(tmp_path):
-    """A disk of 256 kB, where the system lets us have one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_disk_that_is_really_full_loses_nothing(source, tmp_path, tiny_disk, capsys):
-    for number in range(4):
-        write_motion(source, BAD.replace("ch09", f"ch1{number}"), motion(250, number))  # 72 kB each
-    arguments = ["--source", str(source), "--workers", "1", "--out", str(tiny_disk / "out")]
-    assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert re.search("error: cannot write .*: No space left on device. What is already prepared stays", error)
-    whole = {name for name in snapshot(tiny_disk) if name.endswith(".npy")}
-    assert len(whole) > 2
-    subprocess.run(["mount", "-o", "remount,size=4m", str(tiny_disk)], check=True)
-    assert main(arguments) == 0
-    assert f"{len(whole)} were there already" in capsys.readouterr().out
-    assert main([*arguments[:-1], str(tmp_path / "whole")]) == 0
-    assert snapshot(tiny_disk / "out") == snapshot(tmp_path / "whole")
-
-
 def test_paths_beyond_ascii_are_read(source, tmp_path):
     moved = tmp_path / "données été 舞"
     source.rename(moved)
     run(moved, tmp_path / "préparé")
     data = PreparedData(tmp_path / "préparé")
     assert data.song("mBR0").audio.is_file()
-
-
-def joints(frames=120):
-    from datasets.aistpp import motion_joints
-
-    return motion_joints(pickle.dumps(motion(frames)), "x", rest_joints())
-
-
-@pytest.fixture
-def own(tmp_path):
-    root = tmp_path / "mine"
-    for folder in ("motions", "splits"):
-        (root / folder).mkdir(parents=True)
-    np.save(root / "motions" / "one.npy", joints())
-    np.savez(root / "motions" / "two.npz", joints=joints(90).astype(np.float64), fps=60)
-    (root / "splits" / "train.txt").write_text("one\n")
-    (root / "splits" / "test.txt").write_text("two\n")
-    (root / "songs.json").write_text('{"two": "one"}')
-    write_wav(root / "songs" / "one.wav")
-    return root
-
-
-def test_other_data_is_prepared_from_its_plain_layout(own, tmp_path):
-    done = prepare(plain_plan(own, MusicOptions()), tmp_path / "out", {}, progress=False)
-    data = PreparedData(tmp_path / "out")
-    assert (data.names("train"), data.names("test")) == (["one"], ["two"])
-    assert (data.sequence("one").song, data.sequence("two").song) == ("one", "one")
-    np.testing.assert_array_equal(data.sequence("one").joints, joints())
-    assert data.sequence("two").joints.dtype == np.float32
-    assert done.manifest["name"] == "mine"
-    assert done.manifest["report"]["expected"] is None
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("bad.npy", joints()[:, :22], r"wrong shape: joints are \(120, 22, 3\); \(T, 24, 3\) is needed"),
-        ("bad.npy", np.where(np.arange(120)[:, None, None] == 5, np.nan, joints()), "NaN: 1 frames .* is 5"),
-        ("bad.npy", joints().reshape(120, 72), r"wrong shape: joints are \(120, 72\)"),
-        ("bad.npy", joints() * 100, "not metres: the body measures"),
-        ("bad.npy", joints().astype(int), "wrong shape: .*int64"),
-        ("bad.npy", np.array([{}], object), "unreadable: .*damaged or holds objects"),
-        ("bad.npz", {"poses": joints()}, "wrong shape: .*no array 'joints'; it has: poses"),
-        ("bad.npz", {"joints": joints(), "fps": 30}, "wrong rate: .*30 fps; 60 is needed"),
-        ("bad.npz", b"PK\x03\x04 torn", "unreadable: .*damaged"),
-    ],
-)
-def test_other_data_that_does_not_fit_is_left_out(own, tmp_path, name, content, reason):
-    path = own / "motions" / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif isinstance(content, dict):
-        np.savez(path, **content)
-    else:
-        np.save(path, content)
-    (own / "songs.json").write_text('{"two": "one", "bad": "one"}')
-    prepare(plain_plan(own, MusicOptions()), tmp_path / "out", {}, progress=False)
-    data = PreparedData(tmp_path / "out")
-    assert data.names("all") == ["one", "two"]
-    with pytest.raises(ValueError, match=reason):
-        data.sequence("bad")
-
-
-def test_the_longest_standstill_is_found():
-    dance = joints(300)
-    assert longest_frozen(dance)[1] == 1
-    dance[50:80], dance[200:290] = dance[50], dance[200]
-    assert longest_frozen(dance) == (200, 90)
-    check_joints(dance)
-    dance[100:260] = dance[200]
-    with pytest.raises(ValueError, match="for 190 frames from frame 100"):
-        check_joints(dance)

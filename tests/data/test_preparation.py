@@ -255,7 +255,9 @@ def test_the_five_real_motions_go_through_with_the_given_beats(tmp_path, capsys)
     assert main(["--source", str(real_data()), "--no-songs", "--beats", str(beats), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "found     5 motion files (1360 fewer than released), 0 songs" in printed
-    assert "expected  1408 sequences declared, 1365 released, 1320 after the ignore list; train 952" in printed
+    assert (
+        "expected  1408 sequences declared, 1365 released, 1320 after the ignore list; train 952" in printed
+    )
     assert "made with librosa" in printed
     assert "prepared  5 sequences (train 4, test 1), 4 songs; 5 sequences have no music" in printed
     assert "gJS_sFM_cAll_d02_mJS4_ch09 by 24.0 s" in printed

@@ -76,7 +76,9 @@ def test_kept_features_without_a_metric_are_refused(tmp_path, monkeypatch):
     Reference.of([Dance("one", joints)]).save(path)
     assert Reference.load(path).names == ("one",)
     monkeypatch.setitem(physical.METRICS, "height", lambda p, fps, floor: float(p[..., 1].max()))
-    with pytest.raises(ValueError, match=r"holds the metrics PFC, .*; this version has .*, height; make it anew"):
+    with pytest.raises(
+        ValueError, match=r"holds the metrics PFC, .*; this version has .*, height; make it anew"
+    ):
         Reference.load(path)
 
 

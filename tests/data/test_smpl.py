@@ -7,12 +7,12 @@ import pytest
 from scipy.sparse import csc_matrix
 
 from datasets.aistpp import motion_joints
-from utils.pickles import Opaque, load_pickle
 from datasets.sequences import PreparedData
 from datasets.smpl import GENDERS, forward_kinematics, read_rest_joints, rest_joints
 from prepare_aistpp_data import main
 from tests.data.fakes import NAMES, fake_song_features, official
 from tests.helpers import real_data
+from utils.pickles import Opaque, load_pickle
 
 # COCO keypoint -> SMPL joint, for the twelve that both have
 SHARED = {5: 16, 6: 17, 7: 18, 8: 19, 9: 20, 10: 21, 11: 1, 12: 2, 13: 4, 14: 5, 15: 7, 16: 8}
@@ -131,7 +131,9 @@ def test_the_file_decides_the_joints_of_the_command_line(tmp_path, chumpy, monke
 
     def first_joints(*options):
         out = tmp_path / "out"
-        assert main(["--source", str(source), "--no-songs", "--out", str(out), "--workers", "1", *options]) == 0
+        assert (
+            main(["--source", str(source), "--no-songs", "--out", str(out), "--workers", "1", *options]) == 0
+        )
         return np.array(PreparedData(out).sequence(NAMES[0]).joints)
 
     monkeypatch.setattr("datasets.music.song_features", fake_song_features)

@@ -1,0 +1,309 @@
+import re
+
+import numpy as np
+import pytest
+
+from tests.browser import chromium, opened, pixels, settle, wait_until
+from tests.player_dances import HOSTILE, SECONDS, codes, dance, song
+from utils.render.figure import UPPER, Palette, limb_colours
+from utils.render.player import PlayerDance, write_player
+from utils.render.player_data import hex_colour
+from utils.skeleton import SMPL_24
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A silent page of one dance, and one of two with a song."""
+    folder = tmp_path_factory.mktemp("pages")
+    beats = np.arange(0, 60 * SECONDS, 30)
+    one = PlayerDance("first", dance(), codes(), beats, facts={"BAS": 0.5})
+    other = PlayerDance("second", dance(180, speed=5.0), codes(180, 7), beats)
+    write_player(folder / "one.html", [one], None, "One")
+    write_player(folder / "two.html", [one, other], song(folder / "s.wav", click=1.5), "Two")
+    return folder
+
+
+# of a left and a right limb of each half: the halves' colours, lighter and darker
+COLOURS = limb_colours(SMPL_24, Palette())
+HALVES = {
+    half: [COLOURS[SMPL_24.index(f"{side}_{joint}") - 1] for side in ("left", "right")]
+    for half, joint in (("upper", "elbow"), ("lower", "knee"))
+}
+
+
+def near(picture, colour):
+    return (np.abs(picture / 255 - np.asarray(colour)) < 0.03).all(-1).sum()
+
+
+def seek(page, seconds):
+    page.locator("#seek").fill(str(seconds))
+    settle(page)
+
+
+def now(page):
+    return float(page.locator("#seek").input_value())
+
+
+def test_the_page_draws_both_halves_and_the_timeline(browser, pages):
+    with opened(browser, pages / "one.html") as page:
+        settle(page)
+        picture = pixels(page)
+        for colours in HALVES.values():
+            assert all(near(picture, colour) > 100 for colour in colours)
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+        assert np.ptp(pixels(page, 0, "#timeline")) > 100
+        assert np.ptp(pixels(page, 0, "#overview")) > 50
+        assert page.locator(".chip.upper b").inner_text() == "0"
+        assert page.locator("h1").inner_text() == "One"
+        assert page.locator("dl").inner_text().split() == ["BAS", "0.500"]
+        assert page.locator("#tied").is_hidden()
+        assert page.evaluate("page.upper") == hex_colour(UPPER)
+
+
+def test_a_dancer_that_rests_has_no_code(browser, tmp_path):
+    resting = codes()
+    resting[:8] = -1
+    write_player(tmp_path / "rest.html", [PlayerDance("a", dance(), resting, np.zeros(0, int))])
+    with opened(browser, tmp_path / "rest.html") as page:
+        settle(page)
+        chip = page.locator(".chip.upper b")
+        assert chip.inner_text() == "–"
+        seek(page, 8 * 8 / 60)
+        assert chip.inner_text() == "4"
+
+
+def test_the_pages_arithmetic_is_that_of_the_package(browser, pages):
+    with opened(browser, pages / "one.html") as page:
+        joints = np.array(page.evaluate("[0.5, 1.0, 9].map((time) => [...dances[0].joints(time)])"))
+        assert np.abs(joints.reshape(3, 24, 3) - dance()[[30, 60, -1]]).max() < 1e-4
+        between = np.array(page.evaluate("[...dances[0].joints(30.5 / 60)]")).reshape(24, 3)
+        assert np.abs(between - dance()[30:32].mean(0)).max() < 1e-4
+        shown = [page.evaluate(f"dances[0].code('lower', {time})") for time in (0, 8.1 / 60, SECONDS, 99)]
+        assert shown == [100, 101, codes()[-1, 1], codes()[-1, 1]]
+
+
+def test_it_plays_pauses_and_ends(browser, pages):
+    with opened(browser, pages / "one.html") as page:
+        settle(page)
+        before = pixels(page)
+        page.get_by_role("button", name="Play", exact=True).click()
+        wait_until(page, "Number(document.getElementById('seek').value) > 0.4")
+        page.get_by_role("button", name="Pause", exact=True).click()
+        settle(page)
+        stopped = now(page)
+        assert (pixels(page) != before).any(-1).sum() > 500
+        page.wait_for_timeout(150)
+        assert now(page) == stopped
+        page.get_by_role("button", name="Loop").click()
+        seek(page, SECONDS - 0.2)
+        page.keyboard.press(" ")
+        settle(page)
+        assert page.locator("#play").get_attribute("aria-pressed") == "true"
+        wait_until(page, "document.getElementById('play').getAttribute('aria-pressed') === 'false'")
+        assert now(page) == SECONDS
+        page.get_by_role("button", name="Loop").click()
+        page.keyboard.press("k")  # from the end it begins again
+        wait_until(page, "Number(document.getElementById('seek').value) < 2")
+
+
+def test_the_song_is_the_clock_and_the_speed_changes_it(browser, pages):
+    with opened(browser, pages / "two.html") as page:
+        page.keyboard.press(" ")
+        wait_until(page, "clock.sound.currentTime > 0.5")
+        assert abs(page.evaluate("clock.time - clock.sound.currentTime")) < 0.15
+        seek(page, 1.0)
+        wait_until(page, "clock.heard && clock.sound.currentTime > 1.1")
+        assert abs(page.evaluate("clock.time - clock.sound.currentTime")) < 0.15
+        page.get_by_label("Speed", exact=True).select_option("0.25")
+        assert page.evaluate("clock.sound.playbackRate") == 0.25
+        start, real = page.evaluate("[clock.time, performance.now()]")
+        page.wait_for_timeout(800)
+        end, later = page.evaluate("[clock.time, performance.now()]")
+        assert (end - start) / ((later - real) / 1000) == pytest.approx(0.25, abs=0.12)
+        page.keyboard.press("m")
+        assert page.evaluate("clock.sound.muted")
+        seek(page, SECONDS - 0.1)
+        wait_until(page, "clock.time < 1 && clock.playing && clock.heard")  # round again, with sound
+        assert page.locator("#note").is_hidden()
+
+
+def test_the_sound_is_where_it_was_in_the_song(browser, pages):
+    with opened(browser, pages / "two.html") as page:
+        peak = page.evaluate("""async () => {
+            const context = new OfflineAudioContext(1, 1, 44100);
+            const sound = await context.decodeAudioData(bytesOf(page.song).buffer);
+            const samples = sound.getChannelData(0).map(Math.abs);
+            const loud = samples.reduce((a, b) => Math.max(a, b));
+            return samples.findIndex((value) => value > 0.5 * loud) / sound.sampleRate;
+        }""")
+        assert peak == pytest.approx(1.5, abs=0.01)
+
+
+def test_a_page_without_sound_that_plays_goes_on_with_a_timer(browser, tmp_path):
+    write_player(tmp_path / "p.html", [PlayerDance("a", dance())], song(tmp_path / "s.wav"))
+    text = (tmp_path / "p.html").read_text("utf-8")
+    (tmp_path / "p.html").write_text(re.sub(r'"song":"[^"]*"', '"song":"AAAA"', text), "utf-8")
+    with opened(browser, tmp_path / "p.html") as page:
+        wait_until(page, "!document.getElementById('note').hidden")
+        assert "cannot play the song" in page.locator("#note").inner_text()
+        page.keyboard.press(" ")
+        wait_until(page, "Number(document.getElementById('seek').value) > 0.2")
+
+
+def test_seeking_by_bar_and_timeline_shows_the_moment(browser, pages):
+    with opened(browser, pages / "one.html") as page:
+        seek(page, 2.0)
+        assert page.locator(".chip.lower b").inner_text() == "115"
+        first = pixels(page)
+        box = page.locator("#timeline").bounding_box()
+        page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + box["height"] - 8)
+        settle(page)
+        assert re.fullmatch(r"lower \d+ · 0:0\d\.\d\d", page.locator("#tip").inner_text())
+        page.mouse.down()
+        page.mouse.up()
+        settle(page)
+        x = 0.75 * box["width"]
+        assert now(page) == pytest.approx((x - 52) / (box["width"] - 52) * SECONDS, abs=0.05)
+        assert (pixels(page) != first).any()
+
+
+def test_the_keys(browser, pages):
+    with opened(browser, pages / "one.html") as page:
+        seek(page, 2.0)
+        page.keyboard.press("ArrowRight")
+        settle(page)
+        assert now(page) == pytest.approx(3.0, abs=0.02)
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press(",")
+        settle(page)
+        assert now(page) == pytest.approx(2.0 - 1 / 60, abs=0.02)
+        page.keyboard.press("Home")
+        settle(page)
+        assert now(page) == 0
+        page.keyboard.press("End")
+        settle(page)
+        assert now(page) == SECONDS
+        page.keyboard.press("ArrowUp")
+        assert page.get_by_label("Speed", exact=True).input_value() == "1.25"
+        for key, name in (("l", "loop"), ("f", "follow")):
+            page.keyboard.press(key)
+            assert page.locator(f"#{name}").get_attribute("aria-pressed") == "false"
+        page.locator("#play").focus()
+        page.keyboard.press(" ")  # presses the button once, not twice
+        settle(page)
+        assert page.locator("#play").get_attribute("aria-pressed") == "true"
+
+
+def test_the_camera_turns_zooms_moves_and_comes_back(browser, pages):
+    with opened(browser, pages / "one.html") as page:
+        settle(page)
+        first = pixels(page)
+        box = page.locator(".stage canvas").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 90, y + 40, steps=3)
+        page.mouse.up()
+        page.mouse.wheel(0, -300)
+        settle(page)
+        view = page.evaluate("stages[0].view")
+        assert view["yaw"] == pytest.approx(0.3 - 0.72)
+        assert view["pitch"] == pytest.approx(0.2 + 0.24)
+        assert view["zoom"] > 1.3
+        assert (pixels(page) != first).any(-1).mean() > 0.1
+        assert not page.evaluate("clock.playing")  # a drag is no click
+        page.keyboard.down("Shift")
+        page.mouse.down()
+        page.mouse.move(x, y, steps=2)
+        page.mouse.up()
+        page.keyboard.up("Shift")
+        assert np.linalg.norm(page.evaluate("stages[0].view.move")) > 0.1
+        page.keyboard.press("r")
+        settle(page)
+        far = np.abs(pixels(page) - first).max(-1) > 24  # the edges' smoothing may change by a shade
+        assert far.mean() < 1e-3
+
+
+def test_fingers_turn_and_zoom(browser, pages):
+    with opened(browser, pages / "two.html", 390, 844, has_touch=True) as page:
+        settle(page)
+        box = page.locator(".stage canvas").first.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        device = page.context.new_cdp_session(page)
+
+        def fingers(kind, *places):
+            points = [{"x": px, "y": py, "id": number} for number, (px, py) in enumerate(places)]
+            device.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        fingers("touchStart", (x, y))
+        fingers("touchMove", (x + 50, y))
+        fingers("touchEnd")
+        assert page.evaluate("stages[0].view.yaw") < 0.1
+        fingers("touchStart", (x - 20, y), (x + 20, y))
+        fingers("touchMove", (x - 40, y), (x + 40, y))
+        fingers("touchEnd")
+        assert page.evaluate("stages[0].view.zoom") > 1.5
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_two_dances_share_a_clock_and_if_wanted_a_camera(browser, pages):
+    with opened(browser, pages / "two.html") as page:
+        seek(page, 1.0)
+        pictures = [pixels(page, which) for which in (0, 1)]
+        for picture in pictures:
+            for colours in HALVES.values():
+                assert all(near(picture, colour) > 50 for colour in colours)
+        assert (pictures[0] != pictures[1]).any(-1).sum() > 300
+        assert page.locator("h2").all_inner_texts() == ["first", "second"]
+        assert page.locator(".chip.lower b").all_inner_texts() == ["107", "114"]
+        assert page.evaluate("stages[0].view === stages[1].view")
+        page.get_by_role("button", name="One camera").click()
+        page.evaluate("() => { turnBy(stages[1].view, 1, 0); touch(); }")
+        settle(page)
+        changed = [(np.abs(pixels(page, which) - pictures[which]).max(-1) > 24).sum() for which in (0, 1)]
+        assert changed[0] < 100
+        assert changed[1] > 2000
+        assert page.locator(".over").nth(1).is_hidden()
+        seek(page, 3.5)  # the second has ended
+        assert page.locator(".over").nth(1).is_visible()
+
+
+def test_dark_and_light(browser, pages):
+    brightness = []
+    for scheme in ("dark", "light"):
+        with opened(browser, pages / "one.html", color_scheme=scheme) as page:
+            settle(page)
+            brightness.append(pixels(page)[:20].mean())
+            assert near(pixels(page), HALVES["upper"][0]) > 100
+    assert brightness[0] < 60
+    assert brightness[1] > 200
+
+
+def test_hostile_names_stay_text(browser, tmp_path):
+    one = PlayerDance(HOSTILE, dance(30), codes(30), facts={HOSTILE: HOSTILE})
+    write_player(tmp_path / "p.html", [one, one], None, HOSTILE)
+    with opened(browser, tmp_path / "p.html") as page:
+        settle(page)
+        assert page.evaluate("window.hurt") is None
+        assert page.title().split() == HOSTILE.split()
+        for place in ("h1", "h2", "dd"):
+            assert page.locator(place).first.text_content() == HOSTILE
+        assert page.locator("img").count() == 0
+
+
+def test_the_policy_stops_scripts_that_are_not_the_pages_own(browser, tmp_path):
+    write_player(tmp_path / "p.html", [PlayerDance("a", dance(30))])
+    text = (tmp_path / "p.html").read_text("utf-8")
+    (tmp_path / "p.html").write_text(
+        text.replace("</body>", "<script>window.hurt=1</script></body>"), "utf-8"
+    )
+    with pytest.raises(pytest.fail.Exception, match="Content Security Policy"):  # noqa: PT012
+        with opened(browser, tmp_path / "p.html") as page:
+            settle(page)
+            assert page.evaluate("window.hurt") is None
