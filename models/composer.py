@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from models.cache import WindowCache
+from models.compiling import compiled_pass
 from models.given import FREE
 from models.gpt import MotionGPT
 from models.precision import Precision, in_precision
@@ -34,6 +35,8 @@ class GenerationConfig:
             is half the window.
         precision: of the GPT's blocks; `bf16` is faster, and a near tie between two codes may fall otherwise.
             `fp32_onednn` is fp32 by way of another library, on a CPU: faster on AMD processors.
+        compile: let torch.compile make the passes faster, for half a minute at the start: for long songs, and
+            many. Finetuning never compiles for the dances it learns from: the weights change with each.
         temperature: 0 takes the most probable code (as released); above 0 codes are drawn.
         top_k: draw from the k most probable codes only; 0 is all.
         top_p: draw from the fewest codes that hold this probability together; 1 is all.
@@ -46,11 +49,16 @@ class GenerationConfig:
     window_codes: PositiveInt | None = None
     hop: PositiveInt | None = None
     precision: Precision = "fp32"
+    compile: bool = False
     temperature: NonNegativeFloat = 0.0
     top_k: NonNegativeInt = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: int = 0
     first_codes: tuple[NonNegativeInt, NonNegativeInt] = (423, 12)
+
+    def __post_init__(self) -> None:
+        if self.compile and self.precision == "fp32_onednn":
+            raise ValueError("generation.compile goes with precision fp32 or bf16, not with fp32_onednn")
 
 
 def window_length(step: int, window: int, hop: int = 1) -> int:
@@ -87,6 +95,7 @@ class Composer:
         if self.hop > self.window:
             raise ValueError(f"generation.hop {self.hop} must not exceed the window of {self.window} codes")
         self.config, self.gpt = config, in_precision(gpt, config.precision)
+        self.compiled = compiled_pass(self.gpt) if config.compile else None
         self.cache = WindowCache(gpt.config.base_blocks + gpt.config.head_blocks, self.window)
         self.generators = [generator_of(config.seed, key) for key in keys]
         self.step, self.start = 0, 0
@@ -149,4 +158,7 @@ class Composer:
         moves = self.step + 2 - window_length(self.step + 1, self.window, self.hop) != self.start
         cache = None if moves and not self.cache.seen else self.cache  # what is not used again is not kept
         codes = Codes(self.codes.upper[:, -new:], self.codes.lower[:, -new:])
-        return self.gpt.next_logits(self.music[:, -new:], codes, cache)
+        comes_again = cache is None if self.hop == 1 else new in (1, self.window - self.hop + 1)
+        return self.gpt.next_logits(
+            self.music[:, -new:], codes, cache, self.compiled if comes_again else None
+        )

@@ -4,7 +4,7 @@ Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper, lo
 other along time; a token of any stream sees the tokens of all three up to its own time (models/masks.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from models.blocks import Block
 from models.cache import BlockCache, WindowCache
 from models.masks import cross_conditional_mask, independent_mask
 from models.vqvae import Codes
@@ -63,9 +64,6 @@ class Logits(NamedTuple):
     lower: Tensor
 
 
-EVERY = slice(None)  # rows
-
-
 def mask_of(
     config: GPTConfig, length: int, device: torch.device | None = None, earlier: Sequence[int] = ()
 ) -> Tensor:
@@ -73,57 +71,6 @@ def mask_of(
     if config.cross_conditional:
         return cross_conditional_mask(length, device, sum(earlier))
     return independent_mask(length, device, earlier)
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block with exact GELU."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.norm_attention = nn.LayerNorm(width)
-        self.attention = Attention(width, heads, dropout)
-        self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout)
-        )
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, cache: BlockCache | None = None, rows: slice = EVERY
-    ) -> Tensor:
-        """(B, N, C) -> (B, N, C), or of some of its rows; arguments as of `Attention`."""
-        x = x[:, rows] + self.attention(self.norm_attention(x), mask, cache, rows)
-        return x + self.mlp(self.norm_mlp(x))
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention under a mask."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-        self.residual_dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, cache: BlockCache | None = None, rows: slice = EVERY
-    ) -> Tensor:
-        """(B, N, C) -> (B, N, C), or (B, n, C) for n rows.
-
-        Args:
-            x: the tokens.
-            mask: (n, columns), true where the row may see the column; None if all see all.
-            cache: earlier tokens, seen before the new ones, which it learns; None if there are none.
-            rows: of which tokens the output is needed.
-        """
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, C/heads) each
-        query = query[:, :, rows]
-        if cache is not None:
-            key, value = cache.append(key, value)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.residual_dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
 class Base(nn.Module):
@@ -224,33 +171,73 @@ class MotionGPT(nn.Module):
         """Logits of codes 1..t from codes 0..t-1 (B, t) and music 1..t (B, t, D)."""
         return self.head(self.base(music, codes))
 
-    def next_logits(self, music: Tensor, codes: Codes, cache: WindowCache | None = None) -> Logits:
+    def next_logits(
+        self,
+        music: Tensor,
+        codes: Codes,
+        cache: WindowCache | None = None,
+        compiled: Callable[..., Logits] | None = None,
+    ) -> Logits:
         """Logits (B, K) each of the codes that come next: the last step of `forward`, for less work.
-
-        Of the last block only the last codes' tokens are computed, as nothing else is asked for.
 
         Args:
             music: (B, t, D), one step ahead of the codes.
             codes: (B, t).
             cache: what the blocks made of the window's codes before these; it learns these. None if these
                 are the whole window.
+            compiled: takes the place of `last_logits`.
         """
         earlier, new = (() if cache is None else tuple(cache.pieces)), codes.upper.shape[1]
         x = self.base.embed(music, codes, sum(earlier)).to(self.head.to_upper.weight.dtype)  # (B, 3t, C)
-        last = slice(2 * new - 1, 3 * new, new)  # the last upper and the last lower code
+        last = last_codes(new)
         mask = last_mask = None  # cross-conditional, these two see everything, as does a single step
-        if new > 1 or not self.config.cross_conditional:
+        fixed = compiled is not None and cache is not None
+        if new > 1 or fixed or not self.config.cross_conditional:
             mask = mask_of(self.config, new, x.device, earlier)
-        if not self.config.cross_conditional:
+        if fixed:
+            mask = F.pad(mask, (0, cache.blocks[0].room - mask.shape[1]))  # nobody sees the empty room
+            cache.place(new, x, self.config.heads)
+        if fixed or not self.config.cross_conditional:
             last_mask = mask[last]
-        blocks = [*self.base.blocks, *self.head.blocks]
-        caches = [None] * len(blocks) if cache is None else cache.blocks
-        for block, of_block in zip(blocks[:-1], caches[:-1], strict=True):
-            x = block(x, mask, of_block)
-        x = self.head.norm(blocks[-1](x, last_mask, caches[-1], last))  # (B, 2, C)
+        caches = [None] * len(self.blocks) if cache is None else cache.blocks
+        logits = (compiled or self.last_logits)(x, mask, last_mask, caches, new)
         if cache is not None:
-            cache.pieces.append(new)
+            cache.learn(new)
+        return logits
+
+    def last_logits(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        last_mask: Tensor | None,
+        caches: Sequence[BlockCache | None],
+        new: int,
+    ) -> Logits:
+        """Tokens (B, 3n, C) of n codes -> logits (B, K) of the last one, by all blocks and the outputs.
+
+        Of the last block only the last codes' tokens are computed, as nothing else is asked for.
+
+        Args:
+            x: the tokens.
+            mask: of all of them, as of `Attention`.
+            last_mask: of the last upper and the last lower code.
+            caches: of each block.
+            new: n.
+        """
+        for block, cache in zip(self.blocks[:-1], caches[:-1], strict=True):
+            x = block(x, mask, cache)
+        x = self.head.norm(self.blocks[-1](x, last_mask, caches[-1], last_codes(new)))  # (B, 2, C)
         return Logits(self.head.to_upper(x[:, 0]).float(), self.head.to_lower(x[:, 1]).float())
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Those of the base and of the head."""
+        return [*self.base.blocks, *self.head.blocks]
+
+
+def last_codes(length: int) -> slice:
+    """Which of 3t tokens are the last upper and the last lower code."""
+    return slice(2 * length - 1, 3 * length, length)
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:

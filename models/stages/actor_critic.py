@@ -5,7 +5,7 @@ As in the paper it trains on the songs it is judged by: no dances of them are se
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -97,8 +97,9 @@ class ActorCriticStage(Stage):
         self.model = ActorCritic(self.pretrained_gpt(), config.value).to(device)
         self.before = self.pretrained_gpt().requires_grad_(False)
         self.learner = self.model
-        how = config.generation, config.reward, config.training.batch_size
-        self.performer = Performer(self._memory, *how, self.model.gpt.config.context + 1, device)
+        how = replace(config.generation, compile=False)  # weights that are compiled do not learn
+        rules, batch, steps = config.reward, config.training.batch_size, self.model.gpt.config.context + 1
+        self.performer = Performer(self._memory, how, rules, batch, steps, device)
         self.choice = Choice(config.choice)
         self._moments: Moments | None = None  # of the advantages of a batch that is computed in parts
         self._epoch = 0

@@ -2,18 +2,20 @@
 
     python -m tests.benchmarks.generation [--threads 2] [--seconds 30] [--songs 40] [--stream-seconds 600]
 
-One run measures everything: all ways take a step in turn, so a machine that others use slows all of them
-alike; `quiet` is the factor from the shortest of all passes over as many tokens. The published loop is the
-full pass over the window for every code, logits of every position. Also printed: the share of the machine's
-own limit that was reached, the limit being the longer of reading the weights once and doing the arithmetic at
-the speeds of memory and matrix products measured in the same run; and how dancing to a stream goes: the wait
-for the first pose, sustained speed, memory.
+One run measures everything: all ways compose two seconds of music in turn, so that a machine others use slows
+all of them alike; `quiet` is the factor from the shortest of all passes over as many tokens. The published
+loop is the full pass over the window for every code, logits of every position. Also printed: the share of the
+machine's own limit that was reached, the limit being the longer of reading the weights once and doing the
+arithmetic at the speeds of memory and matrix products measured in the same run; what compiling takes before
+the first song; and how dancing to a stream goes: the wait for the first pose, sustained speed, memory.
 """
 
 import argparse
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 CODES_PER_SECOND = 7.5
 MUSIC_CHANNELS = 438
 BATCH_SECONDS = 20.0
+TURN = 15
 
 
 class Way(NamedTuple):
@@ -64,14 +67,28 @@ class PublishedLoop:
 
 
 class OurLoop:
-    """A composer of ours; counts the tokens of each pass."""
+    """A composer of ours; counts the tokens of each pass.
+
+    Attributes:
+        start_up: seconds that compiling took, in a song composed before; nan if there is nothing to compile.
+    """
 
     def __init__(self, gpt: MotionGPT, music: Tensor, way: Way) -> None:
-        self.music, self.tokens = music, []
-        self.composer = Composer(gpt, way.how, [str(i) for i in range(len(music))])
-        first = Codes(*torch.zeros(2, len(music)).long())
+        self.music, self.start_up = music, float("nan")
         self.free = Codes(*torch.full((2, len(music)), -1))
-        self.composer.next(music[:, 0], first)
+        self._begin(gpt, way.how)
+        if way.how.compile:
+            compiled, start = self.composer.compiled, time.perf_counter()
+            for k in range(1, min(music.shape[1], 3 * self.composer.window)):
+                self.step(k)
+            self.start_up = time.perf_counter() - start
+            self._begin(gpt, replace(way.how, compile=False))
+            self.composer.compiled = compiled
+
+    def _begin(self, gpt: MotionGPT, how: GenerationConfig) -> None:
+        self.tokens: list[int] = []
+        self.composer = Composer(gpt, how, [str(i) for i in range(len(self.music))])
+        self.composer.next(self.music[:, 0], Codes(*torch.zeros(2, len(self.music)).long()))
 
     def step(self, k: int) -> None:
         """Composes code k of every song; k counts from 1."""
@@ -115,16 +132,22 @@ def resident_megabytes() -> float:
 @torch.no_grad()
 def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
     """Prints the table of all ways, each song's seconds over the published loop's."""
-    hop = {"window": "hop"}
+    hop, bf16, compiled = {"window": "hop"}, {"precision": "bf16"}, {"compile": True}
     ways = [
         Way("exact, fp32", GenerationConfig(), 1, 2),
         Way("exact, fp32_onednn", GenerationConfig(precision="fp32_onednn"), 1, 2),
-        Way("exact, bf16", GenerationConfig(precision="bf16"), 1, 3.5),
+        Way("exact, fp32, compiled", GenerationConfig(**compiled), 1, 2),
+        Way("exact, bf16", GenerationConfig(**bf16), 1, 3.5),
+        Way("exact, bf16, compiled", GenerationConfig(**bf16, **compiled), 1, 3.5),
         Way("hop, fp32", GenerationConfig(**hop), 1, 5),
         Way("hop, fp32_onednn", GenerationConfig(**hop, precision="fp32_onednn"), 1, 5),
-        Way("hop, bf16", GenerationConfig(**hop, precision="bf16"), 1, 9),
-        Way(f"hop, fp32, {songs} songs", GenerationConfig(**hop), songs, 30),
-        Way(f"hop, bf16, {songs} songs", GenerationConfig(**hop, precision="bf16"), songs, 30),
+        Way("hop, fp32, compiled", GenerationConfig(**hop, **compiled), 1, 5),
+        Way("hop, bf16", GenerationConfig(**hop, **bf16), 1, 9),
+        Way("hop, bf16, compiled", GenerationConfig(**hop, **bf16, **compiled), 1, 9),
+        Way(f"{songs} songs, hop, fp32", GenerationConfig(**hop), songs, 30),
+        Way(f"{songs} songs, hop, fp32, compiled", GenerationConfig(**hop, **compiled), songs, 30),
+        Way(f"{songs} songs, hop, bf16", GenerationConfig(**hop, **bf16), songs, 30),
+        Way(f"{songs} songs, hop, bf16, compiled", GenerationConfig(**hop, **bf16, **compiled), songs, 30),
     ]
     steps = round(seconds * CODES_PER_SECOND)
     short = min(steps, round(BATCH_SECONDS * CODES_PER_SECOND))
@@ -133,13 +156,12 @@ def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
     loops = [OurLoop(gpt, music[: way.songs], way) for way in ways]
     times: list[list[float]] = [[] for _ in range(len(ways) + 1)]
     before = peaks()
-    for k in range(1, steps):
+    for begin in range(1, steps, TURN):
         for n, loop in enumerate([published, *loops]):
-            if n and ways[n - 1].songs > 1 and k >= short:
-                continue
-            start = time.perf_counter()
-            loop.step(k)
-            times[n].append(time.perf_counter() - start)
+            for k in range(begin, min(begin + TURN, short if n and ways[n - 1].songs > 1 else steps)):
+                start = time.perf_counter()
+                loop.step(k)
+                times[n].append(time.perf_counter() - start)
     after = peaks()
     peak = Peaks(*(max(pair) for pair in zip(before, after, strict=True)))
     print(
@@ -147,17 +169,28 @@ def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
         f"{peak.bf16 / 1e9:.0f} bf16; {torch.get_num_threads()} threads; "
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
-    print(f"{'':24} {'s/song':>8} {'real time':>10} {'factor':>7} {'quiet':>7} {'target':>7} {'of limit':>9}")
+    widths = {
+        "s/song": 8,
+        "real time": 10,
+        "factor": 7,
+        "quiet": 7,
+        "target": 7,
+        "of limit": 8,
+        "start-up": 9,
+    }
+    print(f"{'':32} {' '.join(f'{name:>{width}}' for name, width in widths.items())}")
     rows = [("published loop", 1, None, "fp32", published), *_rows(ways, loops)]
     for n, (name, at_once, target, precision, loop) in enumerate(rows):
         count = len(times[n])
         per_song = sum(times[n]) / at_once
         factor = sum(times[0][:count]) / per_song
         quiet = sum(_quiet(times[0], published.tokens)[:count]) / sum(_quiet(times[n], loop.tokens)) * at_once
+        start_up = loop.start_up if isinstance(loop, OurLoop) else float("nan")
         limit = sum(_limit(gpt, tokens, precision, peak) for tokens in loop.tokens) / sum(times[n])
         print(
-            f"{name:24} {per_song:8.2f} {count / CODES_PER_SECOND / per_song:9.1f}x {factor:6.1f}x "
-            f"{quiet:6.1f}x {'' if target is None else f'{target:g}x':>7} {limit:8.0%}"
+            f"{name:32} {per_song:8.2f} {count / CODES_PER_SECOND / per_song:9.1f}x {factor:6.1f}x "
+            f"{quiet:6.1f}x {'' if target is None else f'{target:g}x':>7} {limit:8.0%} "
+            f"{'' if isnan(start_up) else f'{start_up:.0f} s':>9}"
         )
 
 

@@ -231,6 +231,27 @@ def _quantizer(sizes: Mapping[str, Any]) -> Question:
     )
 
 
+def _precision() -> Question:
+    ways = {
+        "fp32": (),
+        "bf16": ("training.precision=bf16",),
+        "compiled": ("training.compile=true",),
+    }
+    rows = []
+    for stage, name in (("root", "memory"), ("gpt", "GPT"), ("critic", "actor-critic")):
+        for way, settings in ways.items():
+            everywhere = dict.fromkeys(("memory", "root", "gpt", "critic"), settings)
+            overrides = everywhere if settings else {}
+            rows.append(Variant(f"{name}, {way}", stage, overrides, against=f"{name}, fp32"))
+    return Question(
+        "precision",
+        "Do bf16 and torch.compile train as well as plain fp32?",
+        tuple(rows),
+        ("joint_error_mm", "root_error_mm", "test_nats", "BAS", "FID_k", "FID_g"),
+        "All four stages are trained the row's way, each on what the one before made.",
+    )
+
+
 def questions(out: Path) -> tuple[Question, ...]:
     """All questions; `out` is the benchmark's folder, where the second copy of the corpus is."""
     sizes = read_yaml(config_path("memory"))["model"]
@@ -247,6 +268,7 @@ def questions(out: Path) -> tuple[Question, ...]:
         _starts(),
         _features(compat_root(out)),
         _quantizer(sizes),
+        _precision(),
     )
 
 
