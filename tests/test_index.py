@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.browser import chromium, opened
-from tests.test_player import HOSTILE, dance
+from tests.player.test_player import HOSTILE, dance
 from utils.render.index import IndexEntry, lively_frame, write_index, write_thumbnail
 from utils.render.player import PlayerDance, write_player
 

@@ -185,7 +185,7 @@ class Trainer:
         self.scheduler.step()
         self.epoch, self.batch = epoch, 0
         self._save(journal)
-        if self.config.eval_every and epoch % self.config.eval_every == 0 and epoch < self.config.epochs:
+        if self.config.eval_every and epoch % self.config.eval_every == 0:
             folder = self.folder / "eval" / f"epoch_{epoch:04d}"
             state = random_state()
             with self.stop.at_once():  # all processes make dances, the main one judges them

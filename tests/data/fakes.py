@@ -8,6 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets.layouts import official_plan
+from datasets.preparation import prepare
+from datasets.smpl import rest_joints
+from datasets.songs import MusicOptions
+
 NAMES = ("gBR_sBM_cAll_d04_mBR0_ch01", "gBR_sBM_cAll_d04_mBR0_ch02", "gPO_sFM_cAll_d10_mPO1_ch03")
 
 
@@ -95,3 +100,7 @@ def published(root: Path, frames: int = 64) -> Path:
 def snapshot(root: Path) -> dict[str, bytes]:
     """Every file and its bytes."""
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def run(source, out, **music):
+    return prepare(official_plan(source, rest_joints(), MusicOptions(**music)), out, {}, progress=False)

@@ -1,6 +1,5 @@
 """Every kind of bad input ends in a clear line; the rest is prepared; what was prepared before stays."""
 
-import io
 import json
 import os
 import pickle
@@ -11,13 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.layouts import official_plan
-from datasets.preparation import prepare
 from datasets.sequences import PreparedData
-from datasets.smpl import rest_joints
-from datasets.songs import MusicOptions
 from prepare_aistpp_data import main
-from tests.data.fakes import NAMES, motion, snapshot, write_motion, write_wav
+from tests.data.fakes import NAMES, motion, run, snapshot, write_motion, write_wav
 
 BAD = "gWA_sFM_cAll_d25_mBR0_ch09"
 pytestmark = pytest.mark.usefixtures("quick_music")
@@ -46,10 +41,6 @@ def with_nan():
 
 def frozen():
     return {key: np.repeat(v[:1], 130, 0) if np.ndim(v) == 2 else v for key, v in motion().items()}
-
-
-def run(source, out, **music):
-    return prepare(official_plan(source, rest_joints(), MusicOptions(**music)), out, {}, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -228,20 +219,6 @@ def test_what_nothing_can_go_on_without_is_one_line_and_loses_nothing(source, tm
     assert after == before
 
 
-def test_a_damaged_member_of_a_zip_is_left_out_alone(source, tmp_path):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for path in source.rglob("*.*"):
-            file.write(path, path.relative_to(source))
-    content = bytearray(buffer.getvalue())
-    victim = (source / "motions" / f"{NAMES[0]}.pkl").read_bytes()
-    content[content.index(victim[500:900]) + 50] ^= 0xFF
-    (tmp_path / "bad.zip").write_bytes(content)
-    done = run(tmp_path / "bad.zip", tmp_path / "out")
-    assert "Bad CRC-32" in done.manifest["left_out"][NAMES[0]]
-    assert len(done.manifest["sequences"]) == 2
-
-
 def test_a_target_that_cannot_be_written_is_told(source, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert main(["--source", str(source), "--out", str(tmp_path / "file" / "out"), "--workers", "1"]) == 1
@@ -279,34 +256,6 @@ def test_a_broken_manifest_is_told_and_made_anew(source, tmp_path, content):
     after = snapshot(out)
     assert after.pop("manifest.json.damaged") == content
     assert after == before
-
-
-def test_a_zip_with_a_password_is_told(source, tmp_path):
-    archive = tmp_path / "locked.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in source.rglob("*.*"):
-            file.write(path, path.relative_to(source))
-    content = archive.read_bytes()
-    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        for found in re.finditer(re.escape(mark), content):
-            at = found.start() + flags
-            content = content[:at] + bytes([content[at] | 1]) + content[at + 1 :]
-    archive.write_bytes(content)
-    with pytest.raises(ValueError, match=r"cannot be read: .*(encrypted|password)"):
-        run(archive, tmp_path / "out")
-
-
-def test_paths_in_a_zip_lead_nowhere_else(source, tmp_path):
-    archive, other = tmp_path / "slip.zip", BAD.replace("ch09", "ch08")
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in source.rglob("*.*"):
-            file.write(path, path.relative_to(source))
-        file.writestr(f"../../motions/{BAD}.pkl", pickle.dumps(motion()))
-        file.writestr(f"/{tmp_path}/motions/{other}.pkl", pickle.dumps(motion()))
-    out = tmp_path / "deep" / "out"
-    assert BAD not in run(archive, out).manifest["sequences"]
-    found = [path for path in tmp_path.rglob("gWA_*") if path.is_file()]
-    assert found == [out / "motion" / f"{other}.npy"]
 
 
 def test_paths_beyond_ascii_are_read(source, tmp_path):

@@ -1,8 +1,11 @@
 """Small made-up dances for the metric tests."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from datasets.smpl import rest_joints
+from utils.metrics import Dance, DanceFeatures, dance_features
 
 REST = rest_joints()
 
@@ -21,3 +24,28 @@ def noisy_dance(seed: int = 0, frames: int = 60) -> np.ndarray:
     """(T, 24, 3) float64: poses far apart, each held for two frames: every test holds now and then."""
     rng = np.random.default_rng(seed)
     return REST + 0.6 * np.repeat(rng.normal(size=((frames + 1) // 2, 24, 3)), 2, axis=0)[:frames]
+
+
+def made_up(num: int, seed: int = 0, prefix: str = "r") -> list[DanceFeatures]:
+    """Dances with random features of the right shapes: the statistics of a set need no motion."""
+    rng = np.random.default_rng(seed)
+    like = dance_features(Dance("x", smooth_dance(seconds=1), np.arange(60) % 20 == 3))
+    dances = []
+    for i in range(num):
+        kinetic, geometric = rng.lognormal(size=72), rng.uniform(size=32)
+        dances.append(
+            replace(
+                like,
+                name=f"{prefix}{i}",
+                song=f"s{i % 4}",
+                frames=600,
+                kinetic=kinetic.astype(np.float32),
+                geometric=geometric.astype(np.float32),
+                kinetic_corrected=kinetic.astype(np.float32),
+                geometric_corrected=geometric.astype(np.float32),
+                motion_beats=np.arange(3 + i % 4 * 5, 600, 23),
+                motion_times=np.arange(3 + i % 4 * 5, 600, 23) / 60,
+                music_beats=np.arange(3 + i % 4 * 5, 600, 23),
+            )
+        )
+    return dances

@@ -3,31 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from tests.browser import chromium, opened, pixels, settle, wait_until
-from tests.player_dances import HOSTILE, SECONDS, codes, dance, song
+from tests.browser import opened, pixels, settle, wait_until
+from tests.player.dances import HOSTILE, SECONDS, codes, dance, song
+from tests.player.pages import now, seek
 from utils.render.figure import UPPER, Palette, limb_colours
 from utils.render.player import PlayerDance, write_player
 from utils.render.player_data import hex_colour
 from utils.skeleton import SMPL_24
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """A silent page of one dance, and one of two with a song."""
-    folder = tmp_path_factory.mktemp("pages")
-    beats = np.arange(0, 60 * SECONDS, 30)
-    one = PlayerDance("first", dance(), codes(), beats, facts={"BAS": 0.5})
-    other = PlayerDance("second", dance(180, speed=5.0), codes(180, 7), beats)
-    write_player(folder / "one.html", [one], None, "One")
-    write_player(folder / "two.html", [one, other], song(folder / "s.wav", click=1.5), "Two")
-    return folder
-
 
 # of a left and a right limb of each half: the halves' colours, lighter and darker
 COLOURS = limb_colours(SMPL_24, Palette())
@@ -39,15 +21,6 @@ HALVES = {
 
 def near(picture, colour):
     return (np.abs(picture / 255 - np.asarray(colour)) < 0.03).all(-1).sum()
-
-
-def seek(page, seconds):
-    page.locator("#seek").fill(str(seconds))
-    settle(page)
-
-
-def now(page):
-    return float(page.locator("#seek").input_value())
 
 
 def test_the_page_draws_both_halves_and_the_timeline(browser, pages):
@@ -154,102 +127,6 @@ def test_a_page_without_sound_that_plays_goes_on_with_a_timer(browser, tmp_path)
         assert "cannot play the song" in page.locator("#note").inner_text()
         page.keyboard.press(" ")
         wait_until(page, "Number(document.getElementById('seek').value) > 0.2")
-
-
-def test_seeking_by_bar_and_timeline_shows_the_moment(browser, pages):
-    with opened(browser, pages / "one.html") as page:
-        seek(page, 2.0)
-        assert page.locator(".chip.lower b").inner_text() == "115"
-        first = pixels(page)
-        box = page.locator("#timeline").bounding_box()
-        page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + box["height"] - 8)
-        settle(page)
-        assert re.fullmatch(r"lower \d+ · 0:0\d\.\d\d", page.locator("#tip").inner_text())
-        page.mouse.down()
-        page.mouse.up()
-        settle(page)
-        x = 0.75 * box["width"]
-        assert now(page) == pytest.approx((x - 52) / (box["width"] - 52) * SECONDS, abs=0.05)
-        assert (pixels(page) != first).any()
-
-
-def test_the_keys(browser, pages):
-    with opened(browser, pages / "one.html") as page:
-        seek(page, 2.0)
-        page.keyboard.press("ArrowRight")
-        settle(page)
-        assert now(page) == pytest.approx(3.0, abs=0.02)
-        page.keyboard.press("ArrowLeft")
-        page.keyboard.press(",")
-        settle(page)
-        assert now(page) == pytest.approx(2.0 - 1 / 60, abs=0.02)
-        page.keyboard.press("Home")
-        settle(page)
-        assert now(page) == 0
-        page.keyboard.press("End")
-        settle(page)
-        assert now(page) == SECONDS
-        page.keyboard.press("ArrowUp")
-        assert page.get_by_label("Speed", exact=True).input_value() == "1.25"
-        for key, name in (("l", "loop"), ("f", "follow")):
-            page.keyboard.press(key)
-            assert page.locator(f"#{name}").get_attribute("aria-pressed") == "false"
-        page.locator("#play").focus()
-        page.keyboard.press(" ")  # presses the button once, not twice
-        settle(page)
-        assert page.locator("#play").get_attribute("aria-pressed") == "true"
-
-
-def test_the_camera_turns_zooms_moves_and_comes_back(browser, pages):
-    with opened(browser, pages / "one.html") as page:
-        settle(page)
-        first = pixels(page)
-        box = page.locator(".stage canvas").bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + 90, y + 40, steps=3)
-        page.mouse.up()
-        page.mouse.wheel(0, -300)
-        settle(page)
-        view = page.evaluate("stages[0].view")
-        assert view["yaw"] == pytest.approx(0.3 - 0.72)
-        assert view["pitch"] == pytest.approx(0.2 + 0.24)
-        assert view["zoom"] > 1.3
-        assert (pixels(page) != first).any(-1).mean() > 0.1
-        assert not page.evaluate("clock.playing")  # a drag is no click
-        page.keyboard.down("Shift")
-        page.mouse.down()
-        page.mouse.move(x, y, steps=2)
-        page.mouse.up()
-        page.keyboard.up("Shift")
-        assert np.linalg.norm(page.evaluate("stages[0].view.move")) > 0.1
-        page.keyboard.press("r")
-        settle(page)
-        far = np.abs(pixels(page) - first).max(-1) > 24  # the edges' smoothing may change by a shade
-        assert far.mean() < 1e-3
-
-
-def test_fingers_turn_and_zoom(browser, pages):
-    with opened(browser, pages / "two.html", 390, 844, has_touch=True) as page:
-        settle(page)
-        box = page.locator(".stage canvas").first.bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        device = page.context.new_cdp_session(page)
-
-        def fingers(kind, *places):
-            points = [{"x": px, "y": py, "id": number} for number, (px, py) in enumerate(places)]
-            device.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-        fingers("touchStart", (x, y))
-        fingers("touchMove", (x + 50, y))
-        fingers("touchEnd")
-        assert page.evaluate("stages[0].view.yaw") < 0.1
-        fingers("touchStart", (x - 20, y), (x + 20, y))
-        fingers("touchMove", (x - 40, y), (x + 40, y))
-        fingers("touchEnd")
-        assert page.evaluate("stages[0].view.zoom") > 1.5
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_two_dances_share_a_clock_and_if_wanted_a_camera(browser, pages):

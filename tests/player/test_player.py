@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.player_dances import HOSTILE, SECONDS, codes, dance, embedded, song
+from tests.player.dances import HOSTILE, SECONDS, codes, dance, embedded, song
 from utils.audio import write_wav
 from utils.metrics.beats import motion_beats
 from utils.render import player
