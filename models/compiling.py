@@ -24,8 +24,9 @@ def compiled_pass(gpt: MotionGPT) -> Pass:
     Weights are copied and built in: later changes of the GPT do not reach them.
 
     Raises:
-        RuntimeError: at the first call, if torch.compile cannot work here; it needs a C++ compiler on a CPU.
+        ValueError: at the first call, if torch.compile cannot work here; it needs a C++ compiler on a CPU.
     """
+    from torch._dynamo.exc import TorchDynamoException
     from torch._inductor import config as inductor  # torch's documented place of these options
 
     rough = gpt.head.to_upper.weight.dtype == torch.bfloat16
@@ -44,8 +45,8 @@ def compiled_pass(gpt: MotionGPT) -> Pass:
         try:
             with inductor.patch(options):
                 return last_logits(x, mask, last_mask, caches, new)
-        except Exception as error:
-            raise RuntimeError(
+        except TorchDynamoException as error:
+            raise ValueError(
                 f"generation.compile: torch.compile failed ({type(error).__name__}: {_first_line(error)}); "
                 "on a CPU it needs a C++ compiler such as g++. Set generation.compile: false"
             ) from error
