@@ -178,9 +178,15 @@ def test_a_run_from_its_spec(small_data, tmp_path, monkeypatch):
         "gpt": "cc_motion_gpt",
         "critic": "actor_critic",
     }
-    columns = {q.variants[0].stage: set() for q in questions(tmp_path)} | {"critic": {"BAS", "pairs_known"}}
+    columns = {stage: set() for stage in names} | {"critic": {"BAS", "pairs_known"}}
+    mixed = []  # questions whose rows come from several stages: each column is some row's
     for question in questions(tmp_path):
-        columns[question.variants[0].stage] |= set(question.columns)
+        stages = {variant.stage for variant in question.variants}
+        if len(stages) == 1:
+            columns[stages.pop()] |= set(question.columns)
+        else:
+            mixed.append((stages, set(question.columns)))
+    found = {}
     for stage, config in names.items():
         told = tiny.arguments(config, small_data, tmp_path, "train", "training.epochs=1")
         overrides = [o for o in told if "=" in o and "videos" not in o] + ["evaluation.videos=0"]
@@ -192,5 +198,9 @@ def test_a_run_from_its_spec(small_data, tmp_path, monkeypatch):
         result = json.loads((path.parent / RESULT).read_text())
         for column in columns[stage]:
             assert np.isfinite(result["metrics"][column]), (stage, column)
+        found[stage] = set(result["metrics"])
         assert {"real", "floor"} <= set(result["controls"])
         assert result["seconds"]["train"] > 0
+    assert mixed
+    for stages, asked in mixed:
+        assert asked <= set().union(*(found[stage] for stage in stages))

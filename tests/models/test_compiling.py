@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from models.cache import WindowCache
 from models.compiling import compiled_pass
@@ -82,10 +83,10 @@ def test_another_gpt_is_compiled_anew():
 
 
 def test_no_compiler_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-g++")))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing compiled before
     message = r"torch.compile failed .*no-g\+\+.* needs a C\+\+ compiler .* generation.compile: false"
-    with pytest.raises(ValueError, match=message):
+    no_compiler = inductor.patch({"cpp.cxx": (None, str(tmp_path / "no-g++"))})
+    with no_compiler, pytest.raises(ValueError, match=message):
         danced(lively_gpt(seed=9), (16,), compile=True)
 
 
