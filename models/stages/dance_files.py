@@ -41,6 +41,7 @@ class Danced(NamedTuple):
         fps: frames per second.
         frames_per_code: frames that a code stands for.
         facts: where it came from.
+        wandered: metres by which the floor drifted before it was levelled; None if it was not.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Danced(NamedTuple):
     fps: float
     frames_per_code: int
     facts: Mapping[str, str | int | float]
+    wandered: float | None = None
 
 
 class Stopwatch:
@@ -93,6 +95,8 @@ def write_dance(
     with kept_apart(f"motion {motion}", failed, motion), watch.of("files"):
         save_motion(motion, danced.joints, danced.codes, danced.fps, danced.facts, danced.beats)
     shown, metrics = danced.joints, {"seconds": len(danced.joints) / danced.fps}
+    if danced.wandered is not None:
+        metrics["floor_drift_mm"] = 1000 * danced.wandered
     with kept_apart(f"metrics of {name}", failed, plot), watch.of("metrics"):
         dance = Dance(name, danced.joints, danced.beats, danced.fps, str(danced.facts["song"]))
         metrics |= _scores(dance)

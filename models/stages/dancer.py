@@ -46,6 +46,7 @@ class DanceConfig:
         bvh: whether rotations are fitted and written as BVH.
         glb: the same, as glTF.
         smpl: the same, as SMPL parameters.
+        level: whether the slow drift of height, which integrated velocity gathers, is taken out.
         footlock: whether planted feet are held in place, everywhere but in the .npz.
         video_height: in pixels.
     """
@@ -61,6 +62,7 @@ class DanceConfig:
     bvh: bool = True
     glb: bool = True
     smpl: bool = True
+    level: bool = True
     footlock: bool = False
     video_height: Annotated[int, Field(ge=64)] = 540
 

@@ -31,6 +31,7 @@ from models.stages.pages import Failures, kept_apart
 from models.streaming import look_ahead
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import to_plain
+from utils.export import level_floor
 from utils.motion import pose_to_joints
 from utils.render.index import write_index
 
@@ -95,7 +96,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
     tables = {"Not danced to": reasons} if failed else {}
     for plan, codes in zip(tqdm(plans, "dances", leave=False, disable=None), composed, strict=True):
         with watch.of("joints"):
-            danced = _danced(plan, codes, dancer, facts)
+            danced = _danced(plan, codes, dancer, config.dance.level, facts)
         entries.append(write_dance(folder, danced, config.dance, watch, broken))
         with kept_apart("index of the dances", broken), watch.of("pages"):
             write_index(folder, entries, f"{config.name} dances", tables)
@@ -184,26 +185,32 @@ def decode(memory: ChoreographicMemory, codes: Codes, device: torch.device) -> n
     return pose_to_joints(torch.cat(parts).double()).float().numpy()
 
 
-def _danced(plan: Plan, codes: Codes, dancer: Dancer, facts: Mapping[str, str | int | float]) -> Danced:
+def _danced(
+    plan: Plan, codes: Codes, dancer: Dancer, level: bool, facts: Mapping[str, str | int | float]
+) -> Danced:
     """The dance as joints as long as the song, with the rest before it sets out."""
     memory, rest = dancer.memory, plan.first_step
-    joints = decode(memory, codes, next(memory.parameters()).device)
-    joints = np.concatenate([np.repeat(joints[:1], rest * memory.frames_per_code, axis=0), joints])
+    still = rest * memory.frames_per_code
+    joints = decode(memory, codes, next(memory.parameters()).device)[: len(plan.song.beats) - still]
+    wandered = None
+    if level:
+        joints, wandered = level_floor(joints, float(memory.skeleton.fps))
+    joints = np.concatenate([np.repeat(joints[:1], still, axis=0), joints])
     both = torch.stack([codes.upper, codes.lower], dim=1).numpy()
     both = np.concatenate([np.full((rest, 2), FREE, both.dtype), both])
-    frames = min(len(joints), len(plan.song.beats))
     path = plan.song.path
     own = {"song": one_line(path.stem), "song_file": one_line(path.name), "variant": plan.variant}
     own |= {"key": plan.key, "first_step": rest}
     return Danced(
         plan.name,
         plan.song.path,
-        joints[:frames],
-        both[: -(-frames // memory.frames_per_code)],
-        plan.song.beats[:frames],
+        joints,
+        both[: -(-len(joints) // memory.frames_per_code)],
+        plan.song.beats[: len(joints)],
         float(memory.skeleton.fps),
         memory.frames_per_code,
         {**own, **facts},
+        wandered,
     )
 
 

@@ -14,6 +14,7 @@ from utils.export.files import save_motion
 from utils.export.fit import Fit, fit_body, fitted_joints
 from utils.export.footlock import FootLock, lock_feet
 from utils.export.gltf import write_glb
+from utils.export.level import level_floor
 from utils.export.smpl import fit_smpl, write_smpl
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "fit_body",
     "fit_smpl",
     "fitted_joints",
+    "level_floor",
     "lock_feet",
     "save_motion",
     "write_bvh",

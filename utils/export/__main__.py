@@ -1,6 +1,6 @@
 """Dances made earlier, in forms that other programs open.
 
-    python -m utils.export DANCE.npz [...] [--bvh] [--glb] [--smpl] [--footlock] [--out DIR]
+    python -m utils.export DANCE.npz [...] [--bvh] [--glb] [--smpl] [--level] [--footlock] [--out DIR]
 
 A dance is any file that `python -m utils.metrics` reads; without a form named, all three are written,
 beside the dance or into DIR. A dance that cannot be read does not lose the others; the exit status is then 2.
@@ -8,9 +8,10 @@ beside the dance or into DIR. A dance that cannot be read does not lose the othe
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from utils.export import Fit, fit_body, fit_smpl, lock_feet, write_bvh, write_glb, write_smpl
+from utils.export import Fit, fit_body, fit_smpl, level_floor, lock_feet, write_bvh, write_glb, write_smpl
 from utils.export.bvh import PER_METRE
 from utils.metrics.physical import floor_height
 from utils.metrics.reading import NotADance, read_dance
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bvh", action="store_true", help="write DANCE.bvh")
     p.add_argument("--glb", action="store_true", help="write DANCE.glb")
     p.add_argument("--smpl", action="store_true", help="write DANCE_smpl.npz")
+    p.add_argument("--level", action="store_true", help="take the slow drift of height out")
     p.add_argument("--footlock", action="store_true", help="keep planted feet in place, and above the floor")
     p.add_argument("--unit", choices=tuple(PER_METRE), default="cm", help="of lengths in .bvh (cm)")
     p.add_argument("--every", type=int, default=1, help="keep each n-th frame in .glb (1)")
@@ -63,6 +65,10 @@ def export(path: Path, options: argparse.Namespace) -> None:
     except NotADance as reason:
         raise ValueError(f"{path} is no dance: {reason}") from None
     folder = options.out or path.parent
+    if options.level:
+        levelled, wandered = level_floor(dance.joints, dance.fps)
+        dance = replace(dance, joints=levelled)
+        print(f"{dance.name}: the floor wandered by {1000 * wandered:.0f} mm, now by none")
     every = not (options.bvh or options.glb or options.smpl)
     rest, floor = rest_joints(), floor_height(dance.joints, dance.fps)
     if options.bvh or options.glb or every:

@@ -17,6 +17,7 @@ from models.vqvae import Codes
 from tests.metrics.motions import smooth_dance
 from tests.stages.dancing.songs import RATE, SILENT, entries, motion, sound
 from utils import audio
+from utils.export import level_floor
 from utils.metrics.__main__ import main as metrics_main
 from utils.metrics.reading import read_dance
 from utils.motion import joints_to_pose, pose_to_joints
@@ -80,7 +81,14 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
     """As an evaluation composes them; decoded in stretches as at once."""
     monkeypatch.setattr(dancing, "_DECODED", 3)
     assert (
-        dance(songs / "three.m4a", *SILENT, "generation.temperature=0", "generation.first_codes=[3,2]") == 0
+        dance(
+            songs / "three.m4a",
+            *SILENT,
+            "generation.temperature=0",
+            "generation.first_codes=[3,2]",
+            "dance.level=false",
+        )
+        == 0
     )
     made, (memory, gpt) = motion(tmp_path / "out", "three"), networks
     first = Codes(torch.tensor([3]), torch.tensor([2]))
@@ -92,8 +100,20 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
     assert len(np.unique(both, axis=0)) > 3
     with torch.no_grad():
         pose = memory.decode(Codes(*(half[:, : music.shape[1] - 1] for half in codes)))[0]
-    np.testing.assert_allclose(made["joints"], pose_to_joints(pose)[: len(made["joints"])], atol=1e-5)
+    decoded = pose_to_joints(pose)[: len(made["joints"])].numpy()
+    np.testing.assert_allclose(made["joints"], decoded, atol=1e-5)
     assert not [p.name for p in (tmp_path / "out").iterdir() if p.suffix in (".mp4", ".bvh", ".glb")]
+
+
+def test_the_floor_is_level_unless_told_otherwise(dance, songs, tmp_path):
+    heights = {}
+    for level in ("true", "false"):
+        assert dance(songs / "three.m4a", *SILENT, f"dance.level={level}") == 0
+        heights[level] = motion(tmp_path / "out", "three")["joints"]
+        assert ("floor_drift_mm" in (tmp_path / "out" / "index.html").read_text()) == (level == "true")
+    expected, wandered = level_floor(heights["false"], 60)
+    assert wandered > 0
+    np.testing.assert_allclose(heights["true"], expected, atol=1e-5)
 
 
 def test_together_as_alone(dance, songs, tmp_path, monkeypatch):
