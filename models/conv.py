@@ -133,7 +133,11 @@ class Encoder(ConvNet):
 
 
 class Decoder(ConvNet):
-    """Doubles time `downsamplings` times: (B, code_dim, T') -> (B, channels, T)."""
+    """Doubles time `downsamplings` times: (B, code_dim, T') -> (B, channels, T).
+
+    The output is computed in fp32 whatever the precision: a velocity is summed up over a whole song, and bf16
+    in the last layer takes the dancer a third further from where he should be.
+    """
 
     def __init__(self, channels: int, code_dim: int, config: ConvConfig) -> None:
         super().__init__()
@@ -153,4 +157,5 @@ class Decoder(ConvNet):
         x = self.first(x)
         for stage in self.stages:
             x = stage(x)
-        return self.out(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.out(x.to(self.out.weight.dtype))

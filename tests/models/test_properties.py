@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.actor_critic import ActorCritic, ValueConfig
-from models.conv import ConvConfig
+from models.conv import ConvConfig, Decoder
 from models.generation import GenerationConfig, generate, generate_all
 from models.gpt import GPTConfig, MotionGPT, cross_conditional_mask
 from models.quantizer import Codebook, CodebookConfig
@@ -68,6 +68,24 @@ def test_published_sizes():
     assert count(gpt) == 87_032_832
     assert (count(gpt.base), count(gpt.head)) == (43_717_632, 43_315_200)
     assert count(critic) == 108_299_520
+
+
+def test_decoders_give_fp32_whatever_the_precision():
+    """bf16 of a velocity of millimetres would be summed up over a song: the last layer is exact."""
+    torch.manual_seed(0)
+    decoder = Decoder(3, 16, ConvConfig(width=16)).train()
+    hidden = []
+    decoder.out.register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
+    for channels_last in (False, True):
+        decoder.channels_last = channels_last
+        with torch.autocast("cpu", torch.bfloat16):
+            made = decoder(torch.randn(2, 16, 5))
+        assert decoder.first.weight.dtype == made.dtype == torch.float32
+        expected = decoder.out(hidden.pop())
+        assert torch.equal(made, expected.squeeze(2) if channels_last else expected)
+        expected.sum().backward()
+        assert decoder.first.weight.grad is not None
+    assert not torch.equal(made, made.bfloat16().float())
 
 
 def test_root_slot_is_ignored():
