@@ -103,8 +103,8 @@ class StreamedDecoder:
 class PoseStream:
     """Codes in, joints out: the memory's decoders fed in pieces, the root integrated throughout.
 
-    The dancer starts at the origin. Height drifts as errors of velocity add up; `level_floor` of utils/export
-    mends whole dances.
+    The dancer starts at the origin. Height drifts as errors of velocity add up; `LevelStream` of
+    utils/export takes that out.
     """
 
     def __init__(self, memory: ChoreographicMemory) -> None:

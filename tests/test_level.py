@@ -1,11 +1,13 @@
 """The floor under a dance: its slow drift goes, and nothing else."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from datasets.smpl import rest_joints
 from tests.helpers import real_data
-from utils.export import level_floor, save_motion
+from utils.export import LevelStream, level_floor, save_motion
 from utils.export.__main__ import main
 from utils.metrics.reading import read_dance
 
@@ -50,6 +52,32 @@ def test_short_dances(frames):
     levelled, _ = level_floor(jumping(2)[:frames], 60)
     assert levelled.shape == (frames, 24, 3)
     assert np.isfinite(levelled).all()
+
+
+def in_pieces(joints, fps, sizes):
+    stream, parts, at = LevelStream(fps), [], 0
+    while at < len(joints):
+        size = next(sizes)
+        parts.append(stream.push(joints[at : at + size]))
+        at += size
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("fps", [60, 30])
+def test_a_stream_is_levelled_from_its_past(fps):
+    """Also after ten minutes; whatever the pieces, empty ones among them."""
+    still = jumping(600, fps)
+    risen = still.copy()
+    risen[..., 1] += (0.004 * np.arange(len(still)) / fps)[:, None]
+    levelled = in_pieces(risen, fps, itertools.repeat(fps))
+    assert levelled.dtype == np.float32
+    np.testing.assert_array_equal(levelled[..., ::2], risen[..., ::2])
+    np.testing.assert_array_equal(levelled[: 2 * fps], risen[: 2 * fps])
+    off = (levelled - still)[..., 1].mean(1)
+    assert np.abs(off).max() < 0.03
+    assert np.abs(np.diff(off)).max() * fps < 0.03  # m/s: nothing jerks
+    pieces = itertools.cycle([0, 1, 7, 500, 8, 3])
+    np.testing.assert_array_equal(in_pieces(risen, fps, pieces), levelled)
 
 
 def test_hands_count_as_feet():

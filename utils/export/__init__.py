@@ -14,12 +14,13 @@ from utils.export.files import save_motion
 from utils.export.fit import Fit, fit_body, fitted_joints
 from utils.export.footlock import FootLock, lock_feet
 from utils.export.gltf import write_glb
-from utils.export.level import level_floor
+from utils.export.level import LevelStream, level_floor
 from utils.export.smpl import fit_smpl, write_smpl
 
 __all__ = [
     "Fit",
     "FootLock",
+    "LevelStream",
     "fit_body",
     "fit_smpl",
     "fitted_joints",
