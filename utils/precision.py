@@ -1,7 +1,8 @@
 """In which numbers a step computes: fp32, or bf16 where that is safe; TF32 on GPUs that have it.
 
 Autocast decides per operation: products and convolutions in bf16, norms and softmaxes in fp32. What must stay
-fp32 whatever the config says (distances, codebook updates, losses, rewards) says so where it is computed.
+fp32 whatever the config says (distances, codebook updates, what decoders give, losses, rewards) says so where
+it is computed.
 Weights and Adam's state are fp32 throughout, so checkpoints of both precisions are alike.
 """
 

@@ -68,7 +68,7 @@ def export(path: Path, options: argparse.Namespace) -> None:
     if options.level:
         levelled, wandered = level_floor(dance.joints, dance.fps)
         dance = replace(dance, joints=levelled)
-        print(f"{dance.name}: the floor wandered by {1000 * wandered:.0f} mm, now by none")
+        print(f"{dance.name}: the floor wandered by {1000 * wandered:.0f} mm; that is taken out")
     every = not (options.bvh or options.glb or options.smpl)
     rest, floor = rest_joints(), floor_height(dance.joints, dance.fps)
     if options.bvh or options.glb or every:
