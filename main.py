@@ -15,13 +15,10 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from models.stages import STAGES, RunConfig, Stage, read_config
-from utils import distributed
-from utils.config import write_yaml
-from utils.signals import Stopped
+if TYPE_CHECKING:
+    from models.stages import RunConfig
 
 MODES = {
     "train": "train the config's stage, going on from its newest checkpoint",
@@ -58,20 +55,26 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def run(config: RunConfig, mode: str) -> None:
+def run(config: "RunConfig", mode: str) -> None:
     """Builds the stage and does what the mode says."""
-    from models.stages import looking
-    from utils.trainer import Trainer, seed_everything
+    from models.stages import STAGES
+    from utils import distributed
+    from utils.randomness import seed_everything
 
     seed_everything(config.seed)
     device = distributed.device(config.device)
     if mode not in ("train", "eval") and not distributed.is_main():
         return  # one process is enough to look
     if mode == "visgt":
+        from models.stages import looking
+
         looking.show_real(config)
         return
-    stage: Stage = STAGES[config.stage](config, device)
+    stage = STAGES[config.stage](config, device)
     if mode == "train":
+        from utils.config import write_yaml
+        from utils.trainer import Trainer
+
         trainer = Trainer(stage, config.training, config.folder, config.made_by(config.checkpoint_path))
         trainer.resume()
         if distributed.is_main():
@@ -83,15 +86,19 @@ def run(config: RunConfig, mode: str) -> None:
     folder = config.folder / mode / f"epoch_{epoch:04d}"
     if mode == "eval":
         stage.evaluate(folder)
-    elif mode == "anl":
+        return
+    from models.stages import looking
+
+    if mode == "anl":
         looking.analyse_codes(stage, folder)
     else:
         looking.decode_codes(stage, folder)
 
 
-def dance_to(config: RunConfig, songs: list[str], out: Path | None) -> int:
+def dance_to(config: "RunConfig", songs: list[str], out: Path | None) -> int:
     """Dances to songs, in one process; returns the exit code."""
     from models.stages import dancing
+    from utils import distributed
 
     if not distributed.is_main():
         return 0
@@ -101,6 +108,11 @@ def dance_to(config: RunConfig, songs: list[str], out: Path | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Runs; what the user can mend ends with one line and exit code 2."""
     options = parse_arguments(arguments)
+    # Imported here as torch takes a second: --help and a wrong command line need not wait for it.
+    from models.stages import read_config
+    from utils import distributed
+    from utils.signals import Stopped
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         config = read_config(options.config, options.overrides)
@@ -128,5 +140,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("highest")
     sys.exit(main())

@@ -1,1 +1,3 @@
-"""What is read: AIST++, songs, prepared sequences, clips, rollouts, the synthetic sample corpus."""
+"""Data: AIST++, songs, prepared sequences, clips, the synthetic sample corpus."""
+
+import utils  # noqa: F401  prepares the environment before torch or librosa load

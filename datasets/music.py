@@ -30,7 +30,7 @@ from utils.audio import decode_audio, resample
 
 MIN_SECONDS = 2.0
 
-_LOWEST_HZ = librosa.note_to_hz("C1")
+_LOWEST_HZ = 440.0 * 2.0 ** ((24 - 69) / 12)  # C1, MIDI note 24
 _MAX_OCTAVES = 7
 _LONGEST_SECONDS = 2.5  # of the filter of the lowest note: shorter songs are padded to it, for librosa warns
 _CHROMA_BINS = 36  # per octave, folded to 12

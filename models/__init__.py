@@ -1,1 +1,3 @@
-"""What is learnt: the choreographic memory, the motion GPT, the actor-critic."""
+"""The models: choreographic memory, motion GPT, actor-critic."""
+
+import utils  # noqa: F401  prepares the environment before torch or librosa load

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from models.quantizer import Quantized, Quantizer
 from utils.config import config
@@ -81,6 +80,8 @@ def _mean_over_batch(z: Tensor) -> Tensor:
     """Mean (...) of (B, T', ...) over the batches of all processes; the gradient goes to all of them."""
     mean = z.mean((0, 1))
     if world_size() > 1:
+        from torch.distributed.nn.functional import all_reduce  # imports torch._dynamo: a second
+
         mean = all_reduce(mean) / world_size()
     return mean
 

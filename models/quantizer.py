@@ -83,6 +83,8 @@ class Codebook(Quantizer):
     assigned (K,), how many latents of the last update's batch each code was given (not in checkpoints).
     """
 
+    keep_eager = True  # draws and in-place updates are no work for torch.compile; see utils.trainer.compiled
+
     codes: Tensor
     sums: Tensor
     counts: Tensor
@@ -132,7 +134,6 @@ class Codebook(Quantizer):
         )
         return distances.argmin(1)
 
-    @torch.compiler.disable  # its draws and updates in place are no work for a compiler
     def forward(self, latents: Tensor) -> Quantized:
         """Quantises latents (B, C, T') with the codes as they are; in training mode the codes then learn."""
         with torch.autocast(latents.device.type, enabled=False):

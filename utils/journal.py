@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from utils import distributed
-from utils.clip_image import moving_picture
 
 
 class NonFinite(ValueError):
@@ -107,6 +106,8 @@ class Journal:
         self.writer.add_text("eval/table", markdown_table(metrics), epoch)
         videos = sorted((folder / "videos").rglob("*.mp4"))
         if videos:
+            from utils.clip_image import moving_picture  # av and PIL
+
             assert self.writer.file_writer is not None
             self.writer.file_writer.add_summary(moving_picture("eval/dance", videos[0]), epoch)
         self.writer.flush()

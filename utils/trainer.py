@@ -55,6 +55,18 @@ def mean(values: Sequence[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack([value.float() for value in values]).mean()
 
 
+def compiled(module: nn.Module) -> Any:
+    """The module by torch.compile; parts with an attribute `keep_eager` that is true run uncompiled.
+
+    (The decorator `torch.compiler.disable` would do as well, but takes a second to import whether or not
+    anything is compiled.)
+    """
+    for part in module.modules():
+        if getattr(part, "keep_eager", False):
+            part.forward = torch.compiler.disable(part.forward)
+    return torch.compile(module)
+
+
 class Trainer:
     """Trains a stage into a run folder: ckpt/ (see utils/checkpoint_folder.py), logs/ for TensorBoard."""
 
@@ -62,7 +74,7 @@ class Trainer:
         self.stage, self.config, self.folder = stage, config, folder
         allow_tf32(config.tf32)
         self._wrapped = distributed.wrap(stage.learner)
-        self.learner = torch.compile(self._wrapped) if config.compile else self._wrapped
+        self.learner = compiled(self._wrapped) if config.compile else self._wrapped
         parameters = [p for p in stage.learner.parameters() if p.requires_grad]
         self._fused = config.fused or None  # None, not False: on a GPU torch then takes its second fastest
         self.optimizer = torch.optim.Adam(parameters, config.lr, config.betas, fused=self._fused)

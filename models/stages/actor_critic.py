@@ -29,7 +29,6 @@ from models.stages.base import Stage, load_memory
 from models.stages.choice import Choice, ChoiceConfig, surprise
 from models.stages.counted import NAMES, counted
 from models.stages.dancer import DancingConfig
-from models.stages.evaluation import Evaluation
 from models.stages.finetuning import FILES, judge_songs, report
 from models.stages.motion_gpt import check_features, check_rate, load_gpt
 from models.stages.performer import Performer
@@ -243,7 +242,7 @@ class ActorCriticStage(Stage):
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs, before and after finetuning."""
-        evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+        evaluation = self.evaluation()
         rows = {"random codes": evaluation.random_codes(), "memory": evaluation.reconstructions()}
         if self.judged is None:
             rows["GPT"] = evaluation.generated(self.pretrained_gpt(), self.config.generation)

@@ -19,7 +19,7 @@ from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Loader, Resident, ResidentLoader, split_batch, stacked
 from datasets.sequences import PreparedData
 from models.official import load_either
-from models.stages.evaluation import EvaluationConfig
+from models.stages.dances import EvaluationConfig
 from models.vqvae import ChoreographicMemory
 from utils import distributed
 from utils.checkpoint import load_weights
@@ -145,6 +145,12 @@ class Stage(ABC):
     @abstractmethod
     def loss(self, learner: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of a batch, and what is logged beside it under the names of the YAML."""
+
+    def evaluation(self) -> Any:
+        """An `Evaluation` that makes and scores the dances of the config's split."""
+        from models.stages.evaluation import Evaluation  # scipy, av and matplotlib, which training needs not
+
+        return Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
 
     @abstractmethod
     def evaluate(self, folder: Path) -> Mapping[str, Any]:

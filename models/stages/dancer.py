@@ -19,8 +19,6 @@ from models.stages.base import RunConfig, load_memory
 from models.vqvae import ChoreographicMemory, Codes
 from utils.checkpoint import load_weights
 from utils.config import config
-from utils.metrics.physical import resample
-from utils.metrics.reading import NotADance, read_dance
 from utils.motion import joints_to_pose, pad_to_multiple
 
 GPT_STAGES = ("motion_gpt", "actor_critic")
@@ -186,6 +184,9 @@ def opening_codes(config: DancingConfig, dancer: Dancer) -> Codes:
 @torch.no_grad()
 def _encoded(path: Path, dancer: Dancer, number: int) -> Codes:
     """The first codes of a motion, encoded as a whole, as those of a real dance are."""
+    from utils.metrics.physical import resample
+    from utils.metrics.reading import NotADance, read_dance
+
     if not path.is_file():
         raise FileNotFoundError(f"dance.opening: there is no motion {path}; check the path and the spelling")
     memory = dancer.memory

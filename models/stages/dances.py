@@ -5,10 +5,11 @@ same dances in the same order.
 """
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from datasets.clips import usable_frames, whole_dance
@@ -19,7 +20,34 @@ from models.gpt import MotionGPT
 from models.stages.pieces import pieces
 from models.vqvae import ChoreographicMemory, Codes
 from utils import distributed
+from utils.config import config
 from utils.motion import pose_to_joints, with_root
+
+
+@config
+class EvaluationConfig:
+    """How a stage is judged.
+
+    Attributes:
+        split: whose dances and songs.
+        protocol: of the metrics: `bailando` compares with published numbers, `corrected` mends their slips;
+            `both` adds the tables and files of the second, in a folder of that name.
+        length: of generated dances: that of the real `dance`, or of the whole `song`, as released.
+        max_frames: generated dances are cut to this for the metrics, as published.
+        plots: whether pictures of beats, features and beat scores are drawn.
+        videos: how many dances are rendered.
+        video_height: in pixels.
+        players: how many dances get a web page, beside the real ones; with the first comes an index.
+    """
+
+    split: Literal["train", "test", "all"] = "test"
+    protocol: Literal["bailando", "corrected", "both"] = "bailando"
+    length: Literal["dance", "song"] = "dance"
+    max_frames: PositiveInt = 1200
+    plots: bool = True
+    videos: NonNegativeInt = 4
+    video_height: PositiveInt = 540
+    players: NonNegativeInt = 40
 
 
 class MadeDance(NamedTuple):

@@ -8,47 +8,18 @@ can tell what a number means.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import NonNegativeInt, PositiveInt
+from typing import Any
 
 from datasets.reference import real_reference
 from datasets.sequences import PreparedData
-from models.stages.dances import DanceMaker, MadeDance
+from models.stages.dances import DanceMaker, EvaluationConfig, MadeDance
 from models.stages.judging import all_scored, as_scored, reconstruction, render, with_columns, write_motions
 from models.stages.pages import write_judged_pages
 from models.vqvae import ChoreographicMemory
 from utils import distributed
-from utils.config import config
 from utils.metrics.pictures import save_plots
 from utils.metrics.protocols import PROTOCOLS, ProtocolName
 from utils.metrics.report import Report, evaluate, write_report
-
-
-@config
-class EvaluationConfig:
-    """How a stage is judged.
-
-    Attributes:
-        split: whose dances and songs.
-        protocol: of the metrics: `bailando` compares with published numbers, `corrected` mends their slips;
-            `both` adds the tables and files of the second, in a folder of that name.
-        length: of generated dances: that of the real `dance`, or of the whole `song`, as released.
-        max_frames: generated dances are cut to this for the metrics, as published.
-        plots: whether pictures of beats, features and beat scores are drawn.
-        videos: how many dances are rendered.
-        video_height: in pixels.
-        players: how many dances get a web page, beside the real ones; with the first comes an index.
-    """
-
-    split: Literal["train", "test", "all"] = "test"
-    protocol: Literal["bailando", "corrected", "both"] = "bailando"
-    length: Literal["dance", "song"] = "dance"
-    max_frames: PositiveInt = 1200
-    plots: bool = True
-    videos: NonNegativeInt = 4
-    video_height: PositiveInt = 540
-    players: NonNegativeInt = 40
 
 
 class Evaluation(DanceMaker):

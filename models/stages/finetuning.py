@@ -24,7 +24,6 @@ from models.stages.rollouts import Composed, mean_earned
 from models.vqvae import ChoreographicMemory, Codes
 from utils import distributed
 from utils.files import write_beside
-from utils.metrics.beats import beat_align
 from utils.motion import pose_to_joints
 
 FILES = ("finetuning.json", "finetuning.md")
@@ -70,6 +69,8 @@ def kl_to_gpt(
 @torch.no_grad()
 def beat_align_of(memory: ChoreographicMemory, codes: Codes, beats: Tensor, device: torch.device) -> float:
     """Published beat-align score of a dance of codes (L,) to music beats (F,)."""
+    from utils.metrics.beats import beat_align
+
     pose = memory.decode(Codes(codes.upper[None].to(device), codes.lower[None].to(device)))[0]
     return beat_align(pose_to_joints(pose).cpu().numpy(), beats.numpy())
 

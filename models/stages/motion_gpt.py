@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from datasets.clips import CodeClip, MusicClips
-from datasets.music import COLUMNS
+from datasets.columns import COLUMNS
 from datasets.sequences import PreparedData
 from models.actor_critic import ActorCritic
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.official import load_either
 from models.stages.base import Stage, load_memory
 from models.stages.dancer import DancingConfig
-from models.stages.evaluation import Evaluation
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
 from utils.checkpoint import load_weights
@@ -94,7 +93,7 @@ class MotionGPTStage(Stage):
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs."""
         assert isinstance(self.model, MotionGPT)
-        evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+        evaluation = self.evaluation()
         rows = {
             "random codes": evaluation.random_codes(),
             "memory": evaluation.reconstructions(),

@@ -16,7 +16,6 @@ from datasets.clips import PoseClips
 from models.conv import use_channels_last
 from models.quantizer import Codebook
 from models.stages.base import RunConfig, Stage
-from models.stages.evaluation import Evaluation
 from models.stages.health import CodebookHealth
 from models.stages.losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig
@@ -113,7 +112,7 @@ class SepVQVAE(Stage):
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Reconstructions of the test dances, with the real root: this stage learns nothing of the root."""
-        evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+        evaluation = self.evaluation()
         rows = {"memory (real root)": evaluation.reconstructions(real_root=True)}
         return evaluation.report(folder, rows, shown="memory (real root)", title=self.config.name)
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from datasets.clips import PoseClips, whole_dance
 from models.conv import use_channels_last
 from models.stages.base import RunConfig, Stage, load_memory
-from models.stages.evaluation import Evaluation
 from models.stages.losses import velocity_loss
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import config
@@ -103,7 +102,7 @@ class SepVQVAERoot(Stage):
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Reconstructions of the test dances, root included."""
-        evaluation = Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+        evaluation = self.evaluation()
         rows = {"random codes": evaluation.random_codes(), "memory": evaluation.reconstructions()}
         return evaluation.report(folder, rows, shown="memory", title=self.config.name)
 

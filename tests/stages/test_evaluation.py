@@ -27,7 +27,8 @@ from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT
 from models.quantizer import CodebookConfig
 from models.stages import judging, pages
-from models.stages.evaluation import Evaluation, EvaluationConfig
+from models.stages.dances import EvaluationConfig
+from models.stages.evaluation import Evaluation
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.metrics.motions import smooth_dance
 from utils.metrics.reference import FILE_NAME, Reference
