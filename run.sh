@@ -30,14 +30,35 @@ usage() {
     exit 2
 }
 
+stage() { # $1: config in configs/sample; $2: mode; then overrides
+    "$python" main.py --config "configs/sample/$1.yaml" "--$2" "${@:3}"
+}
+
+beside() { # a command that runs while the next stage trains, with its output in a file
+    local log=experiments/sample/$1.log
+    shift
+    mkdir -p experiments/sample
+    "$@" >"$log" 2>&1 || {
+        echo "failed, see $log: $*" >&2
+        return 1
+    }
+}
+
 quick_start() {
     environment requirements.txt
     "$python" prepare_aistpp_data.py --sample
-    for stage in sep_vqvae sep_vqvae_root cc_motion_gpt actor_critic; do
-        "$python" main.py --config "configs/sample/$stage.yaml" --train
-    done
-    "$python" main.py --config configs/sample/sep_vqvae_root.yaml --anl
-    "$python" main.py --config configs/sample/actor_critic.yaml --eval
+    # Training computes on one processor; what there is to look at meanwhile is made on the other.
+    trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+    beside visgt stage sep_vqvae visgt evaluation.videos=1 &
+    stage sep_vqvae train
+    wait $!
+    echo "A first video, a dance of the corpus: $(ls experiments/sample/sep_vqvae/visgt/*.mp4)"
+    stage sep_vqvae_root train
+    beside codes stage sep_vqvae_root anl &
+    stage cc_motion_gpt train
+    wait $!
+    stage actor_critic train
+    stage actor_critic eval
     echo
     echo "Done. Videos:"
     ls experiments/sample/actor_critic/eval/*/videos/*.mp4
@@ -52,7 +73,7 @@ case "${1:-}" in
 test)
     shift
     environment requirements-dev.txt
-    exec "$python" -m pytest "$@"
+    exec "$python" -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
     ;;
 *)
     [ $# -ge 2 ] || usage

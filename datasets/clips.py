@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from datasets.sequences import PreparedData, Sequence
 from utils.config import config
-from utils.motion import joints_to_pose, pad_to_multiple
+from utils.motion import joints_to_pose, pad_to_multiple, root_velocity
 
 
 @config
@@ -65,6 +65,18 @@ def clip_starts(
     if config.starts == "released":
         within = min(within, music_steps - 1)  # As released, though: steps are compared with frames.
     return [start for start in starts if start <= within]
+
+
+def training_poses(data: PreparedData) -> Tensor:
+    """Poses (N, J*3) of all frames of the training dances, metres."""
+    sequences = (data.sequence(name) for name in data.names("train"))
+    return torch.cat([joints_to_pose(torch.from_numpy(np.array(s.joints))) for s in sequences]).float()
+
+
+def training_velocities(data: PreparedData) -> Tensor:
+    """Root velocities (N, 3) of all frames of the training dances, metres per frame."""
+    sequences = (data.sequence(name) for name in data.names("train"))
+    return torch.cat([root_velocity(torch.from_numpy(np.array(s.joints[:, 0]))) for s in sequences]).float()
 
 
 class PoseClips(Dataset[Tensor]):

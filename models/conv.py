@@ -59,7 +59,11 @@ class TransposedConv(nn.ConvTranspose1d):
 
 
 class ConvNet(nn.Module):
-    """What encoder and decoder share: the layout their convolutions work in.
+    """Base of encoder and decoder: units of the motion, and the layout their convolutions work in.
+
+    With `normalise` the network works on motion of mean 0 (per channel) and variance 1 (over all channels
+    together); the statistics are buffers, set once from the training data. In metres, where a pose is mostly
+    its mean, the same network needs three times as many steps to learn as much.
 
     With `channels_last` and in training, on a processor, they work on (B, T, C): its library then reorders
     nothing on the way. The numbers are the same but for the order of sums, so what counts elsewhere, codes
@@ -67,6 +71,20 @@ class ConvNet(nn.Module):
     """
 
     channels_last = False
+
+    def __init__(self, motion_channels: int, normalise: bool) -> None:
+        super().__init__()
+        self.normalise = normalise
+        if normalise:
+            self.register_buffer("motion_mean", torch.zeros(motion_channels, 1))
+            self.register_buffer("motion_std", torch.ones(()))
+
+    @torch.no_grad()
+    def set_statistics(self, motion: Tensor) -> None:
+        """Set mean and standard deviation to those of motion (N, channels); for `normalise` only."""
+        mean = motion.mean(0)
+        self.motion_mean.copy_(mean.unsqueeze(1))
+        self.motion_std.copy_((motion - mean).square().mean().sqrt().clamp(min=1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, C', T')."""
@@ -114,8 +132,8 @@ def residual_stack(config: ConvConfig, reverse: bool) -> nn.Sequential:
 class Encoder(ConvNet):
     """Halves time `downsamplings` times: (B, channels, T) -> (B, code_dim, T')."""
 
-    def __init__(self, channels: int, code_dim: int, config: ConvConfig) -> None:
-        super().__init__()
+    def __init__(self, channels: int, code_dim: int, config: ConvConfig, normalise: bool = False) -> None:
+        super().__init__(channels, normalise)
         self.stages = nn.ModuleList(
             nn.Sequential(
                 Conv(channels if stage == 0 else config.width, config.width, 4, stride=2, padding=1),
@@ -124,6 +142,10 @@ class Encoder(ConvNet):
             for stage in range(config.downsamplings)
         )
         self.out = Conv(config.width, code_dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Motion (B, channels, T) -> latents (B, code_dim, T')."""
+        return super().forward((x - self.motion_mean) / self.motion_std if self.normalise else x)
 
     def layers(self, x: Tensor) -> Tensor:
         """(B, channels, T) -> latents (B, code_dim, T')."""
@@ -139,8 +161,8 @@ class Decoder(ConvNet):
     in the last layer takes the dancer a third further from where he should be.
     """
 
-    def __init__(self, channels: int, code_dim: int, config: ConvConfig) -> None:
-        super().__init__()
+    def __init__(self, channels: int, code_dim: int, config: ConvConfig, normalise: bool = False) -> None:
+        super().__init__(channels, normalise)
         last = config.downsamplings - 1
         self.first = Conv(code_dim, config.width, 3, padding=1)
         self.stages = nn.ModuleList(
@@ -151,6 +173,14 @@ class Decoder(ConvNet):
             for s in range(config.downsamplings)
         )
         self.out = Conv(code_dim, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantized latents (B, code_dim, T') -> motion (B, channels, T)."""
+        return self.in_metres(super().forward(x))
+
+    def in_metres(self, motion: Tensor) -> Tensor:
+        """The output (B, channels, T) of `layers` in the units of the data."""
+        return motion * self.motion_std + self.motion_mean if self.normalise else motion
 
     def layers(self, x: Tensor) -> Tensor:
         """Quantized latents (B, code_dim, T') -> (B, channels, T)."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from models.blocks import Block
+from models.blocks import Block, Dropout
 from models.cache import BlockCache, WindowCache
 from models.masks import cross_conditional_mask, independent_mask
 from models.vqvae import Codes
@@ -86,7 +86,7 @@ class Base(nn.Module):
         self.embed_upper = nn.Embedding(num_codes[0], config.width)
         self.embed_lower = nn.Embedding(num_codes[1], config.width)
         self.positions = nn.Parameter(torch.zeros(3, config.context, config.width))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, config.dropout) for _ in range(config.base_blocks)
         )

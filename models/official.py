@@ -115,6 +115,10 @@ def to_published(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     try:
         if "memory" in architecture:
             memory = check(MemoryConfig, architecture["memory"], source)
+            if memory.normalise_pose:
+                raise ValueError(
+                    "it works on normalised poses (normalise_pose: true), published ones on metres"
+                )
             state = memory_to_published(model, memory_form(memory, bool(architecture["velocity"])))
         else:
             gpt = check(GPTConfig, architecture["gpt"], source)

@@ -92,12 +92,13 @@ class StreamedDecoder:
             self.layers += [StreamedBlock(*pair) for pair in zip(stack, dilations, strict=True)]
             self.layers.append(StreamedLayer(upsample, 1, upsampling=2))
         self.layers.append(StreamedLayer(decoder.out, 1))
+        self.in_metres = decoder.in_metres
 
     def push(self, x: Tensor, last: bool = False) -> Tensor:
         """Takes in latents (B, C, n >= 0), with `last` the end of them, and gives the frames they decide."""
         for layer in self.layers:
             x = layer.push(x, last)
-        return x
+        return self.in_metres(x)
 
 
 class PoseStream:

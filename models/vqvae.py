@@ -35,6 +35,9 @@ class MemoryConfig:
         codebook: length of codes, and how codebooks learn (ema).
         fsq: the grids (fsq).
         conv: sizes of encoders and decoders.
+        normalise_pose: bring each half to mean 0 and variance 1 over the training dances before it is
+            encoded, and back after it is decoded; the velocity branch likewise. Published memories work in
+            metres, where a pose is mostly its mean, and need three times as many steps to learn as much.
     """
 
     skeleton: str = "smpl_24"
@@ -45,6 +48,7 @@ class MemoryConfig:
     codebook: CodebookConfig = field(default_factory=CodebookConfig)
     fsq: FSQConfig = field(default_factory=FSQConfig)
     conv: ConvConfig = field(default_factory=ConvConfig)
+    normalise_pose: bool = False
 
     def __post_init__(self) -> None:
         if self.skeleton not in SKELETONS:
@@ -74,13 +78,13 @@ class HalfVQVAE(nn.Module):
 
     def __init__(self, channels: int, num_codes: int, levels: tuple[int, ...], config: MemoryConfig) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, config.codebook.dim, config.conv)
+        self.encoder = Encoder(channels, config.codebook.dim, config.conv, config.normalise_pose)
         self.codebook: Quantizer
         if config.quantizer == "fsq":
             self.codebook = FSQ(levels, config.codebook.dim)
         else:
             self.codebook = Codebook(num_codes, config.codebook)
-        self.decoder = Decoder(channels, config.codebook.dim, config.conv)
+        self.decoder = Decoder(channels, config.codebook.dim, config.conv, config.normalise_pose)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (B, T') of a half's motion (B, T, channels)."""
@@ -116,7 +120,9 @@ class ChoreographicMemory(nn.Module):
         sizes_lower = 3 * len(lower), config.codes_lower, config.fsq.levels_lower
         self.upper = HalfVQVAE(*sizes_upper, config) if upper else None
         self.lower = HalfVQVAE(*sizes_lower, config)
-        self.velocity = Decoder(3, config.codebook.dim, config.conv) if velocity else None
+        self.velocity = (
+            Decoder(3, config.codebook.dim, config.conv, config.normalise_pose) if velocity else None
+        )
         order = upper + lower
         self.register_buffer("_upper", _channels(upper), persistent=False)
         self.register_buffer("_lower", _channels(lower), persistent=False)
@@ -141,6 +147,14 @@ class ChoreographicMemory(nn.Module):
         """Sizes of the upper and the lower codebook."""
         lower = self.lower.codebook.num_codes
         return lower if self.upper is None else self.upper.codebook.num_codes, lower
+
+    def set_pose_statistics(self, poses: Tensor) -> None:
+        """Set what `normalise_pose` needs to that of the training poses (N, J*3)."""
+        upper, lower = self.split(poses)
+        for name, half in self.halves.items():
+            motion = upper if name == "upper" else lower
+            half.encoder.set_statistics(motion)
+            half.decoder.set_statistics(motion)
 
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint must hold to build this memory again."""

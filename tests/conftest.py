@@ -1,9 +1,16 @@
-"""A small prepared corpus, made once per session by the very code users run."""
+"""A small prepared corpus, made once per session by the very code users run.
+
+Tests compute on one thread: pytest's own processes share the processors (`run.sh test` starts as many as
+there are), and small models are fastest so.
+"""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
 
 import prepare_aistpp_data
 from datasets.sample import make_corpus
@@ -11,19 +18,42 @@ from datasets.sample import make_corpus
 TRAIN, VAL, TEST = 6, 1, 1
 
 
+torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
-def raw_corpus(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory, request) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder by a function once for all of pytest's processes, and gives its path to each."""
+    workers = hasattr(request.config, "workerinput")
+    shared = tmp_path_factory.getbasetemp().parent if workers else tmp_path_factory.getbasetemp()
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        with FileLock(shared / f"{name}.lock"):
+            folder, done = shared / name, shared / f"{name}.done"
+            if not done.exists():
+                write(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def raw_corpus(made_once) -> Path:
     """The sample corpus in AIST++'s layout."""
-    root = tmp_path_factory.mktemp("corpus")
-    make_corpus(root, seed=0)
-    return root
+    return made_once("corpus", lambda root: make_corpus(root, seed=0))
 
 
 @pytest.fixture(scope="session")
-def small_data(raw_corpus, tmp_path_factory) -> Path:
+def small_data(raw_corpus, made_once) -> Path:
     """A few of its sequences, prepared."""
-    raw = tmp_path_factory.mktemp("small")
-    (raw / "splits").mkdir()
+    return made_once("small_data", lambda folder: prepare_small(raw_corpus, folder)) / "sample"
+
+
+def prepare_small(raw_corpus: Path, folder: Path) -> None:
+    """Prepares a few sequences of the corpus into `sample` in the folder."""
+    raw = folder / "raw"
+    (raw / "splits").mkdir(parents=True)
     (raw / "motions").mkdir()
     for split, number in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         names = (raw_corpus / "splits" / f"crossmodal_{split}.txt").read_text().split()
@@ -34,7 +64,7 @@ def small_data(raw_corpus, tmp_path_factory) -> Path:
         for name in names:
             shutil.copy(raw_corpus / "motions" / f"{name}.pkl", raw / "motions")
     shutil.copy(raw_corpus / "ignore_list.txt", raw)
-    out = tmp_path_factory.mktemp("data") / "sample"
+    out = folder / "sample"
     arguments = [
         "--source",
         str(raw),
@@ -46,4 +76,3 @@ def small_data(raw_corpus, tmp_path_factory) -> Path:
         "1",
     ]
     assert prepare_aistpp_data.main(arguments) == 0
-    return out

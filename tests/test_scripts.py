@@ -189,21 +189,48 @@ def test_run_tests(checkout):
     code, calls, _ = call(checkout, "run.sh", "test", "-k", "config")
     assert code == 0
     assert "requirements-dev.txt" in calls[0]
-    assert calls[-1] == "python -m pytest -k config"
+    assert calls[-1] == "python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -k config"
+
+
+def made_by_the_quick_start(checkout):
+    for path in ("sep_vqvae/visgt/real.mp4", "actor_critic/eval/epoch_0001/videos/dance.mp4"):
+        video = checkout / "experiments/sample" / path
+        video.parent.mkdir(parents=True)
+        video.touch()
 
 
 def test_run_without_arguments_is_the_quick_start(checkout):
-    videos = checkout / "experiments/sample/actor_critic/eval/epoch_0001/videos"
-    videos.mkdir(parents=True)
-    (videos / "dance.mp4").touch()
+    made_by_the_quick_start(checkout)
     code, calls, printed = call(checkout, "run.sh")
     assert code == 0
     commands = [c for c in calls if "pip install" not in c]
     assert commands[0] == "python prepare_aistpp_data.py --sample"
+    prefix = "python main.py --config configs/sample"
     stages = ["sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic"]
-    assert commands[1:5] == [f"python main.py --config configs/sample/{s}.yaml --train" for s in stages]
-    assert commands[-1] == "python main.py --config configs/sample/actor_critic.yaml --eval"
+    trained = [c for c in commands if c.endswith("--train")]
+    assert trained == [f"{prefix}/{stage}.yaml --train" for stage in stages]
+    # Pictures are made beside the training of the stage after.
+    real, codes = (
+        f"{prefix}/sep_vqvae.yaml --visgt evaluation.videos=1",
+        f"{prefix}/sep_vqvae_root.yaml --anl",
+    )
+    assert sorted(commands[1:-1]) == sorted([*trained, real, codes])
+    assert commands.index(real) < commands.index(trained[1])
+    assert commands.index(trained[1]) < commands.index(codes) < commands.index(trained[3])
+    assert commands[-1] == f"{prefix}/actor_critic.yaml --eval"
+    assert "real.mp4" in printed
     assert "dance.mp4" in printed
+
+
+def test_quick_start_ends_where_pictures_fail(checkout):
+    made_by_the_quick_start(checkout)
+    python = checkout / ".venv/bin/python"
+    python.write_text(STAND_IN + 'case "$*" in *--anl*) echo "no room left"; exit 2 ;; esac\n')
+    code, calls, printed = call(checkout, "run.sh")
+    assert code == 1
+    assert "failed, see experiments/sample/codes.log" in printed
+    assert "no room left" in (checkout / "experiments/sample/codes.log").read_text()
+    assert not any("actor_critic" in c for c in calls)
 
 
 def test_run_explains_itself(checkout):

@@ -6,8 +6,8 @@ was stopped between two steps leaves out those it has done and goes on bit for b
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,17 @@ def compiled(module: nn.Module) -> Any:
         if getattr(part, "keep_eager", False):
             part.forward = torch.compiler.disable(part.forward)
     return torch.compile(module)
+
+
+@contextmanager
+def computing_on(threads: int | None) -> Iterator[None]:
+    """Compute with that many threads inside the block; None leaves their number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Trainer:
@@ -146,7 +157,7 @@ class Trainer:
         hidden = None if distributed.is_main() else True
         bar = tqdm(epochs, self.stage.name, self.config.epochs, initial=self.epoch, disable=hidden)
         try:
-            with self.stop:
+            with self.stop, computing_on(self.config.threads):
                 for epoch in bar:
                     shown = self._train_epoch(epoch, journal)
                     bar.set_postfix(shown)

@@ -44,6 +44,9 @@ class TrainingConfig:
         log_every: steps between lines in TensorBoard, and between looks whether losses are finite.
         utilisation: whether FLOPs are counted and the machine's peak is measured (0.4 s) to compare with.
         num_workers: processes that read batches; 0 reads in the training process.
+        threads: processors that a training process computes on; null is all that it may use. Small models are
+            fastest on one: their operations take less time than threads take to meet, above all beside other
+            programs.
     """
 
     epochs: PositiveInt
@@ -67,6 +70,7 @@ class TrainingConfig:
     log_every: PositiveInt = 10
     utilisation: bool = False
     num_workers: NonNegativeInt = 0
+    threads: PositiveInt | None = None
 
 
 class Trainable(Protocol):

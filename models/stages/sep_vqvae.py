@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.clips import PoseClips
+from datasets.clips import PoseClips, training_poses
 from models.conv import use_channels_last
 from models.quantizer import Codebook
 from models.stages.base import RunConfig, Stage
@@ -48,6 +48,8 @@ class SepVQVAE(Stage):
         self.learner = self.model
         use_channels_last(self.learner, config.training.channels_last)
         self.health = CodebookHealth(self.model)
+        if config.model.normalise_pose and self.data.names("train"):  # else the checkpoint has them
+            self.model.set_pose_statistics(training_poses(self.data))
         if config.data.clips.frames % self.model.frames_per_code:
             raise ValueError(
                 f"data.clips.frames {config.data.clips.frames} must divide by "

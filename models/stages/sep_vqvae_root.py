@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets.clips import PoseClips, whole_dance
+from datasets.clips import PoseClips, training_velocities, whole_dance
 from models.conv import use_channels_last
 from models.stages.base import RunConfig, Stage, load_memory
 from models.stages.losses import velocity_loss
@@ -62,6 +62,8 @@ class SepVQVAERoot(Stage):
         memory.requires_grad_(False)
         assert memory.velocity is not None
         memory.velocity.requires_grad_(True)
+        if trained.config.normalise_pose and self.data.names("train"):  # else the checkpoint has them
+            memory.velocity.set_statistics(training_velocities(self.data))
         self.model = memory.eval().to(device)
         self.learner = memory.velocity
         use_channels_last(self.learner, config.training.channels_last)
