@@ -32,9 +32,10 @@ from datasets.published import published_plan
 from datasets.report import library_versions, report_lines
 from datasets.smpl import GENDERS, read_rest_joints, rest_joints
 from datasets.songs import MusicOptions, songs_plan
+from utils.processors import worker_count
 from utils.skeleton import SKELETONS, SMPL_24
 
-MOST_WORKERS = 2  # two of them stay under 1 GB; more are for who asks for them
+WORKER_BYTES = 0.5e9  # memory of a worker process
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,7 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--gender", choices=GENDERS, default="male", help="of the rest joints, default male")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help=f"default: one per core, at most {MOST_WORKERS}"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes; default: one per processor that this process may use, as far as memory goes",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the built-in corpus, default 0")
     return parser
@@ -150,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     dances = args.source or args.published or args.adapter
     out = args.out or Path("data") / ("aistpp" if dances else "sample" if args.sample else "songs")
-    workers = args.workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    workers = args.workers or worker_count(WORKER_BYTES)
     try:
         plan = build_plan(args, out)
         done = prepare(plan, out, library_versions(), workers, progress=sys.stderr.isatty())

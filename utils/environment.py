@@ -9,15 +9,21 @@ import os
 import tempfile
 from pathlib import Path
 
+from utils.processors import usable_cpus
+
 
 def share_processors() -> None:
     """Let threads that wait give their processor away: `OMP_WAIT_POLICY=passive`.
 
     PyTorch's OpenMP threads meet at a barrier after each operation. By default they spin there, also while
     the thread they wait for has no processor, so beside one other busy process a small convolution takes ten
-    times as long. Must run before torch is imported.
+    times as long. Where this process may use fewer processors than its affinity mask has (a container's
+    quota, a Slurm task), `OMP_NUM_THREADS` says so. Must run before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    usable = usable_cpus()
+    if hasattr(os, "sched_getaffinity") and usable < len(os.sched_getaffinity(0)):
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable))
 
 
 def provide_numba_cache() -> None:

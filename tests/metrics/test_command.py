@@ -10,7 +10,7 @@ from tests.metrics.motions import smooth_dance
 from utils.metrics import Dance, Reference, dance_features
 from utils.metrics.__main__ import main
 from utils.metrics.plots import beat_plot, feature_plot, feature_titles, score_plot
-from utils.metrics.reference import FILE_NAME, data_key, save_features
+from utils.metrics.reference import FILE_NAME, save_features
 
 
 def prepare(root, num=6, seconds=2.0):
@@ -48,7 +48,7 @@ def test_from_prepared_data_to_the_table(tmp_path, capsys):
     (dances / "readme.txt").write_text("x")
     assert main([str(dances), "--reference", str(data)]) == 2
     assert "extract_aist_features.py --data" in capsys.readouterr().err
-    assert extract_aist_features.main(["--data", str(data), "--workers", "1"]) == 0
+    assert extract_aist_features.main(["--data", str(data)]) == 0
     assert main([str(dances), "--reference", str(data), "--protocol", "both", "--rl-saw-songs", "no"]) == 0
     out = capsys.readouterr().out
     assert "readme.txt: not a dance" in out
@@ -94,34 +94,12 @@ def test_messages(tmp_path, capsys):
     assert "bad.npy: joints must be finite, got nan in frame 0" in capsys.readouterr().err
     assert extract_aist_features.main(["--data", str(tmp_path / "no")]) == 2
     assert "prepare_aistpp_data.py" in capsys.readouterr().err
-    assert extract_aist_features.main(["--data", str(tmp_path), "--workers", "0"]) == 2
-    assert "--workers must be at least 1, got 0" in capsys.readouterr().err
 
 
-def test_extraction_goes_on_where_it_stopped(tmp_path, monkeypatch, caplog):
+def test_extraction(tmp_path, caplog):
     data = prepare(tmp_path / "data")
-    monkeypatch.setattr(extract_aist_features, "PART", 2)
-    done = []
-
-    def stopping(root, key, task):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(task[0].name)
-        return write(root, key, task)
-
-    write = extract_aist_features._write_part
-    monkeypatch.setattr(extract_aist_features, "_write_part", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        extract_aist_features.extract(data, 1)
-    assert not (data / FILE_NAME).exists()
-    parts = next((data / extract_aist_features.PARTS).iterdir())
-    (parts / "00002.npz").write_bytes(b"half")  # a damaged part is made again
-    monkeypatch.setattr(
-        extract_aist_features, "_write_part", lambda *a: (done.append(a[2][0].name), write(*a))[1]
-    )
-    path = extract_aist_features.extract(data, 1)
-    assert done == ["00000.npz", "00002.npz", "00002.npz", "00004.npz"]
-    assert not (data / extract_aist_features.PARTS).exists()
+    (data / FILE_NAME).write_bytes(b"half")  # a damaged file is made again
+    path = extract_aist_features.extract(data)
 
     reference, prepared = Reference.load(data), PreparedData(data)
     assert list(reference.names) == prepared.names("all")
@@ -135,25 +113,14 @@ def test_extraction_goes_on_where_it_stopped(tmp_path, monkeypatch, caplog):
 
     before = path.read_bytes()
     with caplog.at_level(logging.INFO):
-        extract_aist_features.extract(data, 1)
+        extract_aist_features.extract(data)
     assert "is up to date" in caplog.text
     assert path.read_bytes() == before
     (data / "manifest.json").write_text((data / "manifest.json").read_text() + "\n")
     with pytest.raises(ValueError, match="of other data"):
         Reference.load(data)
-    extract_aist_features.extract(data, 1)
+    extract_aist_features.extract(data)
     Reference.load(data)
-
-
-def test_extraction_in_two_processes_is_the_same(tmp_path, monkeypatch):
-    data = prepare(tmp_path / "data")
-    monkeypatch.setattr(extract_aist_features, "PART", 3)
-    first = Reference.load(extract_aist_features.extract(data, 1))
-    second = Reference.load(extract_aist_features.extract(data, 2, again=True))
-    assert first.names == second.names
-    for feature in ("kinetic", "geometric_corrected"):
-        np.testing.assert_array_equal(first.stacked(feature), second.stacked(feature))
-    assert second.key == data_key(data)
 
 
 def test_plots_show_what_they_should(tmp_path):

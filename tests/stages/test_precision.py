@@ -185,3 +185,23 @@ def test_weights_that_are_no_numbers_are_not_saved(data, tmp_path):
         assert all(state[key].isfinite().all() for key in learnt)
     assert losses
     assert isinstance(trainer.stop, StopRequest)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (3, 3), (None, 2)])
+def test_training_computes_on_as_many_threads_as_the_config_says(threads, expected, data, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trainer, _ = synthetic.make_trainer("sep_vqvae", data, tmp_path, epochs=1, threads=threads)
+        loss, seen = trainer.stage.loss, set()
+
+        def noted(learner, batch):
+            seen.add(torch.get_num_threads())
+            return loss(learner, batch)
+
+        trainer.stage.loss = noted
+        trainer.run()
+        assert seen == {expected}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
