@@ -6,27 +6,45 @@
 #   ./run.sh CONFIG MODE [NUM_GPUS] [key=value ...]   one stage; MODE is train, eval, visgt, anl, sample or dance
 #   ./run.sh CONFIG dance SONG... [--out DIR] [key=value ...]   dances to songs: sound files, or folders of them
 #
-# PYTHON chooses the interpreter that makes .venv (default python3). A second call reuses what is there.
+# PYTHON chooses the interpreter that makes .venv (default python3), CONSTRAINTS the file of versions that are installed
+# (default constraints.txt, the ones last tested). A second call reuses what is there.
 # Training that is told to stop (Ctrl-C, SIGTERM, SIGUSR1) saves first; the same command then goes on.
 set -euo pipefail
 from=$PWD
 cd "$(dirname "$0")"
-python=.venv/bin/python
+python=.venv/bin/python constraints=${CONSTRAINTS:-constraints.txt}
+
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+new_enough() { # $1: an interpreter
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
 
 environment() { # $1: requirements file
-    if [ ! -x "$python" ]; then
+    local installed=.venv/$1.installed wanted maker=${PYTHON:-python3}
+    wanted=$(cat "$1" requirements.txt "$constraints")
+    if [ -x "$python" ] && [ "$(cat "$installed" 2>/dev/null)" = "$wanted" ]; then return; fi
+    if [ ! -x "$python" ] || ! "$python" -m pip --version >/dev/null 2>&1 || ! new_enough "$python"; then
+        command -v "$maker" >/dev/null || fail "there is no $maker; name a Python 3.11 or newer: PYTHON=python3.12 $0"
+        new_enough "$maker" || fail "Python 3.11 or newer is needed, but $maker is $("$maker" --version 2>&1); \
+name another one: PYTHON=python3.12 $0"
         echo "making .venv"
-        "${PYTHON:-python3}" -m venv .venv
+        rm -rf .venv # one that is half made, or of an older Python
+        if ! "$maker" -m venv .venv || ! "$python" -m pip --version >/dev/null 2>&1; then
+            rm -rf .venv
+            fail "$maker cannot make .venv; on Debian and Ubuntu: apt install python3-venv"
+        fi
     fi
-    if ! cmp -s "$1" ".venv/$1"; then
-        echo "installing $1 (a few minutes the first time)"
-        "$python" -m pip install --quiet --disable-pip-version-check -r "$1"
-        cp "$1" ".venv/$1"
-    fi
+    echo "installing $1 (a few minutes the first time)"
+    "$python" -m pip install --quiet --disable-pip-version-check -r "$1" -c "$constraints"
+    printf '%s\n' "$wanted" >"$installed"
 }
 
 usage() {
-    sed -n '2,10s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     exit 2
 }
 
