@@ -22,7 +22,8 @@ HALVES = {
 # as many numbers as a dance of --dance has
 MANY = {
     "seconds": 197.3, "tempo": "128 BPM, unsteady", "floor_drift_mm": 93.1, "music_beats": 402, "BAS": 0.4,
-    "BAS_F1": 0.3, "foot_skate": 0.04, "jitter": 123.4, "freezing": 0.58, "bone_drift": 0.01, "fit_error_mm": 0.05,
+    "BAS_F1": 0.3, "foot_skate": 0.04, "jitter": 123.4, "freezing": 0.58, "bone_drift": 0.01,
+    "fit_error_mm": 0.05,
     "fit_error_max_mm": 3.2, "worst_stretch_mm": 2.3, "max_turn_deg": 11.2, "skating_mm_s": "120→30",
 }  # fmt: skip
 
