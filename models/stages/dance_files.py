@@ -110,7 +110,7 @@ def write_dance(
             shown, errors = _write_body(folder, danced, config)
             metrics |= errors
     if config.smpl:
-        with kept_apart(f"SMPL parameters {smpl}", failed, smpl), watch.of("fit"):
+        with kept_apart(f"SMPL parameters {smpl}", failed, smpl), watch.of("smpl"):
             _write_smpl(smpl, danced, config.footlock)
     if config.video:
         with kept_apart(f"video {video}", failed, video), watch.of("video"):

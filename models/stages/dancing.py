@@ -204,9 +204,9 @@ class _Call:
         wanted, progress = self.config.dance, self.progress
         total = (len(self.songs) - len(set(map(str, self.songs)) & set(self.failed))) * wanted.variants
         for plan, codes in zip(plans, composed, strict=True):
+            with progress.of("joints"):
+                danced = _danced(plan, codes, self.dancer, wanted.level, self.facts)
             with progress.writing(len(self.entries) + 1, total, plan.title, self._about(plan.song)):
-                with progress.of("joints"):
-                    danced = _danced(plan, codes, self.dancer, wanted.level, self.facts)
                 entry = write_dance(self.folder, danced, wanted, progress, self.broken)
             notes = remarks(danced, self.config.generation)
             for note in notes:

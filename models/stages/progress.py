@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 _PARTS = {
     "files": "motion (.npz)",
     "metrics": "metrics and plot of the beats",
-    "fit": "rotations (BVH, glTF, SMPL)",
+    "fit": "rotations (BVH, glTF)",
+    "smpl": "SMPL parameters",
     "pages": "player and picture",
 }
 
@@ -52,8 +53,8 @@ class Progress(Stopwatch):
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
         """Times what is within as that part; while a dance is written, also says so."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._title}: {_PARTS.get(part, part)}")
+        if self._title:
+            self.doing(f"{self._title}: {_PARTS.get(part, part)}")
         start = time.perf_counter()
         with super().of(part):
             yield
