@@ -18,7 +18,9 @@ DANCE = (
         ("freezing", 0.5821, "58.2 %"),
         ("foot_skate", np.float32(0.05), "5.00 %"),
         ("foot_float", 0.0123, "12.3 mm"),
-        ("jitter", 1234.5, "1230 m/s³"),
+        ("jitter", 1234.5, "1234 m/s³"),
+        ("jitter", 186_432.0, "186 000 m/s³"),
+        ("jitter", 1e9, "1e+09 m/s³"),
         ("seconds", 197.3, "197 s"),
         ("seconds", 3, "3 s"),
         ("max_turn_deg", 11.2, "11.2°"),
@@ -35,7 +37,7 @@ DANCE = (
     ],
 )
 def test_values_have_units(name, value, text):
-    assert worded(name, value).replace("\u00a0", " ") == text
+    assert worded(name, value).replace("\u00a0", " ").replace("\u202f", " ") == text
 
 
 def test_all_numbers_are_described():

@@ -39,7 +39,9 @@ function table({ title, columns, rows }) {
     row.append(cell, ...values.map((value) => element("td", value.length > 40 ? "text" : "", value)));
     body.append(row);
   }
-  made.append(element("caption", "", title), top, body);
+  made.append(element("caption", "", title));
+  if (columns.some((column) => column)) made.append(top);
+  made.append(body);
   box.append(made);
   return box;
 }

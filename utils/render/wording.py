@@ -208,11 +208,14 @@ def worded(name: str, value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count: 0.412, 3.14, 58.3, 412."""
+    """Three digits that count: 0.412, 3.14, 58.3, 412, 186 000; whole numbers up to four digits."""
     if 0.1 <= abs(value) < 1:
         return format_fact(float(value))
     if 1 <= abs(value) < 1000:
         return f"{value:.{2 - int(np.floor(np.log10(abs(value))))}f}".replace("-", "−")
+    if 1000 <= abs(value) < 1e7:
+        whole = f"{int(float(f'{value:.3g}')):,}" if abs(value) >= 10_000 else f"{value:.0f}"
+        return whole.replace(",", "\u202f").replace("-", "−")
     return format_fact(float(f"{value:.3g}") if value else 0.0)
 
 
