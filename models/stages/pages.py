@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from datasets.sequences import PreparedData
 from models.stages.dances import MadeDance
+from models.stages.judging import file_names
 from utils.metrics.protocols import protocol_named
 from utils.metrics.reference import Reference
 from utils.metrics.report import Report
@@ -117,7 +118,7 @@ def write_judged_pages(
     Returns:
         What could not be made -> why.
     """
-    shown, failed, entries = report.name, Failures(), []
+    shown, failed, entries, names = report.name, Failures(), [], file_names(data)
     beside = [row for row in (shown, "GPT", "real") if row in rows]
     made = {row: {dance.name: dance for dance in rows[row]} for row in dict.fromkeys(beside)}
     scores = {(line["row"], line["dance"]): line for line in report.per_dance}
@@ -142,14 +143,15 @@ def write_judged_pages(
             if name in some
         ]
         page = Page(
-            name,
+            names[name],
             shown,
             dances,
             None if song is None else song.audio,
             {"song": own.song} | {key: value for key, value in metrics.items() if key not in _ON_PLAYER},
-            player=folder / "players" / f"{name}.html",
-            video=folder / "videos" / f"{name}.mp4",
-            beat_plot=folder / "plots" / "beats" / f"{name}.png",
+            player=folder / "players" / f"{names[name]}.html",
+            video=folder / "videos" / f"{names[name]}.mp4",
+            beat_plot=folder / "plots" / "beats" / f"{names[name]}.png",
+            title=name,
         )
         entries.append(write_page(folder, page, failed))
     settings = report.settings

@@ -1,6 +1,8 @@
 """--dance with songs, files and settings that are wrong, and how songs are found and named."""
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +109,28 @@ def test_what_is_wrong_is_said_before_a_song_is_heard(dance, files, songs, tmp_p
         main.main(["--config", CONFIG, "--eval", "--out", str(tmp_path)])
     assert stop.value.code == 2
     assert "--out goes with --dance only" in capsys.readouterr().err
+
+
+def test_the_help_names_what_people_look_for(capsys):
+    """And every key that it names can be set as it says."""
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for wanted in (
+        "dance.video=false",
+        "dance.variants",
+        "generation.temperature",
+        "tempo",
+        "generation.window=hop",
+    ):
+        assert wanted in text
+    keys = re.findall(r"^  ((?:dance\.|generation\.|device)[a-z_]*=\S+)  ", text, re.MULTILINE)
+    assert len(keys) >= 12
+    config = main.read_config(Path(CONFIG), keys)
+    assert (config.dance.video, config.dance.variants, config.generation.window) == (False, 3, "hop")
+    named = re.findall(r"\bdance\.[a-z_]+", text)
+    assert {name.removeprefix("dance.") for name in named} <= set(vars(config.dance))
 
 
 def test_songs_stand_among_the_overrides(tmp_path):
