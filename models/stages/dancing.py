@@ -43,6 +43,7 @@ from utils.render.index import IndexEntry, write_index
 
 log = logging.getLogger(__name__)
 _DANCES_PER_TURN = 8  # composed as one batch and then written: larger batches are hardly faster
+_COMPILED_PER_TURN = 64  # likewise with generation.compile, which costs each batch half a minute at its start
 _BATCH_STEPS = 400_000  # music steps of a batch, padding included: 0.7 GB of features; more go by turns
 _DECODED = 512  # codes decoded at a time, so that an hour needs no more memory than a minute
 _PACKAGES = ("torch", "numpy", "scipy", "librosa", "av")
@@ -155,7 +156,8 @@ class _Call:
 
     def run(self) -> None:
         """Takes as many songs in turn as give a batch of `_DANCES_PER_TURN` dances, at least one."""
-        size = max(1, _DANCES_PER_TURN // self.config.dance.variants)
+        dances = _COMPILED_PER_TURN if self.config.generation.compile else _DANCES_PER_TURN
+        size = max(1, dances // self.config.dance.variants)
         for start in range(0, len(self.songs), size):
             plans = self._plans(start, self.songs[start : start + size])
             if plans:

@@ -174,7 +174,7 @@ def test_plots_show_what_they_should(tmp_path):
     beat_plot(Dance("two", smooth_dance()[:2]), protocol="corrected")
     beat_plot(Dance("still", np.repeat(smooth_dance()[:1], 30, 0), np.zeros(0, int)))
 
-    for seconds, rows, each in ((0.5, 1, 0.5), (20.2, 1, 20.2), (47.0, 3, 20.0), (300.0, 12, 25.0)):
+    for seconds, rows, each in ((0.5, 1, 0.5), (20.8, 1, 20.8), (47.0, 2, 23.5), (300.0, 12, 25.0)):
         long = Dance("long", smooth_dance(0, seconds), np.arange(0, 60 * int(seconds), 30))
         parts = beat_plot(long).axes
         limits = [axes.get_xlim() for axes in parts]

@@ -1,7 +1,6 @@
 """Pictures for a report: beats of each dance, features of real and generated dances, and the beat scores."""
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from utils.metrics.reference import Reference, stack
 from utils.skeleton import SMPL_24
 
 REAL, GENERATED, MUSIC = "#888888", "#1f77b4", "#d95f02"
-ROW_SECONDS = 20.0  # that a row of a beat plot shows
+ROW_SECONDS = 20.0  # that a row of a beat plot shows, about
 MOST_ROWS = 12  # of a beat plot; rows of longer songs show more seconds each
 
 
@@ -29,8 +28,8 @@ def beat_plot(
 ) -> Figure:
     """Joint speed over the whole dance with motion beats (dots), music beats (lines), and the dance's score.
 
-    The time goes on from row to row, each of 20 s, or of a twelfth of a dance that is longer than four
-    minutes.
+    Time continues from row to row. Rows are of one length: about 20 s, or a twelfth of a dance of more than
+    four minutes.
 
     Beats and scores are those of the protocol: motion beats on frames, or between them in `corrected`.
 
@@ -46,8 +45,8 @@ def beat_plot(
     published = rules.name == "bailando"  # there the speed between two frames counts as that of the first
     time = (np.arange(len(speed)) + (0.0 if published else 0.5)) / SMPL_24.fps
     end = len(joints) / SMPL_24.fps
-    rows = min(max(1, ceil((end - 0.5) / ROW_SECONDS)), MOST_ROWS)
-    each = max(end / rows, 1 / SMPL_24.fps) if rows in (1, MOST_ROWS) else ROW_SECONDS
+    rows = min(max(1, round(end / ROW_SECONDS)), MOST_ROWS)
+    each = end / rows
     scores = "" if features.music_beats is None else _in_words(rules.beats(features))
     high = 1.2 + 2 * rows  # inches
     figure = Figure(figsize=(12, high))
