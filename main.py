@@ -5,10 +5,30 @@
     python main.py --config configs/sample/cc_motion_gpt.yaml --train training.lr=1e-4 seed=1
     python main.py --config configs/actor_critic.yaml --dance SONG [SONG ...] [--out DIR]
 
-Modes: --train (goes on where it stopped), --eval (metrics, motions, videos, pages), --visgt (videos of the
-real dances), --anl (what the codebooks hold), --sample (a video of given or random codes), --dance (dances to
-sound files and folders of them; exit code 1 if some could not be danced to). `key.sub=value` after the flags
-overrides the config.
+`key.sub=value` after the flags overrides the config; docs/CONFIG.md explains every key. Exit codes: 0; 1 if
+--dance could not make some dance or file; 2 if the command, the config or a file must be corrected first; 130
+or 75 if it was stopped.
+
+Often used with --dance, anywhere after the flags:
+
+  dance.video=false               no mp4; likewise dance.player, dance.bvh, dance.glb, dance.smpl
+  dance.video_height=1080         height of the video in pixels (540)
+  dance.variants=3                dances to each song; needs a temperature above 0
+  generation.temperature=1        draw the codes instead of taking the most probable, which may stand still
+  generation.top_p=0.9            draw from the codes that hold 90 % of the probability
+  generation.seed=1               other draws
+  generation.window=hop           about a fifth of the work of the default window
+  generation.precision=bf16       faster on most processors
+  generation.compile=true         faster after half a minute: for long songs, and many
+  dance.start=beat                stand still until the first beat of the song
+  dance.opening=FILE.npz          start from a motion, or from codes: dance.opening=[[3,14],[15,9]]
+  dance.lock_lower=FILE.npz       take the legs from another dance; likewise dance.lock_upper
+  dance.footlock=true             hold planted feet in place
+  device=cpu                      cpu, cuda, cuda:1
+
+The tempo found in a song (in BPM; unsteady if it varies) is printed, and is on the card and the page of each
+dance and in its .npz. Dances are composed in batches of eight (of 64 with generation.compile); finished ones
+are in the folder and in its index.html while the rest is made.
 """
 
 import argparse
@@ -26,7 +46,7 @@ MODES = {
     "visgt": "videos of the real dances",
     "anl": "usage and pictures of the memory's codes",
     "sample": "a video of given or random codes",
-    "dance": "dance to songs: sound files, or folders of them",
+    "dance": "dance to songs: sound files, or folders of them; what cannot be read is skipped",
 }
 
 

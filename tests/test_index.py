@@ -58,6 +58,7 @@ def test_numbers_of_tables_and_dances_are_those_given(tmp_path):
     table = {"real": {"FID_k": 12.3456, "BAS": np.float32(0.25)}, "GPT": {"BAS": float("nan"), "PFC": 2}}
     metrics = {"BAS": np.float64(0.5), "PFC": float("inf"), "song": "mBR4", "FID": None}
     data = embedded(write_index(tmp_path, [IndexEntry("a", metrics=metrics)], "t", {"Summary": table}))
+    assert set(data["meanings"]) == {"BAS", "PFC", "song", "FID_k"}
     assert data["tables"] == [
         {
             "title": "Summary",
@@ -122,7 +123,7 @@ def test_cards_are_shown_sorted_and_found(browser, folder):
         assert page.evaluate("[...document.images].map((each) => each.naturalWidth)") == [480, 480]
         page.get_by_label("Sort by").select_option(label="name")
         assert names(page) == ["a 9", "a 10", "b"]
-        page.get_by_label("Sort by").select_option(label="BAS")
+        page.get_by_label("Sort by").select_option(label="beat alignment (BAS)")
         assert names(page) == ["a 10", "a 9", "b"]
         page.get_by_role("button", name="ascending").click()
         assert names(page) == ["a 9", "a 10", "b"]  # what has no number stays last
@@ -150,6 +151,58 @@ def test_hostile_names_stay_text(browser, tmp_path):
             assert page.locator(place).first.text_content() == HOSTILE
         assert page.locator("img").count() == 0
         assert page.locator("#sort option").last.get_attribute("value") == "0"
+
+
+def test_numbers_have_units_direction_and_a_sentence(browser, tmp_path):
+    metrics = {
+        "tempo": "128 BPM, unsteady", "foot_skate": 0.0412, "floor_drift_mm": 93.12, "fit_error_mm": 0.0534,
+        "fit_error_max_mm": 3.21, "worst_stretch_mm": 12.0, "max_turn_deg": 11.2, "constructor": 2,
+    }  # fmt: skip
+    notes = ["It stands still. <b>Try</b> another seed"]
+    write_index(
+        tmp_path, [IndexEntry("a", metrics=metrics, notes=notes)], "t", {"Scores": {"a": {"BAS": 0.5}}}
+    )
+    with opened(browser, tmp_path / "index.html") as page:
+        shown = dict(
+            zip(
+                page.locator(".card dt").all_inner_texts(),
+                page.locator(".card dd").all_inner_texts(),
+                strict=True,
+            )
+        )
+        assert {name.replace("\u00a0", " "): text.replace("\u00a0", " ") for name, text in shown.items()} == {
+            "tempo": "128 BPM, unsteady", "foot sliding ↓": "4.12 %", "height drift, removed": "93.1 mm",
+            "fit error, mean ↓": "0.0534 mm", "fit error, worst ↓": "3.21 mm",
+            "bone stretch, worst ↓": "12.0 mm", "turn per frame, worst ↓": "11.2°", "constructor": "2",
+        }  # fmt: skip
+        for name, text in (
+            ("foot sliding", "touches the floor slides along it. Lower is better."),
+            ("height drift, removed", "has been removed from all files"),
+            ("tempo", "Beats per minute"),
+        ):
+            button = page.get_by_role("button", name=name)
+            assert text in button.get_attribute("title")
+            assert text in button.locator("xpath=ancestor::div[1]").get_attribute("title")
+        assert page.locator(".card button:not([title])").count() == 0
+        assert page.locator("thead th").get_attribute("title").endswith("Higher is better.")
+        # one stop for the tabulator key, then the arrows
+        page.get_by_label("Sort by").focus()
+        for _ in range(9):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.className") == "what":
+                break
+        assert page.locator(".meaning").inner_text().startswith("Beats per minute")
+        page.keyboard.press("ArrowDown")
+        assert page.locator(".meaning").inner_text().startswith("Share of frames")
+        page.keyboard.press("End")
+        assert page.locator(".meaning").inner_text().startswith("Largest angle")
+        assert page.locator(".meaning").is_visible()
+        page.get_by_label("Find").focus()
+        assert page.locator(".meaning").is_hidden()
+        assert page.locator(".note").inner_text() == notes[0]
+        page.get_by_text("What the numbers mean").click()
+        assert page.locator("#meanings dt").all_inner_texts()[1] == "foot sliding (%)"
+        assert page.locator("#meanings div").count() == 7
 
 
 def test_it_fits_a_phone(browser, folder):

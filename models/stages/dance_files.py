@@ -42,6 +42,7 @@ class Danced(NamedTuple):
         frames_per_code: frames that a code stands for.
         facts: where it came from.
         wandered: metres by which the floor drifted before it was levelled; None if it was not.
+        title: the song's own name, as it is shown; the name of the files if empty.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Danced(NamedTuple):
     frames_per_code: int
     facts: Mapping[str, str | int | float]
     wandered: float | None = None
+    title: str = ""
 
 
 class Stopwatch:
@@ -95,18 +97,20 @@ def write_dance(
     with kept_apart(f"motion {motion}", failed, motion), watch.of("files"):
         save_motion(motion, danced.joints, danced.codes, danced.fps, danced.facts, danced.beats)
     shown, metrics = danced.joints, {"seconds": len(danced.joints) / danced.fps}
+    title = danced.title or name
+    metrics |= {"tempo": danced.facts["tempo"]} if "tempo" in danced.facts else {}
     if danced.wandered is not None:
         metrics["floor_drift_mm"] = 1000 * danced.wandered
     with kept_apart(f"metrics of {name}", failed, plot), watch.of("metrics"):
         dance = Dance(name, danced.joints, danced.beats, danced.fps, str(danced.facts["song"]))
         metrics |= _scores(dance)
-        save_figure(beat_plot(dance), plot)
+        save_figure(beat_plot(dance, title=title), plot)
     if config.bvh or config.glb or config.footlock:
         with kept_apart(f"rotations of {name}", failed, bvh, glb), watch.of("fit"):
             shown, errors = _write_body(folder, danced, config)
             metrics |= errors
     if config.smpl:
-        with kept_apart(f"SMPL parameters {smpl}", failed, smpl), watch.of("fit"):
+        with kept_apart(f"SMPL parameters {smpl}", failed, smpl), watch.of("smpl"):
             _write_smpl(smpl, danced, config.footlock)
     if config.video:
         with kept_apart(f"video {video}", failed, video), watch.of("video"):
@@ -118,13 +122,13 @@ def write_dance(
                 frames_per_code=danced.frames_per_code,
                 music_beats=danced.beats,
                 song=danced.song,
-                title=name,
+                title=title,
                 height=config.video_height,
                 progress=sys.stderr.isatty(),
             )
     metrics = shortened(metrics)
     on_page = PlayerDance(
-        name,
+        title,
         shown,
         danced.codes,
         danced.beats,
@@ -151,6 +155,7 @@ def write_dance(
             )
             if wanted
         },
+        title=title,
     )
     with watch.of("pages"):
         return write_page(folder, page, failed)

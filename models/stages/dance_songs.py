@@ -1,23 +1,22 @@
-"""The songs of --dance: found among files and folders, heard one by one, and named apart."""
+"""The songs of --dance: found among files and folders, analysed one by one, and named apart."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from datasets.aistpp import AUDIO_SUFFIXES
 from datasets.music import song_features
 from models.stages.dancer import Dancer
+from utils.filenames import name_key, safe_name
 from utils.render.index import FILE_NAME as INDEX
+from utils.tempo import Tempo, tempo_of
 
 log = logging.getLogger(__name__)
-_LONGEST_NAME = 100  # bytes of a song's name that its files keep
 
 
 class Found(NamedTuple):
@@ -29,11 +28,19 @@ class Found(NamedTuple):
 
 
 class HeardSong(NamedTuple):
-    """A song: its file, features (N, D) float32 at the code rate, and music beats (T,) bool per frame."""
+    """A song.
+
+    Attributes:
+        path: its file.
+        features: (N, D) float32 at the code rate.
+        beats: (T,) bool per frame, true on a music beat.
+        tempo: of the beats.
+    """
 
     path: Path
     features: Tensor
     beats: np.ndarray
+    tempo: Tempo
 
 
 def one_line(error: object) -> str:
@@ -83,6 +90,8 @@ def _is_sound(path: Path) -> bool:
     """Whether a file is called as songs are, or has a sound track."""
     if path.suffix.lower() in AUDIO_SUFFIXES:
         return not path.name.startswith("._")  # what macOS leaves beside files
+    import av
+
     try:
         with av.open(str(path)) as container:
             return bool(container.streams.audio)
@@ -98,64 +107,66 @@ def hear(path: Path, dancer: Dancer) -> HeardSong:
         ValueError: naming the file, if it is no sound, damaged, or shorter than two seconds.
         OSError: if it cannot be read.
     """
-    song = song_features(path, dancer.features, dancer.codes_per_second, float(dancer.memory.skeleton.fps))
+    fps = float(dancer.memory.skeleton.fps)
+    song = song_features(path, dancer.features, dancer.codes_per_second, fps)
     if not song.features.any():
         log.warning("%s is silent: it is danced to all the same, without beats", one_line(path))
     elif not song.beats.any():
         log.warning("no beat was found in %s", one_line(path))
-    return HeardSong(path, torch.from_numpy(np.array(song.features, np.float32)), song.beats)
+    features = torch.from_numpy(np.array(song.features, np.float32))
+    return HeardSong(path, features, song.beats, tempo_of(song.beats, fps))
 
 
-def hear_all(given: Sequence[Path], dancer: Dancer) -> tuple[dict[Path, HeardSong], dict[str, str]]:
-    """The songs that can be heard, in order, and what cannot -> why; each of these costs a line, no more."""
-    found = find_songs(given)
-    for path, why in found.skipped.items():
-        log.info("skipped: %s: %s", one_line(path), why)
-    for path, why in found.failed.items():
-        log.warning("not danced to: %s", named(path, why))
-    heard, failed = {}, dict(found.failed)
-    for path in tqdm(found.songs, "listening", unit="song", leave=False, disable=None):
+def hear_each(songs: Sequence[Path], dancer: Dancer) -> Iterator[HeardSong | str]:
+    """Each song in order, analysed, or why it cannot be, which is logged: that costs a line, no more."""
+    import av
+
+    for path in songs:
         try:
-            heard[path] = hear(path, dancer)
+            yield hear(path, dancer)
         except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
-            failed[str(path)] = one_line(error) or type(error).__name__
-            log.warning("not danced to: %s", named(path, failed[str(path)]))
-    return heard, failed
+            why = one_line(error) or type(error).__name__
+            log.warning("not danced to: %s", named(path, why))
+            yield why
 
 
-def file_names(
-    songs: Sequence[Path],
-    variants: int,
-    suffixes: Sequence[str],
-    folder: Path,
-    others: Sequence[Path] = (),
-) -> Mapping[Path, list[str]]:
-    """Names of the dances to each song, one for each variant: as its file, `_v2` and on, all apart.
+class FileNames:
+    """Names of the dances' files: as the song's file where every system accepts that, all apart.
 
     A second song of a name becomes name_2 and so on, as does one whose dance would overwrite a song or the
-    index. Names that differ in case only count as one, as some file systems see them.
+    index. Names that some file system takes for one count as one, see `utils.filenames`.
 
     Args:
-        songs: their files.
-        variants: dances to each.
+        folder: where the files go.
         suffixes: of the files that each dance gives.
-        folder: where they go.
-        others: files that are not to be overwritten either: songs that could not be heard.
+        songs: all songs of the call, also those that cannot be analysed: none is overwritten.
     """
-    own = folder.resolve()
-    given = [path for path in (*songs, *others) if own in (path.resolve().parent, path.parent.resolve())]
-    taken = {INDEX} | {path.name.casefold() for path in given}
-    names: dict[Path, list[str]] = {}
-    for song in songs:
-        short = song.stem.encode("utf-8", "replace")[:_LONGEST_NAME]
-        stem = short.decode("utf-8", "ignore").strip() or "song"
-        number = 1
+
+    def __init__(self, folder: Path, suffixes: Sequence[str], songs: Sequence[Path]) -> None:
+        own = folder.resolve()
+        inside = [path for path in songs if own in (path.resolve().parent, path.parent.resolve())]
+        self.suffixes = suffixes
+        self.taken = {INDEX} | {name_key(path.name) for path in inside}
+        self.titles: set[str] = set()
+
+    def of(self, song: Path, variants: int) -> list[str]:
+        """Names without suffix of the dances to a song: `name`, `name_v2`, `name_v3`, ..."""
+        stem, number = safe_name(song.stem, default="song"), 1
         while True:
             plain = stem if number == 1 else f"{stem}_{number}"
-            names[song] = [plain if v == 1 else f"{plain}_v{v}" for v in range(1, variants + 1)]
-            files = {f"{name}{suffix}".casefold() for name in names[song] for suffix in suffixes}
-            if not files & taken:
-                break
+            names = [plain if v == 1 else f"{plain}_v{v}" for v in range(1, variants + 1)]
+            files = {name_key(f"{name}{suffix}") for name in names for suffix in self.suffixes}
+            if not files & self.taken:
+                self.taken |= files
+                return names
             number += 1
-        taken |= files
-    return names
+
+    def title_of(self, song: Path) -> str:
+        """What is shown as the song's name: its own, with a number where another song has the same."""
+        stem, number = one_line(song.stem), 1
+        title = stem
+        while title in self.titles:
+            number += 1
+            title = f"{stem} ({number})"
+        self.titles.add(title)
+        return title

@@ -13,7 +13,15 @@ from typing import Any
 from datasets.reference import real_reference
 from datasets.sequences import PreparedData
 from models.stages.dances import DanceMaker, EvaluationConfig, MadeDance
-from models.stages.judging import all_scored, as_scored, reconstruction, render, with_columns, write_motions
+from models.stages.judging import (
+    all_scored,
+    as_scored,
+    file_names,
+    reconstruction,
+    render,
+    with_columns,
+    write_motions,
+)
 from models.stages.pages import write_judged_pages
 from models.vqvae import ChoreographicMemory
 from utils import distributed
@@ -76,7 +84,8 @@ class Evaluation(DanceMaker):
             write_motions(folder / "motions" / name.replace(" ", "_"), self.data, dances, facts)
         if self.config.plots:
             dances = as_scored(self.data, rows[shown])
-            save_plots(report, dances, self.reference, folder / "plots", self.config.max_frames)
+            names = file_names(self.data)
+            save_plots(report, dances, self.reference, folder / "plots", self.config.max_frames, names)
         some = rows[shown][: self.config.videos]
         failed = self._videos(folder, some, shown)
         if failed:

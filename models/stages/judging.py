@@ -12,6 +12,7 @@ from tqdm import tqdm
 from datasets.sequences import PreparedData
 from models.stages.dances import MadeDance
 from utils.export.files import save_motion
+from utils.filenames import names_apart
 from utils.metrics.dances import Dance, DanceFeatures, dance_features
 from utils.metrics.report import Report
 from utils.render.video import render_video
@@ -23,6 +24,11 @@ def as_scored(data: PreparedData, dances: Sequence[MadeDance]) -> list[Dance]:
     """The dances with the beats of their songs, where those are known, as the metrics take them."""
     beats = {name: data.song(name).beats for name in {dance.song for dance in dances} & set(data.songs)}
     return [Dance(d.name, d.joints, beats.get(d.song), data.fps, d.song) for d in dances]
+
+
+def file_names(data: PreparedData) -> dict[str, str]:
+    """Name of a dance -> name of its files, which every system accepts: of all sequences and songs."""
+    return names_apart((*data.names("all"), *data.songs))
 
 
 def all_scored(
@@ -80,9 +86,10 @@ def write_motions(
     folder: Path, data: PreparedData, dances: Sequence[MadeDance], provenance: Mapping[str, str | int | float]
 ) -> None:
     """A .npz per dance: joints (T, 24, 3), codes (T', 2), fps, song, its beats if known, and provenance."""
+    names = file_names(data)
     for dance, scored in zip(dances, as_scored(data, dances), strict=True):
         facts = {"song": dance.song, **provenance}
-        path = folder / f"{dance.name}.npz"
+        path = folder / f"{names[dance.name]}.npz"
         save_motion(path, dance.joints, dance.codes, data.fps, facts, scored.music_beats)
 
 
@@ -99,9 +106,9 @@ def render(
     Returns:
         Name -> why of the dances of which there is no video.
     """
-    failed = {}
+    failed, names = {}, file_names(data)
     for dance in tqdm(dances, "videos", leave=False, disable=None):
-        path = folder / f"{dance.name}.mp4"
+        path = folder / f"{names[dance.name]}.mp4"
         try:
             song = data.song(dance.song) if dance.song in data.songs else None
             render_video(

@@ -9,6 +9,7 @@ from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
 from models.stages.analysis import analyse
 from models.stages.base import RunConfig, Stage
+from models.stages.judging import file_names
 from models.vqvae import Codes
 from utils.files import write_npz
 from utils.motion import pose_to_joints
@@ -21,11 +22,11 @@ def show_real(config: RunConfig) -> list[Path]:
     names = data.names(config.evaluation.split)[: config.evaluation.videos]
     if not names:
         raise ValueError(f"{data.root} has no sequences of split {config.evaluation.split!r} to show")
-    made = []
+    made, files = [], file_names(data)
     for name in names:
         sequence = data.sequence(name)
         song = data.song(sequence.song) if sequence.song in data.songs else None
-        path = config.folder / "visgt" / f"{name}.mp4"
+        path = config.folder / "visgt" / f"{files[name]}.mp4"
         render_video(
             path,
             np.asarray(sequence.joints[: usable_frames(sequence)]),

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from datasets.sequences import PreparedData
 from models.stages.dances import MadeDance
+from models.stages.judging import file_names
 from utils.metrics.protocols import protocol_named
 from utils.metrics.reference import Reference
 from utils.metrics.report import Report
@@ -29,7 +30,7 @@ class Page(NamedTuple):
     """What is to be seen of a dance.
 
     Attributes:
-        name: of the dance and its files.
+        name: of the dance's files.
         label: what made it.
         dances: side by side on its player, itself first; one to four.
         song: its sound file, None if that is not at hand.
@@ -38,6 +39,7 @@ class Page(NamedTuple):
         video: of the dance, if it was made.
         beat_plot: the same.
         files: name of a link -> further file, if it was made.
+        title: the dance's name as it is shown; `name` if empty.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Page(NamedTuple):
     video: Path | None = None
     beat_plot: Path | None = None
     files: Mapping[str, Path] = MappingProxyType({})
+    title: str = ""
 
 
 @contextmanager
@@ -79,16 +82,16 @@ def write_page(folder: Path, page: Page, failed: Failures) -> IndexEntry:
         failed: takes what could not be made.
     """
     thumbnail = folder / "thumbnails" / f"{page.name}.jpg"
-    dance = page.dances[0]
+    dance, title = page.dances[0], page.title or page.name
     with kept_apart(f"picture of {page.name}", failed, thumbnail):
         write_thumbnail(thumbnail, dance.joints, fps=dance.fps)
     if page.player is not None:
         with kept_apart(f"player {page.player}", failed, page.player):
-            write_player(page.player, page.dances, page.song, page.name)
+            write_player(page.player, page.dances, page.song, title)
     wanted = (thumbnail, page.player, page.video, page.beat_plot)
     there = [path if path is not None and path.is_file() else None for path in wanted]
     files = {text: path for text, path in page.files.items() if path.is_file()}
-    return IndexEntry(page.name, page.label, *there, page.metrics, files)
+    return IndexEntry(title, page.label, *there, page.metrics, files)
 
 
 def write_judged_pages(
@@ -115,7 +118,7 @@ def write_judged_pages(
     Returns:
         What could not be made -> why.
     """
-    shown, failed, entries = report.name, Failures(), []
+    shown, failed, entries, names = report.name, Failures(), [], file_names(data)
     beside = [row for row in (shown, "GPT", "real") if row in rows]
     made = {row: {dance.name: dance for dance in rows[row]} for row in dict.fromkeys(beside)}
     scores = {(line["row"], line["dance"]): line for line in report.per_dance}
@@ -140,14 +143,15 @@ def write_judged_pages(
             if name in some
         ]
         page = Page(
-            name,
+            names[name],
             shown,
             dances,
             None if song is None else song.audio,
             {"song": own.song} | {key: value for key, value in metrics.items() if key not in _ON_PLAYER},
-            player=folder / "players" / f"{name}.html",
-            video=folder / "videos" / f"{name}.mp4",
-            beat_plot=folder / "plots" / "beats" / f"{name}.png",
+            player=folder / "players" / f"{names[name]}.html",
+            video=folder / "videos" / f"{names[name]}.mp4",
+            beat_plot=folder / "plots" / "beats" / f"{names[name]}.png",
+            title=name,
         )
         entries.append(write_page(folder, page, failed))
     settings = report.settings

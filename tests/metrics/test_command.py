@@ -129,9 +129,7 @@ def test_plots_show_what_they_should(tmp_path):
     beats = dance_features(dance)
     dots = next(line for line in axes.lines if line.get_label() == "motion beat")
     np.testing.assert_allclose(dots.get_xdata(), beats.motion_beats / 60)
-    vertical = [
-        line.get_xdata()[0] for line in axes.lines if list(line.get_xdata()) == [line.get_xdata()[0]] * 2
-    ]
+    vertical = [line[0, 0] for lines in axes.collections for line in lines.get_segments()]
     np.testing.assert_allclose(vertical, beats.music_beats / 60)
     assert "BAS 0." in axes.get_title()
     axes = beat_plot(dance, protocol="corrected").axes[0]
@@ -142,6 +140,17 @@ def test_plots_show_what_they_should(tmp_path):
     beat_plot(Dance("two", smooth_dance()[:2]))
     beat_plot(Dance("two", smooth_dance()[:2]), protocol="corrected")
     beat_plot(Dance("still", np.repeat(smooth_dance()[:1], 30, 0), np.zeros(0, int)))
+
+    for seconds, rows, each in ((0.5, 1, 0.5), (20.8, 1, 20.8), (47.0, 2, 23.5), (300.0, 12, 25.0)):
+        long = Dance("long", smooth_dance(0, seconds), np.arange(0, 60 * int(seconds), 30))
+        parts = beat_plot(long).axes
+        limits = [axes.get_xlim() for axes in parts]
+        np.testing.assert_allclose(limits, [(each * row, each * (row + 1)) for row in range(rows)], atol=0.02)
+        drawn = [len(lines.get_segments()) for axes in parts for lines in axes.collections]
+        assert sum(drawn) == len(long.music_beats)  # each beat once, to the end
+        dots = [line.get_xdata() for axes in parts for line in axes.lines if line.get_marker() == "o"]
+        assert set(np.concatenate(dots)) == set(dance_features(long).motion_beats / 60)
+        assert parts[-1].get_xlim()[1] >= seconds - 0.5
 
     features = [dance_features(Dance(f"{i}", smooth_dance(i, 1))) for i in range(3)]
     reference = Reference(tuple(features))

@@ -19,6 +19,19 @@ HALVES = {
 }
 
 
+# as many numbers as a dance of --dance has
+MANY = {
+    "seconds": 197.3, "tempo": "128 BPM, unsteady", "floor_drift_mm": 93.1, "music_beats": 402, "BAS": 0.4,
+    "BAS_F1": 0.3, "foot_skate": 0.04, "jitter": 123.4, "freezing": 0.58, "bone_drift": 0.01,
+    "fit_error_mm": 0.05,
+    "fit_error_max_mm": 3.2, "worst_stretch_mm": 2.3, "max_turn_deg": 11.2, "skating_mm_s": "120→30",
+}  # fmt: skip
+
+
+def boxes(page, selector):
+    return [part.bounding_box() for part in page.locator(selector).all()]
+
+
 def near(picture, colour):
     return (np.abs(picture / 255 - np.asarray(colour)) < 0.03).all(-1).sum()
 
@@ -34,7 +47,7 @@ def test_the_page_draws_both_halves_and_the_timeline(browser, pages):
         assert np.ptp(pixels(page, 0, "#overview")) > 50
         assert page.locator(".chip.upper b").inner_text() == "0"
         assert page.locator("h1").inner_text() == "One"
-        assert page.locator("dl").inner_text().split() == ["BAS", "0.500"]
+        assert page.locator("dl").inner_text().split() == ["beat", "alignment", "(BAS)", "↑", "0.500"]
         assert page.locator("#tied").is_hidden()
         assert page.evaluate("page.upper") == hex_colour(UPPER)
 
@@ -116,6 +129,45 @@ def test_the_sound_is_where_it_was_in_the_song(browser, pages):
             return samples.findIndex((value) => value > 0.5 * loud) / sound.sampleRate;
         }""")
         assert peak == pytest.approx(1.5, abs=0.01)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_the_page_fits_a_window_of_1280_by_800(browser, tmp_path, number):
+    """With as many numbers as --dance gives; the stage takes what is left."""
+    dances = [
+        PlayerDance(f"dance {i}", dance(), codes(), np.arange(0, 240, 30), facts=MANY) for i in range(number)
+    ]
+    write_player(tmp_path / "p.html", dances, song(tmp_path / "s.wav"), "A title")
+    for width, height in ((1280, 800), (1600, 900)):
+        with opened(browser, tmp_path / "p.html", width, height) as page:
+            settle(page)
+            assert page.evaluate("document.documentElement.scrollHeight") <= height
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            bottom = max(box["y"] + box["height"] for box in boxes(page, ".stage, #player"))
+            assert height - 60 < bottom <= height
+            assert all(box["height"] >= 200 for box in boxes(page, ".stage"))
+            assert (pixels(page) != pixels(page)[0, 0]).any()
+
+
+def test_numbers_say_what_they_mean(browser, tmp_path):
+    facts = {"freezing": 0.5821, "floor_drift_mm": 93.12, "own": 3}
+    write_player(tmp_path / "p.html", [PlayerDance("a", dance(), facts=facts)])
+    with opened(browser, tmp_path / "p.html") as page:
+        assert page.locator("dd").all_inner_texts() == ["58.2\u00a0%", "93.1\u00a0mm", "3"]
+        assert page.locator("dt").last.inner_text() == "own"  # nobody has described it
+        still = page.get_by_role("button", name="standing still")
+        assert "Share of the time in which the whole body moves slower" in still.get_attribute("title")
+        assert still.get_attribute("title").endswith("Lower is better.")
+        note = page.locator(".meaning")
+        assert note.is_hidden()
+        still.focus()
+        assert note.inner_text() == still.get_attribute("title")
+        before = now(page)
+        page.keyboard.press("ArrowRight")
+        assert "has been removed from all files" in note.inner_text()
+        assert now(page) == before  # the arrow is the list's, not the player's
+        page.keyboard.press("Escape")
+        assert note.is_hidden()
 
 
 def test_a_page_without_sound_that_plays_goes_on_with_a_timer(browser, tmp_path):

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import re
+import urllib.parse
 
 import av
 import numpy as np
@@ -43,9 +44,10 @@ def data(tmp_path):
     return prepare(tmp_path / "data")
 
 
-def prepare(root, only_songs=False):
+def prepare(root, only_songs=False, test=None):
     """Nine dances of 3 s to three songs of 2.5 s; the last three are the test split."""
     names = [f"gBR_sBM_cAll_d0{i}_mBR{i % 3}_ch01" for i in range(9)]
+    names[6:] = test or names[6:]
     for i in range(3):
         write_array(
             features_path(root, f"mBR{i}"), np.random.default_rng(i).normal(size=(19, 438)).astype("f4")
@@ -53,7 +55,7 @@ def prepare(root, only_songs=False):
         write_array(beats_path(root, f"mBR{i}"), np.arange(150) % (20 + 5 * i) == 3)
     for i, name in enumerate(names):
         write_array(motion_path(root, name), smooth_dance(i, 3).astype(np.float32))
-    sequences = {name: {"frames": 181, "song": name.split("_")[4]} for name in names}
+    sequences = {name: {"frames": 181, "song": f"mBR{i % 3}"} for i, name in enumerate(names)}
     splits = {"train": names[:6], "test": names[6:]}
     write_manifest(
         root,
@@ -157,6 +159,25 @@ def test_everything_is_written(data, tmp_path, capsys):
     scores = index["tables"][0]
     assert [name for name, _ in scores["rows"]] == list(table)
     assert not list(folder.rglob("*.tmp*"))
+
+
+def test_files_have_names_that_every_system_accepts(tmp_path):
+    """And pages show the dances' own."""
+    names = ["cost: 5$_$ <b>", "CON", "Cost_ 5$_$ _B_"]  # the first and the last are one file on Windows
+    data = prepare(tmp_path / "data", test=names)
+    judge, folder = evaluation(data, plots=True, videos=3, players=3, video_height=64), tmp_path / "out"
+    judge.report(folder, {"GPT": generated(judge)}, shown="GPT", title="a run")
+    files = ["CON_", "Cost_ 5$_$ _B_", "cost_ 5$_$ _b__2"]
+    for place, suffix in (
+        ("motions/GPT", "npz"), ("plots/beats", "png"), ("videos", "mp4"), ("players", "html"),
+        ("thumbnails", "jpg"),
+    ):  # fmt: skip
+        assert sorted(path.stem for path in (folder / place).glob(f"*.{suffix}")) == files, place
+    cards = embedded(folder / "index.html")["entries"]
+    assert [card["name"] for card in cards] == names
+    for card, file in zip(cards, (files[2], files[0], files[1]), strict=True):
+        assert urllib.parse.unquote(card["video"]) == f"videos/{file}.mp4"
+        assert embedded(folder / "players" / f"{file}.html")["title"] == card["name"]
 
 
 def test_protocols_are_never_mixed(data, tmp_path):

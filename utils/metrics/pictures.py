@@ -1,10 +1,11 @@
 """Which pictures belong to a report, and where they go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.filenames import names_apart
 from utils.metrics.dances import Dance
 from utils.metrics.plots import beat_plot, feature_plot, save_figure, score_plot
 from utils.metrics.protocols import protocol_named
@@ -15,7 +16,12 @@ MOST_BEAT_PLOTS = 40
 
 
 def save_plots(
-    report: Report, dances: Sequence[Dance], reference: Reference | None, folder: Path, max_frames: int | None
+    report: Report,
+    dances: Sequence[Dance],
+    reference: Reference | None,
+    folder: Path,
+    max_frames: int | None,
+    names: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Saves the plots of a report and returns their paths.
 
@@ -28,10 +34,12 @@ def save_plots(
         reference: the real set.
         folder: where to; made if missing.
         max_frames: what the dances were cut to.
+        names: name of a dance -> name of its file; made so that every system accepts it if None.
     """
     rules = protocol_named(report.protocol)
+    names = names_apart(dance.name for dance in dances) if names is None else names
     paths = [
-        save_figure(beat_plot(dance, max_frames, rules.name), folder / "beats" / f"{dance.name}.png")
+        save_figure(beat_plot(dance, max_frames, rules.name), folder / "beats" / f"{names[dance.name]}.png")
         for dance in tqdm(dances[:MOST_BEAT_PLOTS], "plots", leave=False, disable=None)
     ]
     if reference is None:

@@ -1,13 +1,15 @@
 """Pictures for a report: beats of each dance, features of real and generated dances, and the beat scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter1d
 
+from utils.fonts import missing_glyphs_are_boxes, plain_line, title_style
 from utils.metrics.beats import SMOOTHING, mean_speed
 from utils.metrics.dances import Dance, DanceFeatures, dance_features
 from utils.metrics.geometric import RELATIONS
@@ -17,39 +19,72 @@ from utils.metrics.reference import Reference, stack
 from utils.skeleton import SMPL_24
 
 REAL, GENERATED, MUSIC = "#888888", "#1f77b4", "#d95f02"
-SHOWN_SECONDS = 20.0
+ROW_SECONDS = 20.0  # that a row of a beat plot shows, about
+MOST_ROWS = 12  # of a beat plot; rows of longer songs show more seconds each
 
 
-def beat_plot(dance: Dance, max_frames: int | None = None, protocol: str = "bailando") -> Figure:
-    """Joint speed over time with motion beats (dots), music beats (lines), and the dance's score.
+def beat_plot(
+    dance: Dance, max_frames: int | None = None, protocol: str = "bailando", title: str = ""
+) -> Figure:
+    """Joint speed over the whole dance with motion beats (dots), music beats (lines), and the dance's score.
+
+    Time continues from row to row. Rows are of one length: about 20 s, or a twelfth of a dance of more than
+    four minutes.
 
     Beats and scores are those of the protocol: motion beats on frames, or between them in `corrected`.
+
+    Args:
+        dance: the dance.
+        max_frames: what it is cut to.
+        protocol: whose beats and scores.
+        title: any text; the dance's name if empty.
     """
     features, rules = dance_features(dance, max_frames), protocol_named(protocol)
     joints = resample(np.asarray(dance.joints, np.float64), dance.fps, SMPL_24.fps)[: features.frames]
     speed = gaussian_filter1d(mean_speed(joints), SMOOTHING) * SMPL_24.fps
     published = rules.name == "bailando"  # there the speed between two frames counts as that of the first
     time = (np.arange(len(speed)) + (0.0 if published else 0.5)) / SMPL_24.fps
-    figure = Figure(figsize=(12, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    title = dance.name
-    if features.music_beats is not None:
-        for beat in features.music_beats:
-            label = "music beat" if beat == features.music_beats[0] else None
-            axes.axvline(beat / SMPL_24.fps, color=MUSIC, lw=1, alpha=0.7, label=label)
-        title += "".join(f"   {name} {value:.3f}" for name, value in rules.beats(features).items())
-    axes.plot(time, speed, color=GENERATED, lw=1.2, label="mean joint speed, smoothed")
-    beats = features.motion_beats / SMPL_24.fps if published else features.motion_times
-    axes.plot(beats, np.interp(beats, time, speed), "o", color="black", ms=5, label="motion beat")
-    axes.set(
-        xlabel="seconds",
-        ylabel="m/s",
-        title=title,
-        xlim=(0, np.clip(time[-1], 1 / SMPL_24.fps, SHOWN_SECONDS)),
-        ylim=(0, 1.25 * speed.max() or 1.0),
-    )
-    axes.legend(loc="upper right", ncols=3, fontsize=8)
+    end = len(joints) / SMPL_24.fps
+    rows = min(max(1, round(end / ROW_SECONDS)), MOST_ROWS)
+    each = end / rows
+    scores = "" if features.music_beats is None else _in_words(rules.beats(features))
+    high = 1.2 + 2 * rows  # inches
+    figure = Figure(figsize=(12, high))
+    figure.subplots_adjust(0.045, 0.6 / high, 0.98, 1 - 0.35 / high, hspace=0.25)
+    name = plain_line(title or dance.name)
+    moves = features.motion_beats / SMPL_24.fps if published else features.motion_times
+    music = np.zeros(0) if features.music_beats is None else features.music_beats / SMPL_24.fps
+    width = min(1.0, max(0.2, each / max(1, len(music) / rows)))  # of a line, thin where they are many
+    for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
+        first, last = row * each, (row + 1) * each
+        inside = (time >= first - 0.1) & (time <= last + 0.1)
+        beats = music[(music >= first) & (music < last)]
+        axes.vlines(
+            beats, 0, 1, MUSIC, lw=width, alpha=0.7, transform=axes.get_xaxis_transform(), label="music beat"
+        )
+        axes.plot(time[inside], speed[inside], color=GENERATED, lw=1.2, label="mean joint speed, smoothed")
+        shown = moves[(moves >= first) & (moves <= last)]
+        size = 5 if each <= 2 * ROW_SECONDS else 2
+        axes.plot(shown, np.interp(shown, time, speed), "o", color="black", ms=size, label="motion beat")
+        axes.set(ylabel="m/s", xlim=(first, last), ylim=(0, 1.25 * speed.max() or 1.0))
+        axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 5, 6, 10], integer=each >= 5))
+        axes.xaxis.set_major_formatter(lambda seconds, _: _clock(seconds))
+        axes.spines[["top", "right"]].set_visible(False)
+        if row == 0:
+            axes.set_title(f"{name}   {scores}".strip(), fontsize=12, **title_style(name))
+            axes.legend(loc="upper right", ncols=3, fontsize=8)
+    axes.set_xlabel(f"time in the dance, minutes:seconds; all {_clock(end)} are shown")
     return figure
+
+
+def _in_words(scores: Mapping[str, float]) -> str:
+    return "   ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+def _clock(seconds: float) -> str:
+    """As 1:05, or 1:05.5 where it is no whole second."""
+    tenths = round(10 * seconds)
+    return f"{tenths // 600}:{tenths // 10 % 60:02d}" + (f".{tenths % 10}" if tenths % 10 else "")
 
 
 def feature_plot(dances: Sequence[DanceFeatures], reference: Reference, feature: str) -> Figure:
@@ -119,7 +154,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp.png")
     try:
-        FigureCanvasAgg(figure).print_png(str(beside))
+        with missing_glyphs_are_boxes():
+            FigureCanvasAgg(figure).print_png(str(beside))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

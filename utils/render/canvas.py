@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 from matplotlib.backend_bases import GraphicsContextBase
 from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path as Outline
-from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D, IdentityTransform
+
+from utils.fonts import outline as text_outline
 
 Colour = tuple[float, ...]
 _NO_TRANSFORMS, _NO_OFFSETS = np.zeros((0, 3, 3)), np.zeros((0, 2))
@@ -22,10 +22,19 @@ def mixed(colour: Colour, other: Colour, share: float) -> Colour:
     return tuple(a + share * (b - a) for a, b in zip(colour[:3], other[:3], strict=True))
 
 
-@lru_cache(maxsize=512)
-def _text(text: str, size: float, bold: bool) -> Outline:
-    prop = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
-    return TextPath((0, 0), text, size=size, prop=prop, usetex=False)
+def fitting(text: str, size: float, width: float, *, bold: bool = False) -> str:
+    """The text, or as much of its beginning, with an ellipsis, as is at most `width` pixels wide."""
+    if text_outline(text, size, bold).vertices[:, 0].max() <= width:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        short = f"{text[:middle].rstrip()}…"
+        if text_outline(short, size, bold).vertices[:, 0].max() <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return f"{text[:low].rstrip()}…"
 
 
 @lru_cache(maxsize=256)
@@ -123,7 +132,7 @@ class Canvas:
         """
         if not text.strip():
             return 0.0
-        outline = _text(text, size, bold)
+        outline = text_outline(text, size, bold)
         width = float(outline.vertices[:, 0].max())
         transform = Affine2D().translate(x - align * width, self.height - y)
         fill = colour if len(colour) == 4 else (*colour, 1.0)

@@ -1,13 +1,11 @@
 """One self-contained HTML page that shows what each code of a choreographic memory stands for.
 
 A card per used code, an animated figure on each; a click plays it large, beside the real movement it was
-nearest to. The template is codes.html; nothing is fetched from anywhere.
+nearest to. Its parts are codes.html, codes.css and codes.js; nothing is fetched from anywhere.
 """
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +13,9 @@ import numpy as np
 
 from utils.files import write_beside
 from utils.render.figure import GREY, LOWER, UPPER, Palette, limb_colours
+from utils.render.player_page import fill
 from utils.skeleton import SMPL_24, Skeleton
 
-_TEMPLATE = Path(__file__).with_name("codes.html")
 _BUDGET = 2_200_000  # bytes of real clips before base64: the page stays below 5 MB
 _EVERY = 2  # of the frames of a real clip are kept
 
@@ -98,9 +96,7 @@ def write_code_page(
         "head": skeleton.index("head"),
         "sections": [_section(section, skeleton, playable) for section in sections],
     }
-    data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    page = _TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", escape(title)).replace("{{data}}", data)
-    write_beside(path, page.encode())
+    write_beside(path, fill("codes.html", ("codes.css",), ("codes.js",), title, content, "img-src data:"))
 
 
 def _playable(sections: Sequence[CodeSection]) -> int:

@@ -25,6 +25,8 @@ function table({ title, columns, rows }) {
   for (const column of columns) {
     const cell = element("th", "", column);
     cell.scope = "col";
+    const known = meaningOf(page.meanings, column);
+    if (known) cell.title = `${column}: ${known.meaning}`;
     head.append(cell);
   }
   const top = element("thead");
@@ -37,7 +39,9 @@ function table({ title, columns, rows }) {
     row.append(cell, ...values.map((value) => element("td", value.length > 40 ? "text" : "", value)));
     body.append(row);
   }
-  made.append(element("caption", "", title), top, body);
+  made.append(element("caption", "", title));
+  if (columns.some((column) => column)) made.append(top);
+  made.append(body);
   box.append(made);
   return box;
 }
@@ -62,14 +66,8 @@ function card(entry) {
   const about = element("div", "about");
   const heading = element("h3");
   heading.append(first ? link(first, "", entry.name) : entry.name);
-  const facts = element("dl");
-  const cells = new Map();
-  for (const [name, text] of entry.metrics) {
-    const fact = element("div");
-    fact.append(element("dt", "", name), element("dd", "", text));
-    facts.append(fact);
-    cells.set(name, fact);
-  }
+  const { box: facts, cells } = factList(entry.metrics, page.meanings);
+  const notes = entry.notes.map((text) => element("p", "note", text));
   const links = element("div", "links");
   for (const [what, text] of [["player", "Player"], ["video", "Video"], ["beatPlot", "Beats"]]) {
     if (entry[what]) links.append(link(entry[what], "", text));
@@ -79,15 +77,24 @@ function card(entry) {
     file.download = "";
     links.append(file);
   }
-  about.append(heading, facts, links);
+  about.append(heading, ...notes, facts, links);
   made.append(look, about);
   return { made, entry, cells, values: new Map(entry.metrics.map(([name, , value]) => [name, value])) };
 }
 
+for (const name of page.numbers) {
+  const known = meaningOf(page.meanings, name);
+  if (!known) continue;
+  const line = element("div");
+  const unit = known.unit ? ` (${known.unit})` : "";
+  line.append(element("dt", "", `${known.label}${unit}`), element("dd", "", known.meaning));
+  find("meanings").append(line);
+  find("legend").hidden = false;
+}
 for (const one of page.tables) find("tables").append(table(one));
 const cards = page.entries.map(card);
 const metrics = [...new Set(cards.flatMap(({ values }) => [...values.keys()]))];
-for (const [value, text] of [["", "order made"], ["name", "name"], ...metrics.map((name, at) => [String(at), name])]) {
+for (const [value, text] of [["", "order made"], ["name", "name"], ...metrics.map((name, at) => [String(at), labelOf(page.meanings, name)])]) {
   const option = element("option", "", text);
   option.value = value;
   find("sort").append(option);

@@ -17,6 +17,7 @@ from utils.render.canvas import Canvas
 from utils.render.player_page import fill, format_fact
 from utils.render.scene import Scene
 from utils.render.video import checked_joints
+from utils.render.wording import meanings, worded
 from utils.skeleton import SMPL_24, Skeleton
 
 FILE_NAME = "index.html"
@@ -41,6 +42,7 @@ class IndexEntry:
         beat_plot: a picture.
         metrics: name -> number (NaN and None: not known) or text.
         files: name of a link -> further file of the dance.
+        notes: lines on the card: what is unusual about the dance, and what to try.
     """
 
     name: str
@@ -51,6 +53,7 @@ class IndexEntry:
     beat_plot: Path | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def write_index(
@@ -72,12 +75,23 @@ def write_index(
         FileNotFoundError: if a file that an entry names does not exist.
     """
     folder = Path(folder)
+    names = [name for entry in entries for name in entry.metrics]
+    columns = [column for table in (tables or {}).values() for row in table.values() for column in row]
     data = {
+        "meanings": meanings([*names, *columns]),
+        "numbers": list(dict.fromkeys(str(name) for name in names)),
         "tables": [_table(name, table) for name, table in (tables or {}).items()],
         "entries": [_entry(folder, entry) for entry in entries],
     }
     # a page opened from a disk has no origin, so 'self' alone would hide its pictures
-    page = fill("index.html", ("index.css",), ("index.js",), title, data, "img-src 'self' file:")
+    page = fill(
+        "index.html",
+        ("index.css", "facts.css"),
+        ("facts.js", "index.js"),
+        title,
+        data,
+        "img-src 'self' file:",
+    )
     path = folder / FILE_NAME
     write_beside(path, page)
     return path
@@ -103,8 +117,9 @@ def _entry(folder: Path, entry: IndexEntry) -> dict[str, Any]:
         "beatPlot": relative(entry.beat_plot),
         "files": [[str(name), relative(path)] for name, path in entry.files.items()],
         "metrics": [
-            [str(name), format_fact(_plain(value)), _sortable(value)] for name, value in entry.metrics.items()
+            [str(name), worded(name, value), _sortable(value)] for name, value in entry.metrics.items()
         ],
+        "notes": list(entry.notes),
     }
 
 

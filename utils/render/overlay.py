@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.render.canvas import Canvas, Colour, mixed
+from utils.render.canvas import Canvas, Colour, fitting, mixed
 from utils.render.figure import LOWER, UPPER
 
 _INK: Colour = (0.93, 0.95, 0.98)
@@ -49,11 +49,13 @@ class Overlay:
         """Write what never changes; it goes under the dance, once, which costs nothing per frame."""
         right = self.width - self._margin
         y, length = self._bar
-        canvas.text(self._margin, 38 * self.unit, self.title, 17 * self.unit, _INK, bold=True)
         total = canvas.text(
             right, 38 * self.unit, f"/ {self.num_frames / self.fps:.1f} s", 15 * self.unit, _SOFT, align=1.0
         )
         self._clock = right - total - 8 * self.unit
+        room = self._clock - 90 * self.unit - self._margin  # the time and the beat's dot stand to its right
+        title = fitting(self.title, 17 * self.unit, room, bold=True)
+        canvas.text(self._margin, 38 * self.unit, title, 17 * self.unit, _INK, bold=True)
         canvas.lines(
             np.array([[[self._margin, y], [self._margin + length, y]]]), (*_INK, 0.13), 2.5 * self.unit
         )
@@ -101,4 +103,5 @@ class Overlay:
 
     def label(self, canvas: Canvas, middle: float, name: str) -> None:
         """Write the name of a panel under it, `middle` pixels from the left."""
+        name = fitting(name, 15 * self.unit, self.height * 0.7, bold=True)  # of a panel's width of 0.75
         canvas.text(middle, self.height - 34 * self.unit, name, 15 * self.unit, _INK, bold=True, align=0.5)

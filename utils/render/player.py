@@ -24,14 +24,16 @@ from utils.metrics.reading import NotADance, read_dance
 from utils.metrics.songs import track_beats
 from utils.render.figure import LOWER, UPPER, Palette
 from utils.render.player_data import hex_colour, pack, skeleton_facts, speed_curve, stage
-from utils.render.player_page import fill, format_fact
+from utils.render.player_page import fill
 from utils.render.player_song import song_bytes
 from utils.render.video import beat_frames, checked_codes, checked_joints
+from utils.render.wording import meanings, worded
 from utils.skeleton import SMPL_24, Skeleton
 
 MOST_DANCES = 4
-_STYLES = ("player.css",)
+_STYLES = ("player.css", "facts.css")
 _SCRIPTS = (
+    "facts.js",
     "player_dance.js",
     "player_camera.js",
     "player_stage.js",
@@ -102,6 +104,7 @@ def write_player(
         "skeleton": skeleton_facts(skeleton, Palette()),
         "upper": hex_colour(UPPER),
         "lower": hex_colour(LOWER),
+        "meanings": meanings(name for dance in dances for name in dance.facts),
         "dances": content,
     }
     page = fill("player.html", _STYLES, _SCRIPTS, title, data, "img-src data:; media-src blob:")
@@ -133,7 +136,7 @@ def _content(dance: PlayerDance, skeleton: Skeleton) -> dict[str, Any]:
         "lower": [] if codes is None else codes[:, 1].tolist(),
         "musicBeats": _seconds(dance.music_beats, frames, fps),
         "motionBeats": _seconds(moves, frames, fps),
-        "facts": [[str(name), format_fact(value)] for name, value in dance.facts.items()],
+        "facts": [[str(name), worded(name, value)] for name, value in dance.facts.items()],
     }
 
 

@@ -25,6 +25,16 @@ function element(tag, kind, text) {
   return made;
 }
 
+/** A list of numbers that is shown when asked for; those of all dances open together, to be compared. */
+function folded(facts) {
+  const made = element("details", "numbers");
+  made.append(element("summary", "", "Numbers"), facts);
+  made.addEventListener("toggle", () => {
+    for (const other of document.querySelectorAll(".numbers")) other.open = made.open;
+  });
+  return made;
+}
+
 /** A dance's stage with its codes, name and facts. */
 function panel(dance) {
   const figure = element("figure", "dance");
@@ -50,13 +60,10 @@ function panel(dance) {
   box.append(canvas, chips, over, big);
   const caption = element("figcaption");
   caption.append(element("h2", "", dance.name));
-  const facts = element("dl");
-  for (const [name, value] of dance.facts) {
-    const fact = element("div");
-    fact.append(element("dt", "", name), element("dd", "", value));
-    facts.append(fact);
+  if (dance.facts.length) {
+    const { box: facts } = factList(dance.facts, page.meanings);
+    caption.append(page.dances.length > 1 ? folded(facts) : facts);
   }
-  if (dance.facts.length) caption.append(facts);
   figure.append(box, caption);
   find("dances").append(figure);
   const stage = new Stage(canvas, dance, page.skeleton, page.lower);
@@ -197,7 +204,7 @@ lanes.addEventListener("pointermove", (event) => {
   tip.hidden = x < GUTTER;
   tip.textContent = timeline.describe(x, y);
   tip.style.left = `${Math.max(Math.min(x + 12, timeline.width - tip.offsetWidth), 0)}px`;
-  tip.style.top = `${Math.max(y - 30, -8)}px`;
+  tip.style.top = `${Math.max(y - 30, 0)}px`;
 });
 for (const name of ["pointerup", "pointercancel"]) {
   lanes.addEventListener(name, () => {
@@ -217,22 +224,32 @@ if (window.innerWidth <= 640) {
   timeline.span = 5;
 }
 
-/* Size and look */
+/* Size and look: the stages take what the rest of the page leaves of the window, so that nothing scrolls */
+const LEAST = 200; // pixels of a stage's height
+const lanesBox = document.querySelector(".lanes");
+
 function layOut() {
   const many = dances.length;
   const narrow = window.innerWidth <= 640;
   const columns = narrow ? Math.min(many, 2) : many;
   const rows = Math.ceil(many / columns);
+  const style = find("dances").style;
+  style.setProperty("--columns", columns);
+  style.setProperty("--stage", `${LEAST}px`);
+  document.body.style.setProperty("--lanes", "none");
+  lanes.style.height = `${timeline.height}px`;
   const room = window.innerHeight;
-  const below = narrow ? 430 : 330 + 60 * Math.min(many, 2);
-  const height = Math.max(Math.min(room - below, 0.62 * room), narrow ? 0.46 * room : 320) / (rows > 1 ? 1.5 : 1);
-  find("dances").style.setProperty("--columns", columns);
-  find("dances").style.setProperty("--stage", `${Math.round(height)}px`);
+  const rest = () => document.body.offsetHeight - rows * LEAST;
+  const lacking = rest() + rows * LEAST - room;
+  const high = Math.max(lanesBox.offsetHeight - lacking, 110);
+  if (!narrow && lacking > 0) document.body.style.setProperty("--lanes", `${high}px`); // they scroll by themselves
+  const least = narrow ? (0.46 * room) / (rows > 1 ? 1.5 : 1) : LEAST;
+  style.setProperty("--stage", `${Math.floor(Math.max((room - rest()) / rows, least))}px`);
   document.body.classList.toggle("many", many > 1);
   options.look = light.matches ? "light" : "dark";
-  const style = getComputedStyle(document.documentElement);
+  const colours = getComputedStyle(document.documentElement);
   const names = ["ink", "soft", "accent", "upper", "lower"];
-  timeline.resize(Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()])));
+  timeline.resize(Object.fromEntries(names.map((name) => [name, colours.getPropertyValue(`--${name}`).trim()])));
   for (const stage of stages) stage.resize();
   touch();
 }

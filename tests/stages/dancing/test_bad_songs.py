@@ -1,15 +1,18 @@
 """--dance with songs, files and settings that are wrong, and how songs are found and named."""
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import main
 from models.stages import dance_songs
-from models.stages.dance_songs import file_names, find_songs
+from models.stages.dance_songs import FileNames, find_songs
 from tests.stages.dancing.songs import CONFIG, RATE, SILENT, encode, entries, motion, sound
 from utils import audio
+from utils.filenames import name_key
 
 
 def test_bad_songs_cost_a_line_each(dance, songs, tmp_path, capsys, caplog, monkeypatch):
@@ -34,7 +37,9 @@ def test_bad_songs_cost_a_line_each(dance, songs, tmp_path, capsys, caplog, monk
     cards = {card["name"]: card for card in entries(tmp_path / "out")}
     assert list(cards) == ["odd name with sound", "odd ? %", "silent", "one"]
     assert len(motion(tmp_path / "out", "silent")["music_beats"]) == 0
+    assert (tmp_path / "out" / "odd _ %.npz").is_file()
     assert f"{folder / 'silent.wav'} is silent" in caplog.text
+    assert "silent.wav: 0:03, no tempo found" in caplog.text
     for name, why in (("notes.txt", "no sound file"), ("cover.jpg", "no sound file"), ("inner", "a folder")):
         assert f"skipped: {folder / name}: {why}" in caplog.text
     printed = capsys.readouterr().out
@@ -106,6 +111,28 @@ def test_what_is_wrong_is_said_before_a_song_is_heard(dance, files, songs, tmp_p
     assert "--out goes with --dance only" in capsys.readouterr().err
 
 
+def test_the_help_names_what_people_look_for(capsys):
+    """And every key that it names can be set as it says."""
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for wanted in (
+        "dance.video=false",
+        "dance.variants",
+        "generation.temperature",
+        "tempo",
+        "generation.window=hop",
+    ):
+        assert wanted in text
+    keys = re.findall(r"^  ((?:dance\.|generation\.|device)[a-z_]*=\S+)  ", text, re.MULTILINE)
+    assert len(keys) >= 12
+    config = main.read_config(Path(CONFIG), keys)
+    assert (config.dance.video, config.dance.variants, config.generation.window) == (False, 3, "hop")
+    named = re.findall(r"\bdance\.[a-z_]+", text)
+    assert {name.removeprefix("dance.") for name in named} <= set(vars(config.dance))
+
+
 def test_songs_stand_among_the_overrides(tmp_path):
     odd = tmp_path / "a=b.mp3"
     odd.touch()
@@ -137,16 +164,38 @@ def test_names_are_apart(tmp_path):
     ]
     paths.append(tmp_path / ("é" * 90 + ".mp3"))
     suffixes = (".npz", ".mp4", ".html", "_smpl.npz")
-    names = file_names(paths, 2, suffixes, tmp_path)
-    every = [f"{name}{s}".casefold() for some in names.values() for name in some for s in suffixes]
+    named = FileNames(tmp_path, suffixes, paths)
+    names = {path: named.of(path, 2) for path in paths}
+    every = [name_key(f"{name}{s}") for some in names.values() for name in some for s in suffixes]
     assert len(set(every)) == len(every)
     assert not {"index.html", "b.mp4"} & set(every)
     assert names[paths[0]] == ["a", "a_v2"]
     assert names[paths[4]] == ["b_2", "b_2_v2"]
     assert len(names[paths[-1]][0].encode()) == 100
-    mended = file_names([tmp_path / "d.wav"], 1, suffixes, tmp_path, others=[tmp_path / "d.mp4"])
-    assert list(mended.values()) == [["d_2"]]
-    assert file_names([tmp_path / "b.mp4"], 1, suffixes, tmp_path / "out") == {tmp_path / "b.mp4": ["b"]}
+    lost = [tmp_path / "d.wav", tmp_path / "d.mp4"]  # the second cannot be read
+    assert FileNames(tmp_path, suffixes, lost).of(lost[0], 1) == ["d_2"]
+    assert FileNames(tmp_path / "out", suffixes, [tmp_path / "b.mp4"]).of(tmp_path / "b.mp4", 1) == ["b"]
+
+
+def test_names_are_legal_everywhere_and_titles_are_the_songs(tmp_path):
+    files = [
+        "a:b.mp3",
+        "a?b.mp3",
+        "CON.mp3",
+        "caf\u00e9.mp3",
+        "cafe\u0301.mp3",
+        "one.mp3",
+        "in/one.mp3",
+        "tail. .mp3",
+    ]
+    paths = [tmp_path / file for file in files]
+    named = FileNames(tmp_path / "out", (".npz",), paths)
+    assert [named.of(path, 1)[0] for path in paths] == [
+        "a_b", "a_b_2", "CON_", "caf\u00e9", "caf\u00e9_2", "one", "one_2", "tail",
+    ]  # fmt: skip
+    assert [named.title_of(path) for path in paths] == [
+        "a:b", "a?b", "CON", "caf\u00e9", "cafe\u0301", "one", "one (2)", "tail.",
+    ]  # fmt: skip
 
 
 def test_each_song_once(songs, tmp_path):

@@ -6,6 +6,7 @@ import av
 import bvhio
 import numpy as np
 import pygltflib
+import pytest
 import torch
 
 from datasets.clips import whole_music
@@ -22,6 +23,7 @@ from utils.metrics.__main__ import main as metrics_main
 from utils.metrics.reading import read_dance
 from utils.motion import joints_to_pose, pose_to_joints
 from utils.render.player import main as player_main
+from utils.tempo import tempo_of
 
 
 def test_every_file_is_written_and_read(dance, songs, files, tmp_path, capsys):
@@ -46,6 +48,9 @@ def test_every_file_is_written_and_read(dance, songs, files, tmp_path, capsys):
         assert len(facts["checkpoint_sha256"]) == len(facts["memory_sha256"]) == 64
         assert json.loads(facts["generation"])["temperature"] == 1
         assert facts["torch"] == torch.__version__
+        tempo = tempo_of(made["music_beats"], 60)
+        assert (facts["tempo"], facts["tempo_unsteady"]) == (str(tempo), tempo.unsteady)
+        assert facts["tempo_bpm"] == pytest.approx(tempo.bpm, abs=0.01)
         with av.open(str(out / f"{name}.mp4")) as video:
             assert video.streams.video[0].height == 96
             assert video.streams.video[0].frames == frames
@@ -123,10 +128,14 @@ def test_together_as_alone(dance, songs, tmp_path, monkeypatch):
     assert [card["name"] for card in entries(tmp_path / "all")] == names
     assert dance(songs / "two.mp3", *SILENT, "dance.variants=2", out="alone") == 0
     monkeypatch.setattr(dancing, "_BATCH_STEPS", 60)
+    assert dance(songs, *SILENT, "dance.variants=2", out="parts") == 0
+    monkeypatch.setattr(dancing, "_DANCES_PER_TURN", 1)
     assert dance(songs, *SILENT, "dance.variants=2", out="turns") == 0
+    assert [card["name"] for card in entries(tmp_path / "turns")] == names
     made = {name: motion(tmp_path / "all", name)["codes"] for name in names}
     for name in names:
-        np.testing.assert_array_equal(motion(tmp_path / "turns", name)["codes"], made[name])
+        for out in ("parts", "turns"):
+            np.testing.assert_array_equal(motion(tmp_path / out, name)["codes"], made[name])
     for name in ("two", "two_v2"):
         np.testing.assert_array_equal(motion(tmp_path / "alone", name)["codes"], made[name])
     for name in ("one", "two", "three"):
