@@ -126,3 +126,20 @@ def forward(
         world[:, child] = world[:, parent] @ local[:, child]
         joints[:, child] = joints[:, parent] + world[:, parent] @ offsets[child]
     return joints, world
+
+
+def ground_track(root: np.ndarray, in_place: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Splits the pelvis' path (T, 3) into that of a node on the ground, and the pelvis as seen from there.
+
+    Args:
+        root: (T, 3) metres, y up, the ground at height 0.
+        in_place: whether the node stays at the origin, so that the path on the ground is left out.
+
+    Returns:
+        (T, 3) with x and z, height 0; and (T, 3) with the height, x and z 0.
+    """
+    ground, above = np.zeros_like(root), np.zeros_like(root)
+    above[:, 1] = root[:, 1]
+    if not in_place:
+        ground[:, [0, 2]] = root[:, [0, 2]]
+    return ground, above
