@@ -66,7 +66,7 @@ def write_bvh(
     still = np.zeros_like(ground)
     turned = angles.degrees[:, order].reshape(len(ground), -1)
     values = np.concatenate([ground * scale, still, pelvis * scale, turned], axis=1)[::every]
-    lines += ["MOTION", f"Frames: {len(values)}", f"Frame Time: {every / fps:.8f}"]
+    lines += ["MOTION", f"Frames: {len(values)}", f"Frame Time: {every / fps:.12f}"]
     row = " ".join(["%.5f"] * values.shape[1])
     lines += [row % tuple(frame) for frame in values.tolist()]
     write_beside(Path(path), ("\n".join(lines) + "\n").encode("ascii"))

@@ -3,7 +3,7 @@
 A program that plays a .bvh interpolates each angle by itself. Near the order's singularity, the middle angle
 at 90 degrees, the two others turn fast against each other although the joint hardly moves, and half-way
 between two frames the joint points elsewhere. Each joint has one of the six orders of three different axes:
-the one that is nearest to the rotation half-way between frames over the whole dance.
+the one whose angles step least between frames and interpolate best, in the worst place of the dance.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,8 @@ import numpy as np
 from utils.export.fit import matrices
 
 ORDERS = ("ZXY", "YXZ", "ZYX", "XYZ", "YZX", "XZY")  # the first of equally good ones is taken
-_GOOD = 0.5  # degrees half-way between frames that do not matter: below it the first order stays
+_HALFWAY = 10.0  # how much more a degree half-way between frames counts than one of a step
+_NO_WORSE = 1.1, 1.0  # times the smallest cost, and degrees more, that still count as the smallest
 
 
 class Angles(NamedTuple):
@@ -41,22 +42,29 @@ def euler_angles(rotations: np.ndarray, every: int = 1) -> Angles:
         Angles of all frames, in the orders that are best for the kept ones.
     """
     turns = matrices(rotations)
-    all_angles = np.stack([angles_in(turns, order) for order in ORDERS])  # (6, T, J, 3)
-    kept = all_angles[:, ::every]
-    worst = np.zeros((len(ORDERS), rotations.shape[1]))
-    if kept.shape[1] > 1:
-        start, end = rotations[::every][:-1], rotations[::every][1:]
-        sign = np.where((start * end).sum(-1, keepdims=True) < 0, -1.0, 1.0)
-        middle = start + sign * end
-        middle = matrices(middle / np.linalg.norm(middle, axis=-1, keepdims=True))
-        for i, order in enumerate(ORDERS):
-            found = composed((kept[i, :-1] + kept[i, 1:]) / 2, order)
-            trace = np.einsum("tjik,tjik->tj", middle, found)
-            worst[i] = np.degrees(np.arccos(np.clip((trace - 1) / 2, -1.0, 1.0))).max(0)
-    best = np.maximum(worst, _GOOD).argmin(0)
-    joints = np.arange(rotations.shape[1])
-    degrees = np.moveaxis(all_angles[best, :, joints], 0, 1)
-    return Angles(degrees, tuple(ORDERS[i] for i in best), worst[best, joints])
+    candidates = np.stack([angles_in(turns, order) for order in ORDERS])  # (6, T, J, 3)
+    kept, joints = candidates[:, ::every], np.arange(rotations.shape[1])
+    if kept.shape[1] < 2:
+        return Angles(candidates[0], (ORDERS[0],) * len(joints), np.zeros(len(joints)))
+    steps = np.abs(np.diff(kept, axis=1)).max((1, 3))  # (6, J)
+    halfway = _halfway(kept, rotations[::every])
+    cost = steps + _HALFWAY * halfway
+    factor, more = _NO_WORSE
+    best = (cost <= factor * cost.min(0) + more).argmax(0)
+    degrees = np.stack([candidates[i, :, joint] for joint, i in enumerate(best)], axis=1)
+    return Angles(degrees, tuple(ORDERS[i] for i in best), halfway[best, joints])
+
+
+def _halfway(degrees: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """(6, J) largest angle between interpolated angles and interpolated rotations, half-way between frames."""
+    sign = np.where((rotations[:-1] * rotations[1:]).sum(-1, keepdims=True) < 0, -1.0, 1.0)
+    middle = matrices(rotations[:-1] + sign * rotations[1:])  # a quaternion of any length is one rotation
+    worst = np.empty((len(ORDERS), rotations.shape[1]))
+    for i, order in enumerate(ORDERS):
+        found = composed((degrees[i, :-1] + degrees[i, 1:]) / 2, order)
+        trace = np.einsum("tjik,tjik->tj", middle, found)
+        worst[i] = np.degrees(np.arccos(np.clip((trace - 1) / 2, -1.0, 1.0))).max(0)
+    return worst
 
 
 def angles_in(turns: np.ndarray, order: str) -> np.ndarray:
