@@ -48,6 +48,9 @@ def through_fbx(path: str, fps: float) -> None:
 
 
 def with_song(path: str, start: int) -> int:
+    """Frames that the song takes in the sequencer; -1 if this Blender was built without sound."""
+    if not bpy.app.build_options.audaspace:
+        return -1
     scene = bpy.context.scene
     scene.sequence_editor_create()
     strip = scene.sequence_editor.sequences.new_sound("song", path, channel=1, frame_start=start)

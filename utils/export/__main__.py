@@ -95,9 +95,9 @@ def export(path: Path, options: argparse.Namespace) -> None:
         f"{dance.name}: {stretch.bone} stretches most, {1000 * stretch.shortest:.0f} to "
         f"{1000 * stretch.longest:.0f} mm; in the files bones are rigid"
     )
-    all_forms = not (options.bvh or options.glb or options.smpl)
+    every = not (options.bvh or options.glb or options.smpl)
     rest, floor = rest_joints(), floor_height(dance.joints, dance.fps)
-    if options.bvh or options.glb or all_forms:
+    if options.bvh or options.glb or every:
         fit = fit_body(dance.joints, rest)
         _tell(dance.name, fit)
         if options.footlock:
@@ -109,13 +109,13 @@ def export(path: Path, options: argparse.Namespace) -> None:
                 f"below the floor {1000 * locked.sunk_before:.1f} -> {1000 * locked.sunk_after:.1f} mm"
             )
         common = {"every": options.every, "names": options.names, "in_place": options.in_place}
-        if options.bvh or all_forms:
+        if options.bvh or every:
             path = folder / f"{dance.name}.bvh"
             write_bvh(_said(path), fit, dance.fps, unit=options.unit, **common)
-        if options.glb or all_forms:
+        if options.glb or every:
             path = folder / f"{dance.name}.glb"
             write_glb(_said(path), fit, dance.fps, name=dance.name, **common)
-    if options.smpl or all_forms:
+    if options.smpl or every:
         fit, size = fit_smpl(dance.joints, rest)
         _tell(f"{dance.name} (SMPL body x {size:.3f})", fit)
         if options.footlock:
