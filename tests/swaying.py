@@ -3,6 +3,7 @@
 import numpy as np
 
 from datasets.smpl import rest_joints
+from utils.floor import sole_thickness
 
 FRAMES = 45
 
@@ -10,7 +11,7 @@ FRAMES = 45
 def dance(frames=FRAMES, floor=0.0):
     """The rest pose, swaying and travelling."""
     rest = rest_joints()
-    rest = rest - [0, rest[:, 1].min() - floor - 0.02, 0]
+    rest = rest - [0, rest[:, 1].min() - floor - sole_thickness(), 0]
     time = np.arange(frames) / 60
     travel = np.stack([0.3 * np.sin(3 * time), 0 * time, 0.4 * time], 1)
     return (rest + travel[:, None]).astype(np.float32)

@@ -1,17 +1,23 @@
+import bvhio
 import numpy as np
+import pygltflib
 import pytest
+from scipy.ndimage import maximum_filter1d
 from scipy.spatial.transform import Rotation
 
 from datasets.smpl import forward_kinematics, rest_joints
 from tests.helpers import real_data
 from utils.export import fit as fit_module
-from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion, write_smpl
+from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion, worst_stretch, write_smpl
 from utils.export.__main__ import main
 from utils.export.align import best_turn, smallest_turn
 from utils.export.chain import clip_offsets, lengths
-from utils.export.fit import chain_joints, continuous, matrices
-from utils.metrics.physical import bone_length_drift, floor_height, foot_skate_ratio, jitter
+from utils.export.fit import chain_joints, continuous, fastest_turn, matrices
+from utils.export.smpl import nearest_vectors
+from utils.floor import floor_height, ground_height, on_ground, sole_thickness
+from utils.metrics.physical import bone_length_drift, foot_skate_ratio, jitter
 from utils.metrics.reading import read_dance
+from utils.pickles import load_pickle
 from utils.skeleton import SMPL_24
 
 REST = rest_joints()
@@ -78,6 +84,59 @@ def test_noisy_joints_get_rigid_bones():
     assert np.linalg.norm(fitted_joints(fit) - joints, axis=-1).mean() < 0.8 * before
 
 
+def turns_of(rotations):
+    """(T-1, J) degrees from each frame to the next of quaternions (T, J, 4)."""
+    return np.degrees(2 * np.arccos(np.clip(np.abs((rotations[1:] * rotations[:-1]).sum(-1)), 0, 1)))
+
+
+def straightish():
+    """Poses (T, 24, 3) of limbs that are nearly straight and bend to either side: joints show no twist.
+
+    Knees and elbows turn by up to 12 degrees a frame, hips by less than 1, ankles not at all.
+    """
+    t = np.arange(240) / 60
+    poses = np.zeros((240, 24, 3))
+    way = np.pi / 2 * (1 + np.tanh(9 * np.sin(3 * t)))  # in which the limb bends: half a turn in ten frames
+    for side, sign in (("left", 1), ("right", -1)):
+        elbow, knee = SMPL_24.index(f"{side}_elbow"), SMPL_24.index(f"{side}_knee")
+        poses[:, elbow, 1] = -sign * 0.15 * np.cos(way)
+        poses[:, elbow, 2] = 0.15 * np.sin(way)
+        poses[:, knee, 0] = 0.3 * np.cos(way)
+        poses[:, knee, 2] = 0.3 * np.sin(way)
+        poses[:, SMPL_24.index(f"{side}_hip"), 0] = -0.3 * np.sin(2 * t)
+        poses[:, SMPL_24.index(f"{side}_shoulder"), 2] = 0.5 * np.sin(2 * t + sign)
+    poses[:, 0, 1] = 0.5 * t
+    return poses
+
+
+def test_no_joint_spins_while_the_dancer_stays_still():
+    poses = straightish()
+    joints = forward_kinematics(poses.reshape(240, 72), np.zeros((240, 3)))
+    source = Rotation.from_rotvec(poses.reshape(-1, 3)).as_quat().reshape(240, 24, 4)
+    fit = fit_body(joints, REST)
+    assert turns_of(source).max() < 12
+    own = turns_of(fit.rotations)
+    assert (own.max(0) < turns_of(source).max(0) + 2).all(), own.max(0).round(1)
+    assert fit.error < 2e-4
+    # reported as it is
+    frame, joint = np.unravel_index(own.argmax(), own.shape)
+    assert fit.turn.degrees == pytest.approx(own.max(), abs=1e-6)
+    assert (fit.turn.joint, fit.turn.frame) == (SMPL_24.joints[joint], frame)
+    assert fastest_turn(fit.rotations[:1]).degrees == 0
+
+
+def test_real_dances_turn_no_faster_than_their_source():
+    """Apart from frames in which the source itself turns by more than 25 degrees."""
+    for file in sorted((real_data() / "motions").glob("*.pkl")):
+        raw = load_pickle(file.read_bytes(), file.name)
+        vectors = np.asarray(raw["smpl_poses"], np.float64).reshape(-1, 3)
+        source = turns_of(Rotation.from_rotvec(vectors).as_quat().reshape(-1, 24, 4))
+        own = turns_of(fit_body(read_dance(file).joints, REST).rotations)
+        allowed = maximum_filter1d(source, 7, axis=0)
+        wild = maximum_filter1d(source.max(1), 31) > 25
+        assert (own - allowed)[~wild].max() < 10, file.name
+
+
 def test_windows_join_without_a_seam(monkeypatch):
     joints = dance(240)
     whole = fit_body(joints, REST)
@@ -101,6 +160,18 @@ def test_offsets_are_the_dancers_own():
     small = dance(20, size=0.7)
     offsets = clip_offsets(small, REST, SMPL_24)
     np.testing.assert_allclose(np.linalg.norm(offsets[1:], axis=-1), lengths(0.7 * REST, SMPL_24), rtol=1e-9)
+
+
+def test_the_worst_stretch_is_named():
+    joints = dance(60)
+    wrist, hand, elbow = (SMPL_24.index(f"left_{name}") for name in ("wrist", "hand", "elbow"))
+    along = joints[30, wrist] - joints[30, elbow]
+    longer = along / np.linalg.norm(along) * 0.1
+    joints[30, [wrist, hand]] += longer
+    usual = np.linalg.norm(REST[wrist] - REST[elbow])
+    found = worst_stretch(joints)
+    assert found.bone == "left_elbow-left_wrist"
+    np.testing.assert_allclose(found[1:], [0.1, usual, usual + 0.1], atol=1e-9)
 
 
 def test_quaternions_have_continuous_signs():
@@ -149,6 +220,81 @@ def test_smpl_parameters_give_the_joints_back(tmp_path, size):
     assert np.abs(again - fitted_joints(fit)).max() < 1e-5
     assert np.linalg.norm(again - joints, axis=-1).max() < 3e-3
     assert np.abs(size * read_dance(tmp_path / "a.npz").joints - joints).max() < 3e-3  # and our own reader
+
+
+def test_axis_angles_do_not_jump_when_a_dancer_turns_twice():
+    """Turns about a tilted axis, over three whole ones and back."""
+    angle = np.concatenate([np.linspace(0, 20, 300), np.linspace(20, -8, 300)])
+    axis = np.array([0.2, 1.0, -0.1]) / np.linalg.norm([0.2, 1.0, -0.1])
+    vectors = angle[:, None] * axis
+    quats = Rotation.from_rotvec(vectors).as_quat()[:, None]
+    found = nearest_vectors(quats)[:, 0]
+    np.testing.assert_allclose(found, vectors, atol=1e-7)
+    again = nearest_vectors(-quats)[:, 0]  # the other sign of a quaternion is the same rotation
+    np.testing.assert_allclose(again, vectors, atol=1e-7)
+    still = np.tile([0.0, 0.0, 0.0, 1.0], (3, 1, 1))
+    np.testing.assert_array_equal(nearest_vectors(still), 0)
+    # each frame has the nearest of its vectors
+    rng = np.random.default_rng(4)
+    walk = Rotation.concatenate([Rotation.identity(), Rotation.from_rotvec(rng.normal(0, 0.4, (400, 3)))])
+    turns = [walk[0]]
+    for step in walk[1:]:
+        turns.append(turns[-1] * step)
+    quats = np.array([turn.as_quat() for turn in turns])[:, None]
+    found = nearest_vectors(quats)[:, 0]
+    assert (
+        np.abs(Rotation.from_rotvec(found).as_matrix() - Rotation.from_quat(quats[:, 0]).as_matrix()).max()
+        < 1e-9
+    )
+    length = np.linalg.norm(found, axis=-1, keepdims=True)
+    steps = np.linalg.norm(found[1:] - found[:-1], axis=-1)
+    for whole in (-2, -1, 1, 2):
+        other = found[1:] * (1 + 2 * np.pi * whole / length[1:])
+        assert (np.linalg.norm(other - found[:-1], axis=-1) >= steps - 1e-9).all()
+
+
+def test_smpl_parameters_of_a_spinning_dancer(tmp_path):
+    joints = dance(360)  # 24 radians about the vertical
+    fit, size = fit_smpl(joints, REST)
+    write_smpl(tmp_path / "a.npz", fit, size, REST)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        kept = dict(file)
+    assert np.abs(kept["smpl_poses"][:, 1]).max() > 20
+    assert np.abs(np.diff(kept["smpl_poses"], axis=0)).max() < 0.5
+
+
+@pytest.mark.parametrize("size", [1.0, 0.8])
+def test_amass_keys_give_the_joints_back(tmp_path, size):
+    """Z up, SMPL's own size: what an add-on for Blender does with them."""
+    joints, _ = on_ground(dance(90, size=size))
+    fit, found = fit_smpl(joints, REST)
+    write_smpl(tmp_path / "a.npz", fit, found, REST, 60)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        kept = dict(file)
+    assert kept["poses"].shape == (90, 156)
+    assert (kept["poses"][:, 66:] == 0).all()
+    assert (str(kept["gender"]), float(kept["mocap_framerate"]), len(kept["betas"])) == ("male", 60.0, 10)
+    again = forward_kinematics(kept["poses"][:, :72], kept["trans"])
+    np.testing.assert_allclose(
+        again * size, fitted_joints(fit) @ [[1, 0, 0], [0, 0, 1], [0, -1, 0]], atol=2e-5
+    )
+    assert np.abs(np.diff(kept["poses"], axis=0)).max() < 1.5
+
+
+def test_one_floor_for_all():
+    from utils.render.player_data import stage
+    from utils.render.scene import Scene
+
+    joints = sliding() + np.array([0, 0.42, 0])
+    standing, ground = on_ground(joints)
+    assert ground == ground_height(joints) == floor_height(joints) - sole_thickness()
+    assert floor_height(standing) == pytest.approx(sole_thickness())
+    assert ground_height(standing) == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(joints - standing, np.broadcast_to([0, ground, 0], joints.shape), atol=1e-12)
+    scene = Scene(joints.astype(np.float32), SMPL_24, 60, 96, 54, np.zeros(len(joints)))
+    assert scene.floor == pytest.approx(ground, abs=1e-6)
+    assert stage(joints, SMPL_24, 60)["floor"] == pytest.approx(ground, abs=1e-4)
+    assert np.isfinite(ground_height(joints[:1]))
 
 
 def sliding():
@@ -215,6 +361,8 @@ def test_the_command(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "mm" in said
     assert "feet planted" in said
+    assert "degrees per frame" in said
+    assert "stretches most" in said
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"one.bvh", "one.glb", "one_smpl.npz"}
     paths = [str(tmp_path / name) for name in ("bad.npz", "gone.npz", "one.npz")]
     assert main([*paths, "--bvh"]) == 2
@@ -224,6 +372,38 @@ def test_the_command(tmp_path, capsys):
     assert "gone.npz" in errors[1]
     assert (tmp_path / "one.bvh").is_file()  # one bad file does not lose the others
     assert not (tmp_path / "one.glb").exists()
+
+
+def test_the_command_puts_dancers_on_the_ground(tmp_path):
+    """In every file, unless raw heights are asked for."""
+    joints = sliding() - np.array([0, 1.7, 0])
+    save_motion(tmp_path / "one.npz", joints)
+    floor = floor_height(joints)
+    for words, height in (([], sole_thickness()), (["--raw-heights"], floor)):
+        assert main([str(tmp_path / "one.npz"), *words, "--unit", "m", "--names", "vrm", "--every", "2"]) == 0
+        parts = [tmp_path / f"one{suffix}" for suffix in ("_smpl.npz", ".bvh", ".glb")]
+        toes = [SMPL_24.index(f"{side}_foot") for side in ("left", "right")]
+        body = read_dance(parts[0])
+        with np.load(parts[0]) as file:
+            size = float(file["smpl_scaling"][0])
+        assert np.median(size * body.joints[:, toes, 1].min(1)) == pytest.approx(height, abs=0.01)
+        root = bvhio.readAsHierarchy(str(parts[1]))
+        named = {joint.Name: joint for joint, _, _ in root.layout()}
+        lowest = []
+        for frame in range(0, 60, 5):
+            root.loadPose(frame, recursive=True)
+            lowest.append(min(named[f"{side}Toes"].PositionWorld.y for side in ("left", "right")))
+        assert np.median(lowest) == pytest.approx(height, abs=0.01)
+        glb = pygltflib.GLTF2().load(str(parts[2]))
+        assert glb.accessors[glb.animations[0].samplers[0].input].count == 61
+        assert [glb.nodes[node].name for node in (0, 1)] == ["root", "hips"]
+        pelvis = glb.animations[0].channels[1]
+        assert (pelvis.target.node, pelvis.target.path) == (1, "translation")
+        values = glb.accessors[glb.animations[0].samplers[pelvis.sampler].output]
+        start = glb.bufferViews[values.bufferView].byteOffset
+        places = np.frombuffer(glb.binary_blob(), np.float32, 3 * values.count, start).reshape(-1, 3)
+        above = np.median(joints[:, 0, 1]) - floor
+        assert np.median(places[:, 1]) == pytest.approx(height + above, abs=0.01)
 
 
 def test_chain_joints_are_those_of_smpl():

@@ -5,19 +5,19 @@ import pytest
 
 from tests.helpers import real_data
 from tests.swaying import dance
-from utils.render.camera import Camera, floor_height, following
+from utils.floor import ground_height
+from utils.render.camera import Camera, following
 from utils.render.canvas import Canvas
 from utils.render.figure import capsules
 from utils.render.ground import draw_grid, grid_chords, grid_light
 from utils.render.scene import floor_distance
-from utils.skeleton import SMPL_24
 
 
 def test_the_drawn_floor_is_that_of_the_feet_not_zero():
     for floor in (-1.3, 0.0, 0.7):
         joints = dance(100, floor)
         joints[40, 10, 1] -= 0.5  # one frame of a foot below the floor does not move it
-        assert floor_height(joints, SMPL_24) == pytest.approx(floor, abs=0.01)
+        assert ground_height(joints) == pytest.approx(floor, abs=0.01)
 
 
 def test_the_floor_of_real_dances_is_under_their_feet():
@@ -28,7 +28,7 @@ def test_the_floor_of_real_dances_is_under_their_feet():
         motion = load_pickle(path.read_bytes(), path.name)
         joints = forward_kinematics(motion["smpl_poses"], motion["smpl_trans"] / motion["smpl_scaling"])
         lowest = joints[:, [7, 8, 10, 11], 1].min(1)
-        high = lowest - floor_height(joints, SMPL_24)
+        high = lowest - ground_height(joints)
         assert 0.0 < np.median(high) < 0.06, path.name
 
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from models.stages.dancer import DanceConfig
 from models.stages.pages import Failures, Page, kept_apart, shortened, write_page
-from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion
+from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion, worst_stretch
 from utils.export import write_bvh as save_bvh
 from utils.export import write_glb as save_glb
 from utils.export import write_smpl as save_smpl
+from utils.floor import floor_height, on_ground
 from utils.metrics.dances import Dance, dance_features
-from utils.metrics.physical import floor_height
 from utils.metrics.plots import beat_plot, save_figure
 from utils.metrics.protocols import protocol_named
 from utils.render.index import IndexEntry
@@ -91,6 +91,8 @@ def write_dance(
     Returns:
         Its card of the index.
     """
+    if config.ground:
+        danced = grounded(danced)
     name = danced.name
     motion, video, bvh, glb, smpl = (folder / f"{name}{s}" for s in (".npz", ".mp4", ".bvh", ".glb", _SMPL))
     plot = folder / "plots" / f"{name}.png"
@@ -104,6 +106,8 @@ def write_dance(
     with kept_apart(f"metrics of {name}", failed, plot), watch.of("metrics"):
         dance = Dance(name, danced.joints, danced.beats, danced.fps, str(danced.facts["song"]))
         metrics |= _scores(dance)
+        stretch = worst_stretch(danced.joints)
+        metrics |= {"worst_stretch_mm": 1000 * stretch.change, "worst_stretch_bone": stretch.bone}
         save_figure(beat_plot(dance, title=title), plot)
     if config.bvh or config.glb or config.footlock:
         with kept_apart(f"rotations of {name}", failed, bvh, glb), watch.of("fit"):
@@ -170,20 +174,29 @@ def _scores(dance: Dance) -> dict[str, Any]:
     return {"music_beats": len(features.music_beats if features.music_beats is not None else ()), **found}
 
 
+def grounded(danced: Danced) -> Danced:
+    """The dance with the ground at height 0; its facts say by how many metres it was moved down."""
+    joints, ground = on_ground(danced.joints, danced.fps)
+    return danced._replace(joints=joints, facts={**danced.facts, "ground_m": round(ground, 4)})
+
+
 def _write_body(folder: Path, danced: Danced, config: DanceConfig) -> tuple[np.ndarray, dict[str, Any]]:
-    """BVH and glTF of a fitted body; the joints to be shown, and how well they were fitted."""
+    """BVH and glTF of a fitted body; its joints, which are shown, and how well they were fitted."""
     fit = fit_body(danced.joints, rest_joints())
-    metrics: dict[str, Any] = {"fit_error_mm": 1000 * fit.error}
-    shown = danced.joints
+    metrics: dict[str, Any] = {
+        "fit_error_mm": 1000 * fit.error,
+        "fit_error_max_mm": 1000 * fit.worst,
+    }
     if config.footlock:
         locked = lock_feet(fit, danced.joints, floor_height(danced.joints, danced.fps), danced.fps)
-        fit, shown = locked.fit, fitted_joints(locked.fit).astype(np.float32)
+        fit = locked.fit
         metrics["skating_mm_s"] = f"{1000 * locked.skate_before:.0f}→{1000 * locked.skate_after:.0f}"
+    metrics["max_turn_deg"] = fit.turn.degrees
     if config.bvh:
         save_bvh(folder / f"{danced.name}.bvh", fit, danced.fps)
     if config.glb:
         save_glb(folder / f"{danced.name}.glb", fit, danced.fps, name=danced.name)
-    return shown, metrics
+    return fitted_joints(fit).astype(np.float32), metrics
 
 
 def _write_smpl(path: Path, danced: Danced, footlock: bool) -> None:

@@ -45,6 +45,8 @@ class DanceConfig:
         glb: the same, as glTF.
         smpl: the same, as SMPL parameters.
         level: whether the slow drift of height, which integrated velocity gathers, is taken out.
+        ground: whether heights count from the ground, on which the dancer stands, in all files; if not, the
+            pelvis starts at height 0.
         footlock: whether planted feet are held in place, everywhere but in the .npz.
         video_height: in pixels.
     """
@@ -61,6 +63,7 @@ class DanceConfig:
     glb: bool = True
     smpl: bool = True
     level: bool = True
+    ground: bool = True
     footlock: bool = False
     video_height: Annotated[int, Field(ge=64)] = 540
 

@@ -10,8 +10,9 @@
 """
 
 from utils.export.bvh import write_bvh
+from utils.export.chain import Stretch, worst_stretch
 from utils.export.files import save_motion
-from utils.export.fit import Fit, fit_body, fitted_joints
+from utils.export.fit import Fit, Turn, fit_body, fitted_joints
 from utils.export.footlock import FootLock, lock_feet
 from utils.export.gltf import write_glb
 from utils.export.level import LevelStream, level_floor
@@ -21,12 +22,15 @@ __all__ = [
     "Fit",
     "FootLock",
     "LevelStream",
+    "Stretch",
+    "Turn",
     "fit_body",
     "fit_smpl",
     "fitted_joints",
     "level_floor",
     "lock_feet",
     "save_motion",
+    "worst_stretch",
     "write_bvh",
     "write_glb",
     "write_smpl",

@@ -19,7 +19,7 @@ HINGES = {
     "left_shoulder": (0.0, -1.0, 0.0),
     "right_shoulder": (0.0, 1.0, 0.0),
 }
-_STRAIGHT = 0.15  # sine of the bend at which its plane is trusted as much as the smallest turn
+_STRAIGHT = 0.5  # sine of the bend at which its plane is trusted as much as the smallest turn
 _NEARBY = 0.05  # seconds over which the plane is averaged
 
 

@@ -5,9 +5,27 @@ a rotation turns all that hangs on its joint. Metres, y up.
 Source: forward kinematics as in SMPL (Loper et al. 2015), without its mesh.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from utils.skeleton import Skeleton
+from utils.skeleton import SMPL_24, Skeleton
+
+
+class Stretch(NamedTuple):
+    """The bone of a dance whose length changes most.
+
+    Attributes:
+        bone: names of its joints, `parent-child`.
+        change: largest distance of its length from its median length, metres.
+        shortest: its smallest length, metres.
+        longest: its largest length, metres.
+    """
+
+    bone: str
+    change: float
+    shortest: float
+    longest: float
 
 
 def children(skeleton: Skeleton) -> list[list[int]]:
@@ -36,6 +54,17 @@ def drift(joints: np.ndarray, skeleton: Skeleton) -> float:
     usual = np.median(length, axis=0)
     there = usual > 1e-9
     return float(np.abs(length[:, there] / usual[there] - 1.0).mean()) if there.any() else 0.0
+
+
+def worst_stretch(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> Stretch:
+    """The bone of joints (T >= 1, J, 3), in metres, that deviates most from its median length."""
+    length = lengths(np.asarray(joints, np.float64), skeleton)
+    change = np.abs(length - np.median(length, axis=0)).max(0)
+    worst = int(change.argmax())
+    parent, child = skeleton.bones[worst]
+    own = length[:, worst]
+    name = f"{skeleton.joints[parent]}-{skeleton.joints[child]}"
+    return Stretch(name, float(change[worst]), float(own.min()), float(own.max()))
 
 
 def offsets_of(rest: np.ndarray, skeleton: Skeleton) -> np.ndarray:
@@ -97,3 +126,20 @@ def forward(
         world[:, child] = world[:, parent] @ local[:, child]
         joints[:, child] = joints[:, parent] + world[:, parent] @ offsets[child]
     return joints, world
+
+
+def ground_track(root: np.ndarray, in_place: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Splits the pelvis' path (T, 3) into that of a node on the ground, and the pelvis as seen from there.
+
+    Args:
+        root: (T, 3) metres, y up, the ground at height 0.
+        in_place: whether the node stays at the origin, so that the path on the ground is left out.
+
+    Returns:
+        (T, 3) with x and z, height 0; and (T, 3) with the height, x and z 0.
+    """
+    ground, above = np.zeros_like(root), np.zeros_like(root)
+    above[:, 1] = root[:, 1]
+    if not in_place:
+        ground[:, [0, 2]] = root[:, [0, 2]]
+    return ground, above

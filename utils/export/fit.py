@@ -2,12 +2,14 @@
 
 The closed form of `align.py` is the start; a few Gauss-Newton steps over the whole clip then minimise
 
-    sum |p - joints|²  +  REST sum w |log R|²  +  SMOOTH sum |log(R[t]^-1 R[t+1])|²
+    sum |p - joints|²  +  REST sum w |log R|²  +  SMOOTH sum v |log(R[t]^-1 R[t+1])|²
 
 p = forward kinematics of local rotations R and root, all in metres and radians. The two small terms decide
 what joints cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees
-and elbows are cheap to bend about their hinge and dear about the rest. Neighbouring frames meet only in the
-last term, so that the normal equations are banded and a clip costs time in proportion to its length.
+and elbows are cheap to bend about their hinge and dear about the rest. The weights v make turns that the
+positions do not show (twist of thigh, upper arm and forearm; ankle and wrist) ten times as dear, so that no
+joint spins while its dancer stays still. Neighbouring frames meet only in the last term, so that the normal
+equations are banded and a clip costs time in proportion to its length.
 """
 
 from typing import NamedTuple
@@ -27,10 +29,31 @@ _PRICES = {  # per axis, of the turns that are not as free as the others
     "left_elbow": (1, 0.1, 3), "right_elbow": (1, 0.1, 3),
     "left_ankle": (3, 3, 3), "right_ankle": (3, 3, 3), "left_wrist": (3, 3, 3), "right_wrist": (3, 3, 3),
 }  # fmt: skip
+_STEADY = {  # per axis, of the turns from frame to frame that are dearer than the others
+    "left_hip": (1, 10, 1), "right_hip": (1, 10, 1),
+    "left_shoulder": (10, 1, 1), "right_shoulder": (10, 1, 1),
+    "left_elbow": (10, 1, 1), "right_elbow": (10, 1, 1),
+    "left_ankle": (10, 10, 10), "right_ankle": (10, 10, 10),
+    "left_wrist": (10, 10, 10), "right_wrist": (10, 10, 10),
+}  # fmt: skip
 _STEPS = 20
 _DAMPING = 1e-6  # m²/rad²; grows while steps go wrong
 _ENOUGH = 3e-3  # share of the energy below which a step's gain ends the fit
 _WINDOW, _MARGIN = 1200, 120  # frames fitted at a time, so that an hour needs no more memory than a minute
+
+
+class Turn(NamedTuple):
+    """The fastest rotation of a dance.
+
+    Attributes:
+        degrees: angle between one frame and the next, of a joint relative to its parent.
+        joint: name of the joint; empty if there is a single frame.
+        frame: the first of the two frames.
+    """
+
+    degrees: float
+    joint: str
+    frame: int
 
 
 class Fit(NamedTuple):
@@ -44,6 +67,7 @@ class Fit(NamedTuple):
         worst: the largest such distance, metres.
         drift_before: how much the bones of the given joints change, mean |length / median length - 1|.
         drift_after: the same of the body; 0 up to rounding.
+        turn: the fastest rotation of a joint; what positions do not show can only be seen here.
     """
 
     offsets: np.ndarray
@@ -53,6 +77,7 @@ class Fit(NamedTuple):
     worst: float
     drift_before: float
     drift_after: float
+    turn: Turn
 
 
 def fit_body(
@@ -95,7 +120,18 @@ def measured(
     body = chain_joints(offsets, rotations, root, skeleton)
     error = np.linalg.norm(body - joints, axis=-1)
     before, after = drift(joints, skeleton), drift(body, skeleton)
-    return Fit(offsets, rotations, root, float(error.mean()), float(error.max()), before, after)
+    turn = fastest_turn(rotations, skeleton)
+    return Fit(offsets, rotations, root, float(error.mean()), float(error.max()), before, after, turn)
+
+
+def fastest_turn(rotations: np.ndarray, skeleton: Skeleton = SMPL_24) -> Turn:
+    """The fastest rotation between neighbouring frames of unit quaternions (T, J, 4)."""
+    if len(rotations) < 2:
+        return Turn(0.0, "", 0)
+    shared = np.abs((rotations[1:] * rotations[:-1]).sum(-1))
+    angles = np.degrees(2 * np.arccos(np.clip(shared, 0.0, 1.0)))
+    frame, joint = np.unravel_index(angles.argmax(), angles.shape)
+    return Turn(float(angles[frame, joint]), skeleton.joints[joint], int(frame))
 
 
 def fitted_joints(fit: Fit, skeleton: Skeleton = SMPL_24) -> np.ndarray:
@@ -145,13 +181,16 @@ def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> 
     ]  # a last joint's turn moves nothing
     price = np.array([_PRICES.get(skeleton.joints[joint], (1, 1, 1)) for joint in turning]) * REST
     price[turning.index(0)] = 0.0  # facing anywhere costs nothing
-    now = _state(joints, align(joints, offsets, skeleton), joints[:, 0], offsets, turning, price, skeleton)
+    steady = np.array([_STEADY.get(skeleton.joints[joint], (1, 1, 1)) for joint in turning]) * SMOOTH
+    start = align(joints, offsets, skeleton)
+    now = _state(joints, start, joints[:, 0], offsets, turning, price, steady, skeleton)
     damping = _DAMPING
     for _ in range(_STEPS):
-        step = _solve(joints, now, turning, price, damping, skeleton)
+        step = _solve(joints, now, turning, price, steady, damping, skeleton)
         local = now.local.copy()
         local[:, turning] = local[:, turning] @ _exp(step[:, 3:].reshape(len(step), -1, 3))
-        new = _state(joints, local, now.root + step[:, :3], offsets, turning, price, skeleton)
+        root = now.root + step[:, :3]
+        new = _state(joints, local, root, offsets, turning, price, steady, skeleton)
         if new.energy > now.energy:
             damping *= 30
             continue
@@ -175,18 +214,19 @@ class _State(NamedTuple):
 
 def _state(
     joints: np.ndarray, local: np.ndarray, root: np.ndarray, offsets: np.ndarray, turning: list[int],
-    price: np.ndarray, skeleton: Skeleton,
+    price: np.ndarray, steady: np.ndarray, skeleton: Skeleton,
 ) -> _State:  # fmt: skip
     body, world = forward(local, root, offsets, skeleton)
     some = local[:, turning]
     turns, moves = _log(some), _log(np.swapaxes(some[:-1], -1, -2) @ some[1:])
-    energy = ((body - joints) ** 2).sum() + (price * turns**2).sum() + SMOOTH * (moves**2).sum()
+    energy = ((body - joints) ** 2).sum() + (price * turns**2).sum() + (steady * moves**2).sum()
     return _State(local, root, body, world, turns, moves, float(energy))
 
 
 def _solve(
-    joints: np.ndarray, now: _State, turning: list[int], price: np.ndarray, damping: float, skeleton: Skeleton
-) -> np.ndarray:
+    joints: np.ndarray, now: _State, turning: list[int], price: np.ndarray, steady: np.ndarray,
+    damping: float, skeleton: Skeleton,
+) -> np.ndarray:  # fmt: skip
     """The Gauss-Newton step (T, 3 + 3 N): root, then a turn in the frame of each of the N turning joints."""
     frames, num = len(joints), 3 + 3 * len(turning)
     arms = now.body[:, None] - now.body[:, turning][:, :, None]  # (T, N, J, 3) from what turns to each joint
@@ -212,7 +252,7 @@ def _solve(
     for place in range(len(turning)):
         own = slice(3 + 3 * place, 6 + 3 * place)
         normal[:, own, own] += blocks[:, place]
-    steps = SMOOTH * now.moves.reshape(frames - 1, num - 3)
+    steps = (steady * now.moves).reshape(frames - 1, num - 3)
     right[:-1, 3:] += steps
     right[1:, 3:] -= steps
     neighbours = np.full(frames, 2.0)
@@ -221,9 +261,9 @@ def _solve(
     banded = np.zeros((num + 1, frames, num))
     for below in range(num):
         banded[below, :, : num - below] = normal.diagonal(-below, axis1=1, axis2=2)
-    banded[0, :, 3:] += SMOOTH * neighbours[:, None]
+    banded[0, :, 3:] += steady.reshape(-1) * neighbours[:, None]
     banded[0] += damping
-    banded[num, :-1, 3:] = -SMOOTH
+    banded[num, :-1, 3:] = -steady.reshape(-1)
     return solveh_banded(
         banded.reshape(num + 1, -1), right.reshape(-1), lower=True, check_finite=False
     ).reshape(frames, num)

@@ -1,7 +1,8 @@
 """glTF 2.0 in one binary file (.glb): a skinned figure that dances, for Blender, game engines and browsers.
 
-One node per joint, named as in the skeleton; one mesh of capsules, upper and lower half in a colour each;
-one animation with the rotation of each joint that moves and the place of the root. Metres, y up, facing +z.
+A node `root` on the ground, which carries the pelvis' x and z, and one node per joint below it; one mesh of
+capsules, upper and lower half in a colour each; one animation with the rotation of each joint that moves, the
+place of the root and the height of the pelvis. Metres, y up, facing +z.
 Source: Khronos Group, glTF 2.0 specification.
 """
 
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from utils.export.capsules import skin_of
-from utils.export.chain import children, forward
+from utils.export.chain import children, forward, ground_track
 from utils.export.fit import Fit
+from utils.export.names import ROOT, Names, joint_names
 from utils.files import write_beside
 from utils.skeleton import SMPL_24, Skeleton
 
@@ -59,6 +61,8 @@ def write_glb(
     *,
     every: int = 1,
     name: str = "dance",
+    names: Names = "smpl",
+    in_place: bool = False,
     skeleton: Skeleton = SMPL_24,
 ) -> None:
     """Write a dance as .glb.
@@ -69,33 +73,36 @@ def write_glb(
         fps: frames per second of the dance.
         every: keep each n-th frame (and the last); what lies between is interpolated by whoever plays it.
         name: of the animation.
+        names: whose names the joints get.
+        in_place: whether the dancer stays over the origin, without the path on the ground.
         skeleton: names of the joints.
 
     Raises:
-        ValueError: if the frame rate is not positive or `every` is below 1.
+        ValueError: if the frame rate is not positive, `every` is below 1, or the names are not usable.
     """
     if not fps > 0 or every < 1:
         raise ValueError(f"the frame rate must be positive and every at least 1, got {fps} and {every}")
     num = skeleton.num_joints
     still = np.tile(np.eye(3), (1, num, 1, 1))
     rest = forward(still, np.zeros((1, 3)), fit.offsets, skeleton)[0][0]
-    rest[:, 1] -= rest[:, 1].min()  # at rest the figure stands on the floor
-    buffer, below = _Buffer(), children(skeleton)
-    nodes: list[dict[str, Any]] = []
-    for joint, kids in enumerate(below):
+    rest[:, 1] -= skin_of(rest, skeleton).points[:, 1].min()  # at rest the soles stand on the ground
+    buffer, below, named = _Buffer(), children(skeleton), joint_names(names, skeleton)
+    nodes: list[dict[str, Any]] = [{"name": ROOT, "translation": [0.0, 0.0, 0.0], "children": [1]}]
+    for joint, kids in enumerate(below):  # node of a joint: one after its number
         place = rest[0] if joint == 0 else fit.offsets[joint]
-        node = {"name": skeleton.joints[joint], "translation": np.float32(place).tolist()}
-        nodes.append(node | ({"children": kids} if kids else {}))
+        node = {"name": named[joint], "translation": np.float32(place).tolist()}
+        nodes.append(node | ({"children": [kid + 1 for kid in kids]} if kids else {}))
     nodes.append({"name": "dancer", "mesh": 0, "skin": 0})
+    inverse = _inverse(buffer, np.concatenate([np.zeros((1, 3)), rest]))
     content = {
         "asset": {"version": "2.0", "generator": "utils.export"},
         "scene": 0,
-        "scenes": [{"nodes": [0, num]}],
+        "scenes": [{"nodes": [0, num + 1]}],
         "nodes": nodes,
         "meshes": [_mesh(buffer, rest, skeleton)],
         "materials": [_material(half) for half in COLOURS],
-        "skins": [{"joints": list(range(num)), "skeleton": 0, "inverseBindMatrices": _inverse(buffer, rest)}],
-        "animations": [_animation(buffer, fit, fps, every, name, below)],
+        "skins": [{"joints": list(range(num + 1)), "skeleton": 0, "inverseBindMatrices": inverse}],
+        "animations": [_animation(buffer, fit, fps, every, name, below, in_place)],
         "buffers": [{"byteLength": len(buffer.data)}],
         "bufferViews": buffer.views,
         "accessors": buffer.accessors,
@@ -125,7 +132,7 @@ def _inverse(buffer: _Buffer, rest: np.ndarray) -> int:
 def _mesh(buffer: _Buffer, rest: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
     skin = skin_of(rest, skeleton)
     joints, weights = np.zeros((len(skin.points), 4), np.uint8), np.zeros((len(skin.points), 4), np.float32)
-    joints[:, 0], weights[:, 0] = skin.joints, 1.0
+    joints[:, 0], weights[:, 0] = skin.joints + 1, 1.0  # the first of the skin's joints is the root
     attributes = {
         "POSITION": buffer.add(skin.points.astype(np.float32), _VERTICES, bounds=True),
         "NORMAL": buffer.add(skin.normals.astype(np.float32), _VERTICES),
@@ -146,7 +153,7 @@ def _mesh(buffer: _Buffer, rest: np.ndarray, skeleton: Skeleton) -> dict[str, An
 
 
 def _animation(
-    buffer: _Buffer, fit: Fit, fps: float, every: int, name: str, below: list[list[int]]
+    buffer: _Buffer, fit: Fit, fps: float, every: int, name: str, below: list[list[int]], in_place: bool
 ) -> dict[str, Any]:
     last = len(fit.root) - 1
     kept = np.unique([*range(0, last + 1, every), last])
@@ -154,8 +161,9 @@ def _animation(
     if not math.isfinite(float(times[-1])):
         raise ValueError(f"a frame rate of {fps} is of no use")
     clock = buffer.add(times, bounds=True)
-    tracks = [(0, "translation", fit.root)]
-    tracks += [(joint, "rotation", fit.rotations[:, joint]) for joint, kids in enumerate(below) if kids]
+    ground, pelvis = ground_track(fit.root, in_place)
+    tracks = [(0, "translation", ground), (1, "translation", pelvis)]
+    tracks += [(joint + 1, "rotation", fit.rotations[:, joint]) for joint, kids in enumerate(below) if kids]
     samplers, channels = [], []
     for joint, what, values in tracks:
         output = buffer.add(values[kept].astype(np.float32))

@@ -2,7 +2,11 @@
 
 AIST++'s convention: with p = forward kinematics of `smpl_poses` and `smpl_trans / smpl_scaling` on the rest
 joints of betas = 0 (the rest pelvis stays in), the dancer's joints are `smpl_scaling * p`. Here the result
-is metres, so the scaling is the dancer's size relative to that body, near 1.
+is metres, so the scaling is the dancer's size relative to that body, near 1. y up.
+
+Beside them are AMASS's keys, which SMPL add-ons for Blender open. AMASS is z up and knows no scaling, so that
+`poses` and `trans` move SMPL's own body of betas = 0: the path is divided by `smpl_scaling`, and its feet
+stand on the ground as the dancer's do.
 """
 
 from pathlib import Path
@@ -14,6 +18,9 @@ from utils.export.chain import body_size, offsets_of
 from utils.export.fit import Fit, checked_joints, fit_body
 from utils.files import write_npz
 from utils.skeleton import SMPL_24
+
+_Z_UP = Rotation.from_euler("x", 90, degrees=True)  # from y up
+_SMPL_H_JOINTS = 52
 
 
 def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
@@ -36,21 +43,56 @@ def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
 
 
 def write_smpl(path: Path, fit: Fit, size: float, rest: np.ndarray, fps: float = SMPL_24.fps) -> None:
-    """Write `smpl_poses` (T, 72), `smpl_trans` (T, 3), `smpl_scaling` (1,), `betas` (10,) and `fps`.
+    """Write the parameters, as AIST++ has them and as AMASS has them.
+
+    `smpl_poses` (T, 72) axis-angle, `smpl_trans` (T, 3) metres, `smpl_scaling` (1,), `betas` (10,) zeros and
+    `fps`; `poses` (T, 156) axis-angle of SMPL-H (hands at rest) in a world with z up, `trans` (T, 3) metres,
+    `gender` and `mocap_framerate` in Hz. Axis-angle vectors do not jump in time (`nearest_vectors`).
 
     Args:
         path: of the .npz.
         fit: from `fit_smpl`.
         size: from `fit_smpl`.
-        rest: (24, 3) the same rest joints.
+        rest: (24, 3) the same rest joints, of the male body.
         fps: frame rate in Hz.
     """
-    poses = Rotation.from_quat(fit.rotations.reshape(-1, 4)).as_rotvec().reshape(len(fit.root), -1)
+    frames, pelvis = len(fit.root), np.asarray(rest)[0]
+    poses = nearest_vectors(fit.rotations)
+    standing = (_Z_UP * Rotation.from_quat(fit.rotations[:, 0])).as_quat()
+    amass = np.zeros((frames, _SMPL_H_JOINTS, 3))
+    amass[:, : SMPL_24.num_joints - 2] = poses[:, :-2]  # without SMPL's hands: SMPL-H has fingers there
+    amass[:, 0] = nearest_vectors(standing[:, None])[:, 0]
     write_npz(
         Path(path),
-        smpl_poses=poses.astype(np.float32),
-        smpl_trans=(fit.root - size * np.asarray(rest)[0]).astype(np.float32),
+        smpl_poses=poses.reshape(frames, -1).astype(np.float32),
+        smpl_trans=(fit.root - size * pelvis).astype(np.float32),
         smpl_scaling=np.array([size], np.float32),
         betas=np.zeros(10, np.float32),
         fps=np.asarray(fps),
+        poses=amass.reshape(frames, -1).astype(np.float32),
+        trans=(_Z_UP.apply(fit.root / size) - pelvis).astype(np.float32),
+        gender=np.asarray("male"),
+        mocap_framerate=np.asarray(float(fps)),
     )
+
+
+def nearest_vectors(rotations: np.ndarray) -> np.ndarray:
+    """Axis-angle vectors (T, J, 3) in radians of unit quaternions (T, J, 4), without jumps of whole turns.
+
+    Of the vectors that give a rotation (whole turns about its axis apart) each frame has the one nearest to
+    the frame before; the first has the shortest. Where a joint comes back to rest after whole turns, the axis
+    itself may change fast: no vectors of that rotation avoid it.
+    """
+    vectors = Rotation.from_quat(rotations.reshape(-1, 4)).as_rotvec().reshape(*rotations.shape[:2], 3)
+    angles = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    for t in range(1, len(vectors)):
+        before = vectors[t - 1]
+        far = np.linalg.norm(before, axis=-1, keepdims=True)
+        # no rotation at all has any axis: the one before
+        axis = np.where(
+            angles[t] > 1e-8, vectors[t] / np.maximum(angles[t], 1e-8), before / np.maximum(far, 1e-8)
+        )
+        along = (before * axis).sum(-1, keepdims=True)
+        whole = np.round((along - angles[t]) / (2 * np.pi))
+        vectors[t] = (angles[t] + 2 * np.pi * whole) * axis
+    return vectors

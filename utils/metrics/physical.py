@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from utils.floor import floor_height
 from utils.metrics.checks import as_joints
 from utils.skeleton import SMPL_24
 
@@ -17,7 +18,6 @@ CONTACT_HEIGHT = 0.05  # metres above the floor below which a toe touches it
 SKATE_SPEED = 0.5  # m/s along the floor above which a touching toe skates
 STILL_SPEED = 0.05  # m/s of mean joint speed over a second below which the dance is frozen
 ROUNDING = 1e-9  # m/s² below which an acceleration is a rounding error of 64-bit numbers
-SETTLED_SPEED = 0.2  # m/s of the lowest foot joint below which it is taken to stand on the floor
 
 _FEET = [list(foot) for foot in SMPL_24.feet]
 _FOOT_JOINTS = [joint for foot in SMPL_24.feet for joint in foot]
@@ -45,20 +45,6 @@ def resample(p: np.ndarray, fps: float, new_fps: float) -> np.ndarray:
     before = np.minimum(place.astype(int), len(p) - 2) if len(p) > 1 else np.zeros(len(place), int)
     part = (place - before).reshape(-1, *[1] * (p.ndim - 1))
     return p[before] * (1 - part) + p[np.minimum(before + 1, len(p) - 1)] * part
-
-
-def floor_height(joints: np.ndarray, fps: float = 60) -> float:
-    """Height of the floor in metres, estimated from the dance (AIST++'s floor is not at 0).
-
-    The median height of the lowest foot joint over the frames in which it moves slower than 0.2 m/s: where a
-    foot stands. If it never does, the 5th percentile of the lowest foot joint's height.
-    """
-    feet = as_joints(joints, fps)[:, _FOOT_JOINTS]
-    lowest = feet[..., 1].argmin(1)
-    height = np.take_along_axis(feet[..., 1], lowest[:, None], 1)[:, 0]
-    speed = np.take_along_axis(_speed(feet, fps), lowest[1:, None], 1)[:, 0]
-    settled = height[1:][speed < SETTLED_SPEED]
-    return float(np.median(settled) if len(settled) else np.percentile(height, 5))
 
 
 def pfc(joints: np.ndarray, fps: float = 60, published: bool = True) -> float:

@@ -5,21 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from utils.skeleton import Skeleton
-
-SOLE = 0.02  # metres from the lowest foot joint (toe base) down to the sole
 _FOLLOW_SECONDS = 0.7  # spread of the Gaussian that smooths the walk of the camera
-
-
-def floor_height(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Height of the floor in metres: the lower quartile of the lowest foot joint, less the sole.
-
-    Args:
-        joints: (T, J, 3) metres, y up.
-        skeleton: which joints are feet.
-    """
-    feet = [joint for foot in skeleton.feet for joint in foot]
-    return float(np.percentile(joints[:, feet, 1].min(1), 25)) - SOLE
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.files import write_beside
-from utils.render.camera import Camera, floor_height
+from utils.floor import ground_height
+from utils.render.camera import Camera
 from utils.render.canvas import Canvas, mixed
 from utils.render.figure import GREY, LOWER, UPPER, Palette, draw_figure, limb_colours, limbs
 from utils.skeleton import SMPL_24, Skeleton
@@ -93,8 +94,8 @@ def _panel(panel: GalleryPanel, half: str, skeleton: Skeleton) -> Canvas:
     canvas.rounded(5, 5, width - 10, height - 10, 10, _CARD)
     joints = np.asarray(panel.joints, np.float64)
     chosen = np.unique(np.linspace(0, len(joints) - 1, min(_POSES, len(joints))).round().astype(int))
+    floor = ground_height(joints, skeleton.fps, skeleton)
     joints = joints[chosen]
-    floor = floor_height(joints, skeleton)
     offset = (np.arange(len(chosen)) - (len(chosen) - 1) / 2) * _SPACING
     moved = joints + offset[:, None, None] * [1.0, 0.0, 0.0]
     left, right = moved[..., 0].min() - _ROOM, moved[..., 0].max() + _ROOM

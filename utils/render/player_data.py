@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from utils.floor import ground_height
 from utils.limbs import limb_radii
 from utils.metrics.beats import SMOOTHING_SECONDS, mean_speed
-from utils.render.camera import floor_height, following
+from utils.render.camera import following
 from utils.render.figure import Palette, limb_colours
 from utils.skeleton import Skeleton
 
@@ -57,7 +58,7 @@ def stage(joints: np.ndarray, skeleton: Skeleton, fps: float) -> dict[str, Any]:
         `floor` and `tall` in metres; `walk` (N, 2) x and z at `walkHz`; `still` x and z; `wide` and
         `wideStill`, metres that the dance takes across each camera's target.
     """
-    floor = floor_height(joints, skeleton)
+    floor = ground_height(joints, fps, skeleton)
     walking, standing = (
         following(joints, floor, fps, 1, 1, follow=follow).targets[:, ::2] for follow in (True, False)
     )

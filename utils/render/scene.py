@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from utils.floor import ground_height
 from utils.render import ground
-from utils.render.camera import Camera, floor_height, following
+from utils.render.camera import Camera, following
 from utils.render.canvas import Canvas
 from utils.render.figure import Limbs, Palette, draw_figure, limb_colours, limbs
 from utils.skeleton import Skeleton
@@ -32,7 +33,7 @@ class Scene:
         self, joints: np.ndarray, skeleton: Skeleton, fps: float, width: int, height: int, beats: np.ndarray
     ) -> None:
         self.joints, self.skeleton, self.fps, self.beats = joints.astype(np.float64), skeleton, fps, beats
-        self.floor = floor_height(self.joints, skeleton)
+        self.floor = ground_height(self.joints, fps, skeleton)
         self.camera = following(self.joints, self.floor, fps, width, height)
         self.palette = Palette()
         self._colours = limb_colours(skeleton, self.palette)

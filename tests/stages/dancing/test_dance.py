@@ -92,6 +92,7 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
             "generation.temperature=0",
             "generation.first_codes=[3,2]",
             "dance.level=false",
+            "dance.ground=false",
         )
         == 0
     )
@@ -113,7 +114,7 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
 def test_the_floor_is_level_unless_told_otherwise(dance, songs, tmp_path):
     heights = {}
     for level in ("true", "false"):
-        assert dance(songs / "three.m4a", *SILENT, f"dance.level={level}") == 0
+        assert dance(songs / "three.m4a", *SILENT, "dance.ground=false", f"dance.level={level}") == 0
         heights[level] = motion(tmp_path / "out", "three")["joints"]
         assert ("floor_drift_mm" in (tmp_path / "out" / "index.html").read_text()) == (level == "true")
     expected, wandered = level_floor(heights["false"], 60)
