@@ -144,10 +144,11 @@ WORDINGS: Mapping[str, Wording] = {
     ),
     "worst_stretch_mm": Wording(
         "bone stretch, worst",
-        "Largest difference, in any frame, between a bone's length in the dance and in the skeleton.",
+        "Largest difference, in any frame, between a bone's length and its usual length; exports are rigid.",
         "mm",
         "lower",
     ),
+    "worst_stretch_bone": Wording("stretched most", "The bone whose length varies most, by its two joints."),
     "max_turn_deg": Wording(
         "turn per frame, worst",
         "Largest angle by which a joint of the exported skeleton turns from one frame to the next.",
