@@ -14,6 +14,7 @@ from filelock import FileLock
 
 import prepare_aistpp_data
 from datasets.sample import make_corpus
+from tests.stages import tiny
 
 TRAIN, VAL, TEST = 6, 1, 1
 
@@ -48,6 +49,12 @@ def raw_corpus(made_once) -> Path:
 def small_data(raw_corpus, made_once) -> Path:
     """A few of its sequences, prepared."""
     return made_once("small_data", lambda folder: prepare_small(raw_corpus, folder)) / "sample"
+
+
+@pytest.fixture(scope="session")
+def trained(small_data, made_once) -> Path:
+    """Output folder of the four stages, trained on it for one epoch at a size that takes seconds."""
+    return made_once("experiments", lambda folder: tiny.train_all(small_data, folder))
 
 
 def prepare_small(raw_corpus: Path, folder: Path) -> None:

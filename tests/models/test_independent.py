@@ -94,10 +94,7 @@ def test_composing_and_streaming(window, hop):
         assert torch.equal(torch.cat([codes[half] for codes in made]), dance[half][0])
 
 
-def test_a_checkpoint_of_the_other_kind_is_refused(small_data, tmp_path, capsys):
-    for config in ("sep_vqvae", "sep_vqvae_root", "cc_motion_gpt"):
-        tiny.run(config, small_data, tmp_path, "train", "training.epochs=1")
-
-    more = tiny.arguments("cc_motion_gpt", small_data, tmp_path, "eval", "model.cross_conditional=false")
+def test_a_checkpoint_of_the_other_kind_is_refused(trained, small_data, capsys):
+    more = tiny.arguments("cc_motion_gpt", small_data, trained, "eval", "model.cross_conditional=false")
     assert main.main(more) == 2
     assert "was trained with model.cross_conditional true, the config says false" in capsys.readouterr().err

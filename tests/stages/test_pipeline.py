@@ -12,12 +12,7 @@ import main
 import prepare_aistpp_data
 from datasets.sequences import PreparedData
 from tests.helpers import real_data
-from tests.stages.tiny import SIZES, arguments, checkpoint, run, train_all
-
-
-@pytest.fixture(scope="module")
-def trained(small_data, tmp_path_factory):
-    return train_all(small_data, tmp_path_factory.mktemp("experiments"))
+from tests.stages.tiny import SIZES, arguments, checkpoint, run
 
 
 @pytest.mark.parametrize("config", SIZES)
