@@ -42,7 +42,8 @@ def euler_angles(rotations: np.ndarray, every: int = 1) -> Angles:
         Angles of all frames, in the orders that are best for the kept ones.
     """
     turns = matrices(rotations)
-    candidates = np.stack([angles_in(turns, order) for order in ORDERS])  # (6, T, J, 3)
+    candidates = np.stack([_principal(turns, order) for order in ORDERS], axis=1)  # (T, 6, J, 3)
+    candidates = np.degrees(np.moveaxis(_nearest(candidates), 1, 0))  # (6, T, J, 3)
     kept, joints = candidates[:, ::every], np.arange(rotations.shape[1])
     if kept.shape[1] < 2:
         return Angles(candidates[0], (ORDERS[0],) * len(joints), np.zeros(len(joints)))
@@ -56,7 +57,7 @@ def euler_angles(rotations: np.ndarray, every: int = 1) -> Angles:
 
 
 def _halfway(degrees: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """(6, J) largest angle between interpolated angles and interpolated rotations, half-way between frames."""
+    """(6, J) largest angle from interpolated angles to interpolated rotations, half-way between frames."""
     sign = np.where((rotations[:-1] * rotations[1:]).sum(-1, keepdims=True) < 0, -1.0, 1.0)
     middle = matrices(rotations[:-1] + sign * rotations[1:])  # a quaternion of any length is one rotation
     worst = np.empty((len(ORDERS), rotations.shape[1]))
@@ -73,6 +74,11 @@ def angles_in(turns: np.ndarray, order: str) -> np.ndarray:
     Of the two triples that give a rotation, and all whole turns, each frame has the ones nearest to the frame
     before.
     """
+    return np.degrees(_nearest(_principal(turns, order)))
+
+
+def _principal(turns: np.ndarray, order: str) -> np.ndarray:
+    """Angles (T, J, 3) in radians of rotations (T, J, 3, 3), the middle one between -90 and 90 degrees."""
     i, j, k = ("XYZ".index(axis) for axis in order)
     parity = 1.0 if (j - i) % 3 == 1 else -1.0
     sine = parity * turns[..., i, k]
@@ -82,15 +88,20 @@ def angles_in(turns: np.ndarray, order: str) -> np.ndarray:
     locked = np.abs(sine) > 1 - 1e-12  # the first and the third turn about one axis: the first does it all
     first = np.where(locked, np.arctan2(parity * turns[..., k, j], turns[..., j, j]), first)
     third = np.where(locked, 0.0, third)
-    angles = np.stack([first, second, third], axis=-1)
-    other = np.stack([first + np.pi, np.pi - second, third + np.pi], axis=-1)
+    return np.stack([first, second, third], axis=-1)
+
+
+def _nearest(angles: np.ndarray) -> np.ndarray:
+    """Triples (T, ..., 3) in radians of the same rotations, each nearest to that of the frame before."""
+    angles = angles.copy()
+    other = angles * [1.0, -1.0, 1.0] + np.pi
     turn = 2 * np.pi
     for t in range(1, len(angles)):
         before = angles[t - 1]
         one, two = (a[t] + turn * np.round((before - a[t]) / turn) for a in (angles, other))
         nearer = np.abs(one - before).sum(-1) <= np.abs(two - before).sum(-1)
         angles[t] = np.where(nearer[..., None], one, two)
-    return np.degrees(angles)
+    return angles
 
 
 def composed(degrees: np.ndarray, order: str) -> np.ndarray:

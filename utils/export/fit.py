@@ -7,9 +7,9 @@ The closed form of `align.py` is the start; a few Gauss-Newton steps over the wh
 p = forward kinematics of local rotations R and root, all in metres and radians. The two small terms decide
 what joints cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees
 and elbows are cheap to bend about their hinge and dear about the rest. The weights v make turns that the
-positions do not show (twist of thigh, upper arm and forearm; ankle and wrist) ten times as dear, so that no
-joint spins while its dancer stays still. Neighbouring frames meet only in the last term, so that the normal
-equations are banded and a clip costs time in proportion to its length.
+positions do not show (twist of thigh, upper arm and forearm; ankle and wrist) up to ten times as dear, so
+that no joint spins while its dancer stays still. Neighbouring frames meet only in the last term, so that the
+normal equations are banded and a clip costs time in proportion to its length.
 """
 
 from typing import NamedTuple
@@ -35,6 +35,7 @@ _STEADY = {  # per axis, of the turns from frame to frame that are dearer than t
     "left_elbow": (10, 1, 1), "right_elbow": (10, 1, 1),
     "left_ankle": (10, 10, 10), "right_ankle": (10, 10, 10),
     "left_wrist": (10, 10, 10), "right_wrist": (10, 10, 10),
+    "spine1": (3, 3, 3), "spine2": (3, 3, 3), "spine3": (3, 3, 3),  # of short bones, noise makes wide turns
 }  # fmt: skip
 _STEPS = 20
 _DAMPING = 1e-6  # m²/rad²; grows while steps go wrong
