@@ -10,7 +10,6 @@ refused, and made anew.
 import argparse
 import logging
 import multiprocessing
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,9 +24,11 @@ from datasets.reference import real_features
 from datasets.sequences import PreparedData
 from utils.metrics.dances import DanceFeatures
 from utils.metrics.reference import FILE_NAME, MADE_BY, Reference, data_key, load_features, save_features
+from utils.processors import worker_count
 
 PART = 24  # dances per part
 PARTS = ".reference_features.parts"
+WORKER_MEMORY = 600 * 2**20  # bytes
 log = logging.getLogger("extract_aist_features")
 
 
@@ -36,7 +37,8 @@ def extract(root: Path, workers: int | None = None, again: bool = False) -> Path
 
     Args:
         root: the prepared folder.
-        workers: processes; as many as there are cores if None. With 1 all is done in this one.
+        workers: processes; if None one per usable processor, as far as the memory goes. With 1 all is done in
+            this one.
         again: also if they are there already.
 
     Returns:
@@ -61,7 +63,7 @@ def extract(root: Path, workers: int | None = None, again: bool = False) -> Path
     missing = {file: chunk for file, chunk in chunks.items() if not is_current(file, key)}
     with tqdm(total=len(names), unit="dance", desc="features", disable=None) as bar:
         bar.update(len(names) - sum(map(len, missing.values())))
-        for done in _each(partial(_write_part, root, key), missing, workers or os.cpu_count() or 1):
+        for done in _each(partial(_write_part, root, key), missing, workers or worker_count(WORKER_MEMORY)):
             bar.update(done)
     dances: list[DanceFeatures] = []
     for file in chunks:
@@ -114,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 after a message about what is wrong."""
     parser = argparse.ArgumentParser(description="Metric features of the real dances.", allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="prepared folder, e.g. data/aistpp")
-    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per usable processor)")
     parser.add_argument("--again", action="store_true", help="make them even if they are there")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -30,11 +30,11 @@ from datasets.layouts import official_plan, plain_plan
 from datasets.preparation import Plan, prepare
 from datasets.published import published_plan
 from datasets.report import library_versions, report_lines
+from datasets.running import WORKER_MEMORY
 from datasets.smpl import GENDERS, read_rest_joints, rest_joints
 from datasets.songs import MusicOptions, songs_plan
+from utils.processors import worker_count
 from utils.skeleton import SKELETONS, SMPL_24
-
-MOST_WORKERS = 2  # two of them stay under 1 GB; more are for who asks for them
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--gender", choices=GENDERS, default="male", help="of the rest joints, default male")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help=f"default: one per core, at most {MOST_WORKERS}"
+        "--workers", type=int, metavar="N", help="default: one per processor this job may use"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the built-in corpus, default 0")
     return parser
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     dances = args.source or args.published or args.adapter
     out = args.out or Path("data") / ("aistpp" if dances else "sample" if args.sample else "songs")
-    workers = args.workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    workers = args.workers or worker_count(WORKER_MEMORY)
     try:
         plan = build_plan(args, out)
         done = prepare(plan, out, library_versions(), workers, progress=sys.stderr.isatty())

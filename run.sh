@@ -13,16 +13,29 @@ from=$PWD
 cd "$(dirname "$0")"
 python=.venv/bin/python
 
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
 environment() { # $1: requirements file
-    if [ ! -x "$python" ]; then
+    if [ -x "$python" ] && cmp -s "$1" ".venv/$1" && cmp -s constraints.txt .venv/constraints.txt; then return; fi
+    local base=${PYTHON:-python3} supported='import sys; sys.exit(sys.version_info < (3, 11))'
+    if ! "$python" -m pip --version >/dev/null 2>&1; then # none, or half-made
+        [ ! -L .venv ] || fail ".venv is a link to an environment without pip; remove the link: rm .venv"
+        command -v "$base" >/dev/null || fail "there is no $base; install Python 3.11 to 3.13, or name one: PYTHON=... $0"
+        "$base" -c "$supported" || fail "$base is $("$base" --version 2>&1); 3.11 to 3.13 is needed: PYTHON=python3.11 $0"
         echo "making .venv"
-        "${PYTHON:-python3}" -m venv .venv
+        rm -rf .venv
+        "$base" -m venv .venv && "$python" -m pip --version >/dev/null 2>&1 || {
+            rm -rf .venv
+            fail "$base makes no environment with pip; on Debian and Ubuntu: apt install python3-venv"
+        }
     fi
-    if ! cmp -s "$1" ".venv/$1"; then
-        echo "installing $1 (a few minutes the first time)"
-        "$python" -m pip install --quiet --disable-pip-version-check -r "$1"
-        cp "$1" ".venv/$1"
-    fi
+    "$python" -c "$supported" || fail ".venv is $("$python" --version 2>&1); 3.11 to 3.13 is needed: rm -r .venv"
+    echo "installing $1 (a few minutes the first time)"
+    "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -r "$1"
+    cp "$1" constraints.txt .venv/
 }
 
 usage() {

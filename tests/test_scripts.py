@@ -23,7 +23,7 @@ def checkout(tmp_path):
     folder = tmp_path / "checkout with a space"
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / "bin").mkdir()
-    for name in ("run.sh", "srun.sh", "requirements.txt", "requirements-dev.txt"):
+    for name in ("run.sh", "srun.sh", "requirements.txt", "requirements-dev.txt", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "configs", folder / "configs")
     for path in (folder / ".venv/bin/python", folder / "bin/srun"):
@@ -175,8 +175,9 @@ def test_srun_refuses(checkout, arguments, message):
 def test_run_one_stage(checkout):
     code, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "seed=3")
     assert code == 0
-    assert calls[0].endswith("pip install --quiet --disable-pip-version-check -r requirements.txt")
-    assert calls[1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
+    install = "pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt"
+    assert calls[-2].endswith(install)
+    assert calls[-1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
     _, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "2", "seed=3")
     assert calls == [
         "python -m torch.distributed.run --standalone --nproc_per_node 2 "
@@ -188,7 +189,7 @@ def test_run_one_stage(checkout):
 def test_run_tests(checkout):
     code, calls, _ = call(checkout, "run.sh", "test", "-k", "config")
     assert code == 0
-    assert "requirements-dev.txt" in calls[0]
+    assert "requirements-dev.txt" in calls[-2]
     assert calls[-1] == "python -m pytest -k config"
 
 
@@ -198,7 +199,7 @@ def test_run_without_arguments_is_the_quick_start(checkout):
     (videos / "dance.mp4").touch()
     code, calls, printed = call(checkout, "run.sh")
     assert code == 0
-    commands = [c for c in calls if "pip install" not in c]
+    commands = [c for c in calls if " -m pip " not in c and " -c " not in c]
     assert commands[0] == "python prepare_aistpp_data.py --sample"
     stages = ["sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic"]
     assert commands[1:5] == [f"python main.py --config configs/sample/{s}.yaml --train" for s in stages]
