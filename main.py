@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         config = read_config(options.config, options.overrides)
-        distributed.start()
+        distributed.start(config.device)
         if not distributed.is_main():
             logging.disable(logging.INFO)
         if options.mode == "dance":

@@ -30,12 +30,11 @@ from datasets.layouts import official_plan, plain_plan
 from datasets.preparation import Plan, prepare
 from datasets.published import published_plan
 from datasets.report import library_versions, report_lines
+from datasets.running import WORKER_MEMORY
 from datasets.smpl import GENDERS, read_rest_joints, rest_joints
 from datasets.songs import MusicOptions, songs_plan
 from utils.processors import worker_count
 from utils.skeleton import SKELETONS, SMPL_24
-
-WORKER_BYTES = 0.5e9  # memory of a worker process
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -154,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     dances = args.source or args.published or args.adapter
     out = args.out or Path("data") / ("aistpp" if dances else "sample" if args.sample else "songs")
-    workers = args.workers or worker_count(WORKER_BYTES)
+    workers = args.workers or worker_count(WORKER_MEMORY)
     try:
         plan = build_plan(args, out)
         done = prepare(plan, out, library_versions(), workers, progress=sys.stderr.isatty())

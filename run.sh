@@ -31,6 +31,7 @@ environment() { # $1: requirements file
         command -v "$maker" >/dev/null || fail "there is no $maker; name a Python 3.11 or newer: PYTHON=python3.12 $0"
         new_enough "$maker" || fail "Python 3.11 or newer is needed, but $maker is $("$maker" --version 2>&1); \
 name another one: PYTHON=python3.12 $0"
+        [ ! -L .venv ] || fail ".venv is a link to an environment that cannot be used; remove the link: rm .venv"
         echo "making .venv"
         rm -rf .venv # one that is half made, or of an older Python
         if ! "$maker" -m venv .venv || ! "$python" -m pip --version >/dev/null 2>&1; then

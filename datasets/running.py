@@ -20,6 +20,7 @@ from datasets.sequences import write_array
 from datasets.tasks import MotionTask, SongTask
 
 JOURNAL = "progress.jsonl"
+WORKER_MEMORY = 2**30  # bytes: libraries and a song of some minutes take half of it, an hour of sound more
 IN_FLIGHT = 4  # tasks handed out per worker, so that memory does not grow with their number
 
 

@@ -8,6 +8,7 @@ again only, and the cache gives attention all of its room, filled or not (models
 
 import copy
 from collections.abc import Callable
+from types import FunctionType, MethodType
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def compiled_pass(gpt: MotionGPT) -> Pass:
     options: dict[str, bool | str] = {"freezing": gpt.base.positions.device.type == "cpu"}
     if rough and options["freezing"]:  # products written for the shape, weights in the order these read
         options.update(max_autotune_gemm=True, max_autotune_gemm_backends="CPP")
-    last_logits = torch.compile(copy.deepcopy(gpt).requires_grad_(False).last_logits, isolate_recompiles=True)
+    last_logits = torch.compile(_with_own_code(copy.deepcopy(gpt).requires_grad_(False).last_logits))
 
     def run(
         x: Tensor, mask: Tensor | None, last_mask: Tensor | None, caches: list[BlockCache | None], new: int
@@ -52,6 +53,20 @@ def compiled_pass(gpt: MotionGPT) -> Pass:
             ) from error
 
     return run
+
+
+def _with_own_code(method: MethodType) -> MethodType:
+    """Return the method with a code object of its own.
+
+    torch keeps what it compiles with the code object, and at most eight entries there: without this all GPTs
+    of a process would share them. (torch.compile has an option for it since 2.13.)
+    """
+    plain = method.__func__
+    own = FunctionType(
+        plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+    )
+    own.__kwdefaults__ = plain.__kwdefaults__
+    return MethodType(own, method.__self__)
 
 
 def _first_line(error: Exception) -> str:

@@ -84,35 +84,37 @@ def assert_close(features, expected, mfcc=1e-3, chroma_mean=0.005, chroma_max=0.
 # ---------------------------------------------------------------- the released extractor's numbers
 
 
-@pytest.mark.parametrize("version", ["standard", "compat"])
-def test_small_golden_at_7_5_fps(version):
-    stored = golden("audio_small.npz")
-    features = music_features(stored["mono_3840"], 7.5, version)
-    tight = {"chroma_mean": 1e-6, "chroma_max": 1e-5} if version == "standard" else {}
-    assert_close(features, stored[version], **tight)
+RECORDED = {"standard": "audio_features_librosa011.npz", "compat": "audio_features_librosa081.npz"}
 
 
-@pytest.mark.parametrize("version", ["standard", "compat"])
-@pytest.mark.parametrize(("source", "rate"), [("native_3840", 3840), ("mono_30720", 30720)])
-def test_small_golden_beats(version, source, rate):
-    onset, beats = golden("audio_small.npz")[f"{version}_rhythm_{source}"].T
-    assert beats.any()
-    np.testing.assert_array_equal(beat_frames(onset, rate, version), np.flatnonzero(beats))
-
-
-@pytest.mark.parametrize(("version", "made_by"), [("standard", "librosa011"), ("compat", "librosa081")])
-@pytest.mark.parametrize("source", ["mono_30720", "native_30720", "native_3840"])
-def test_full_golden(version, made_by, source):
-    expected = golden(f"audio_features_{made_by}.npz")
-    fps = 60.0 if "30720" in source else 7.5
+@pytest.mark.parametrize("version", RECORDED)
+@pytest.mark.parametrize(("source", "every"), [("mono_30720", 16), ("mono_3840", 4)])
+def test_golden_features(version, source, every):
+    """Every n-th frame; onsets and beats of all of them."""
+    recorded = golden(RECORDED[version])
+    fps = 60.0 if source == "mono_30720" else 7.5
     features = music_features(golden("audio_inputs.npz")[source], fps, version)
+    assert features.shape == (601 if fps == 60 else 76, NUM_FEATURES)
     tight = {"chroma_mean": 1e-6, "chroma_max": 1e-5} if version == "standard" else {}
-    assert_close(features, expected[f"feat_{source}"], **tight)
-    np.testing.assert_array_equal(np.flatnonzero(music_beats(features)), expected[f"beats_{source}"])
+    assert_close(features[::every], recorded[f"feat_{source}_rows"], **tight)
+    np.testing.assert_array_equal(np.flatnonzero(music_beats(features)), recorded[f"beats_{source}"])
+    if fps == 60:
+        np.testing.assert_allclose(
+            features[:, COLUMNS["onset"]][:, 0], recorded[f"onset_{source}"], rtol=0, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("version", RECORDED)
+@pytest.mark.parametrize(("source", "rate"), [("native_3840", 3840), ("mono_30720", 30720)])
+def test_golden_beats(version, source, rate):
+    recorded = golden(RECORDED[version])
+    onset, beats = recorded[f"onset_{source}"], recorded[f"beats_{source}"]
+    assert beats.any()
+    np.testing.assert_array_equal(beat_frames(onset, rate, version), beats)
 
 
 def test_published_rhythm_is_silent_at_7_5_fps_and_ours_is_not():
-    sound = golden("audio_small.npz")["mono_3840"]
+    sound = golden("audio_inputs.npz")["mono_3840"]
     rhythm = slice(COLUMNS["onset"].start, NUM_FEATURES)
     assert not music_features(sound, 7.5, "compat")[:, rhythm].any()
     standard = music_features(sound, 7.5, "standard")

@@ -96,8 +96,8 @@ def test_compat_features_of_a_file_are_the_published_ones(tmp_path, fps, most):
     path = tmp_path / "song.wav"
     write_wav(path, stored["wav_int16"] / 32767, 44100)  # the very samples again
     song = song_features(path, "compat", code_fps=fps)
-    expected = golden("audio_features_librosa081.npz")
-    off = np.abs(song.features - expected[f"feat_mono_{512 * fps:.0f}"])
+    expected, every = golden("audio_features_librosa081.npz"), 16 if fps == 60 else 4
+    off = np.abs(song.features[::every] - expected[f"feat_mono_{512 * fps:.0f}_rows"])
     assert off[:, COLUMNS["mfcc"]].max() < most
     assert off[:, COLUMNS["chroma"]].mean() < 0.003
     assert off[:, COLUMNS["onset"]].max() < 1e-3

@@ -1,93 +1,124 @@
-"""Processors and memory that a process may use: affinity, cgroup quotas of both versions, Slurm."""
+"""Processors and memory that a job has, from files as Linux shows them, and their use by the commands."""
 
-import math
 import os
 
 import pytest
 
-from utils import processors
+import prepare_aistpp_data
+from utils.processors import usable_cpus, usable_memory, worker_count
+
+GIB = 2**30
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine of 64 processors and 100 GB whose cgroup files lie in a folder; returns a writer of them."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    """A machine of 16 processors and 32 GiB, to which files can be added."""
     for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
         monkeypatch.delenv(name, raising=False)
-    cgroup, own = tmp_path / "cgroup", tmp_path / "self"
-    cgroup.mkdir()
-    (tmp_path / "meminfo").write_text("MemTotal: 200000000 kB\nMemAvailable: 97656250 kB\n")
-    monkeypatch.setattr(processors, "_CGROUP", cgroup)
-    monkeypatch.setattr(processors, "_MEMINFO", tmp_path / "meminfo")
-    read = processors._read
-    monkeypatch.setattr(
-        processors, "_read", lambda path: read(own) if str(path) == "/proc/self/cgroup" else read(path)
-    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
 
-    def write(line: str, **files: str) -> None:
-        own.write_text(line + "\n")
+    def write(**files):
         for name, text in files.items():
-            path = cgroup / name.replace("__", "/").replace("_DOT_", ".")
+            path = tmp_path / name.replace("__", "/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+        return tmp_path
 
-    write("0::/")
+    write(proc__meminfo=f"MemTotal: 99 kB\nMemAvailable:   {32 * 2**20} kB\n")
     return write
 
 
-def test_affinity(machine, monkeypatch):
-    assert processors.usable_cpus() == 64
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 9}, raising=False)
-    assert processors.usable_cpus() == 3
+def put(root, path, text):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+def test_the_affinity_counts_not_the_machine(machine, monkeypatch):
+    assert usable_cpus(machine()) == 16
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
+    assert usable_cpus(machine()) == 2
     monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert processors.usable_cpus() == 1
+    assert usable_cpus(machine()) == 64
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("250000 100000", 3), ("50000 100000", 1), ("max 100000", 64)]
+    ("limit", "cpus"), [("max 100000", 16), ("400000 100000", 4), ("150000 100000", 2), ("1000 100000", 1)]
 )
-def test_quota_of_cgroup_2(machine, text, expected):
-    machine("0::/job", job__cpu_DOT_max=text)
-    assert processors.usable_cpus() == expected
+@pytest.mark.parametrize("around", [False, True])
+def test_a_quota_of_cgroup_2(machine, limit, cpus, around):
+    """Also where a group around this one has it."""
+    root = machine(proc__self__cgroup="0::/system.slice/job\n")
+    put(
+        root,
+        "sys/fs/cgroup/system.slice/cpu.max" if around else "sys/fs/cgroup/system.slice/job/cpu.max",
+        limit,
+    )
+    assert usable_cpus(root) == cpus
 
 
-def test_quota_of_a_folder_above(machine):
-    machine("0::/job/step", job__cpu_DOT_max="400000 100000", job__step__cpu_DOT_max="max 100000")
-    assert processors.usable_cpus() == 4
-
-
-def test_quota_of_cgroup_1(machine):
-    machine("4:cpu:/job", cpu__job__cpu_DOT_cfs_quota_us="200000", cpu__job__cpu_DOT_cfs_period_us="100000\n")
-    assert processors.usable_cpus() == 2
-    machine("4:cpu:/job", cpu__job__cpu_DOT_cfs_quota_us="-1")
-    assert processors.usable_cpus() == 64
+def test_a_quota_of_cgroup_1(machine):
+    root = machine(proc__self__cgroup="5:cpu,cpuacct:/job\n4:memory:/job\n")
+    put(root, "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "-1\n")
+    put(root, "sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n")
+    assert usable_cpus(root) == 16
+    put(root, "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "300000\n")
+    assert usable_cpus(root) == 3
 
 
 def test_slurm(machine, monkeypatch):
-    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "16")
-    assert processors.usable_cpus() == 16
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
-    assert processors.usable_cpus() == 4
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "")
-    assert processors.usable_cpus() == 16
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "8")
+    assert usable_cpus(machine()) == 8
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert usable_cpus(machine()) == 3
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "40")  # more than the affinity allows
+    assert usable_cpus(machine()) == 16
 
 
-def test_memory(machine):
-    assert processors.usable_memory() == pytest.approx(1e11)
-    machine("0::/job", job__memory_DOT_max="3000000000\n", job__memory_DOT_current="1000000000\n")
-    assert processors.usable_memory() == 2e9
-    machine("0::/job", job__memory_DOT_max="max")
-    assert processors.usable_memory() == pytest.approx(1e11)
+def test_memory_limits_workers(machine):
+    root = machine(proc__self__cgroup="0::/job\n")
+    assert usable_memory(root) == 32 * GIB
+    assert worker_count(GIB, root) == 16
+    assert worker_count(8 * GIB, root) == 4
+    put(root, "sys/fs/cgroup/job/memory.max", f"{4 * GIB}\n")
+    put(root, "sys/fs/cgroup/job/memory.current", f"{GIB}\n")
+    assert usable_memory(root) == 3 * GIB
+    assert worker_count(GIB, root) == 3
+    assert worker_count(8 * GIB, root) == 1
 
 
-def test_workers(machine):
-    machine("0::/job", job__cpu_DOT_max="600000 100000")
-    assert processors.worker_count(1e9) == 6
-    assert processors.worker_count(3e10) == 3
-    assert processors.worker_count(1e12) == 1
+def test_nothing_told(tmp_path, machine):
+    empty = tmp_path / "empty"
+    assert usable_memory(empty) is None
+    assert worker_count(GIB, empty) == 16
 
 
-def test_this_machine():
-    assert 1 <= processors.usable_cpus() <= (os.cpu_count() or 1)
-    assert 0 < processors.usable_memory() <= math.inf
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+def test_this_process():
+    """As `taskset` does: a process on one processor is given one worker."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cpus() == worker_count(1) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert 1 <= usable_cpus() <= len(allowed)
+
+
+def test_the_preparation_starts_as_many(monkeypatch, tmp_path):
+    """Without --workers."""
+    monkeypatch.setattr("utils.processors.usable_cpus", lambda root=None: 5)
+    monkeypatch.setattr("utils.processors.usable_memory", lambda root=None: 64 * GIB)
+    used = []
+
+    class Stop(ValueError):
+        pass
+
+    def prepare(plan, out, libraries, workers, progress):
+        used.append(workers)
+        raise Stop
+
+    monkeypatch.setattr(prepare_aistpp_data, "prepare", prepare)
+    monkeypatch.setattr(prepare_aistpp_data, "build_plan", lambda *given: None)
+    assert prepare_aistpp_data.main(["--songs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert used == [5]

@@ -307,6 +307,15 @@ def test_what_is_missing_is_said_at_once(checkout, maker, change, message):
     assert not (checkout / ".venv").exists()
 
 
+def test_a_link_to_a_broken_environment_is_left_alone(checkout, maker, tmp_path):
+    (checkout / ".venv").symlink_to(tmp_path)
+    code, calls, printed = call(checkout, "run.sh", "test", **maker)
+    assert code == 2
+    assert "error: .venv is a link to an environment that cannot be used; remove the link" in printed
+    assert not calls
+    assert (checkout / ".venv").is_symlink()
+
+
 def test_run_explains_itself(checkout):
     code, calls, printed = call(checkout, "run.sh", "--help")
     assert code == 2

@@ -1,8 +1,11 @@
 """Several processes in step: a few helpers that do nothing when there is one.
 
-torchrun's environment alone decides (RANK, WORLD_SIZE, LOCAL_RANK), as in nanoGPT.
+torchrun's environment decides which process this is (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE), the
+config's `device` where it computes and so the backend: NCCL between GPUs, of which each process has its own,
+else gloo.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,15 +17,24 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 LONGEST_WAIT = timedelta(hours=4)  # the main process evaluates while the others wait
+log = logging.getLogger(__name__)
 
 
-def start() -> None:
-    """Joins the process group that torchrun's environment describes, if there is one."""
+def start(name: str = "auto") -> None:
+    """Join the process group that torchrun's environment describes, if there is one.
+
+    Args:
+        name: the config's device, as in `device`.
+
+    Raises:
+        ValueError: as `device` does.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=LONGEST_WAIT)
+        own = device(name)
+        if own.type == "cuda":
+            torch.cuda.set_device(own)
+        nccl = own.type == "cuda" and dist.is_nccl_available()
+        dist.init_process_group("nccl" if nccl else "gloo", timeout=LONGEST_WAIT)
 
 
 def stop() -> None:
@@ -47,18 +59,45 @@ def is_main() -> bool:
 
 
 def device(name: str = "auto") -> torch.device:
-    """The device of this process: `auto` is the local GPU where there is one, else the CPU.
+    """Return the device of this process.
+
+    Args:
+        name: `cpu`; `cuda`, the GPU of this process's number on this machine; `cuda:N`, for one process;
+            `auto`, as `cuda` where there is a GPU for every process of this machine, else `cpu`: NCCL
+            refuses two processes on one GPU.
 
     Raises:
-        ValueError: if a device is asked for that is not there.
+        ValueError: if a device is asked for that is not there, or that several processes would share.
     """
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", number + 1))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+        if 0 < gpus < processes and number == 0:
+            log.warning("%d processes, but %d GPU(s) here: computing on the processors", processes, gpus)
+        return torch.device("cuda", number) if gpus >= processes else torch.device("cpu")
+    try:
+        asked = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if asked.type != "cuda":
+        return asked
+    if gpus == 0:
         raise ValueError(
             f"device {name!r} was asked for, but no GPU is usable here; use device=cpu or device=auto"
         )
-    return torch.device(name)
+    if asked.index is not None and processes > 1:
+        raise ValueError(
+            f"device {name!r} is one GPU for {processes} processes; use device=cuda, one GPU each"
+        )
+    if processes > gpus:
+        raise ValueError(
+            f"device {name!r} was asked for by {processes} processes, but this machine has {gpus} GPU(s); "
+            f"start {gpus}, or use device=cpu"
+        )
+    if asked.index is not None and asked.index >= gpus:
+        raise ValueError(f"device {name!r} was asked for, but the last GPU here is cuda:{gpus - 1}")
+    return torch.device("cuda", number if asked.index is None else asked.index)
 
 
 def wrap(module: nn.Module) -> nn.Module:

@@ -1,87 +1,99 @@
-"""How many processors and how much memory this process may use: affinity, cgroup limits, Slurm.
+"""Processors and memory that this process may use: the only place that decides how many workers to start.
 
-`os.cpu_count()` counts the machine's processors; a job on a cluster, a container and `taskset` get fewer.
+`os.cpu_count()` counts the machine. A job often has less of it: `taskset` and Slurm set an affinity,
+containers a quota of time, and Slurm's variables hold on clusters that set no affinity.
 """
 
-import math
 import os
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
-_MEMORY_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+ROOT = Path("/")
 
 
-def usable_cpus() -> int:
-    """Number of processors this process may use, at least 1.
+def usable_cpus(root: Path = ROOT) -> int:
+    """Return how many processors this process may use, at least 1.
 
-    The smallest of: the processors of its affinity mask, its cgroup's quota (rounded up), and what Slurm gave
-    each task (`SLURM_CPUS_PER_TASK`, else `SLURM_CPUS_ON_NODE`).
-    """
-    if hasattr(os, "sched_getaffinity"):
-        limits = [float(len(os.sched_getaffinity(0)))]
-    else:  # macOS, Windows
-        limits = [float(os.cpu_count() or 1)]
-    limits += [_quota() or math.inf]
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
-        text = os.environ.get(name, "")
-        if text.isdigit() and int(text) > 0:
-            limits.append(float(text))
-            break
-    return max(1, math.ceil(min(limits)))
-
-
-def usable_memory() -> float:
-    """Bytes of memory that are free for this process; infinite where the system does not say.
-
-    The smaller of the memory available on the machine and what its cgroup's limit leaves.
-    """
-    limits = [math.inf]
-    for line in _read(_MEMINFO).splitlines():
-        if line.startswith("MemAvailable:"):
-            limits.append(1024.0 * int(line.split()[1]))
-    for folder in _cgroup_folders():
-        for limit, used in _MEMORY_FILES:
-            most, now = _read(folder / limit).strip(), _read(folder / used).strip()
-            if most.isdigit() and now.isdigit():
-                limits.append(max(0.0, float(most) - float(now)))
-    return min(limits)
-
-
-def worker_count(memory_each: float) -> int:
-    """Number of worker processes, at least 1, for which there are processors and memory.
+    The least of: the affinity, the cgroup's quota (v2 or v1, rounded up), and, in a Slurm job,
+    SLURM_CPUS_PER_TASK or else SLURM_CPUS_ON_NODE.
 
     Args:
-        memory_each: bytes that one worker needs.
+        root: where /proc and /sys are.
     """
-    return max(1, int(min(usable_cpus(), usable_memory() // memory_each)))
+    if hasattr(os, "sched_getaffinity"):
+        limits = [len(os.sched_getaffinity(0))]
+    else:  # macOS
+        limits = [os.cpu_count() or 1]
+    limits += [-(-quota // period) for quota, period in _quotas(root)]
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        if os.environ.get(name, "").isdigit():
+            limits.append(int(os.environ[name]))
+            break
+    return max(1, min(limits))
 
 
-def _quota() -> float | None:
-    """Processors that the cgroup's quota allows (version 2: `cpu.max`, version 1: `cpu.cfs_quota_us`)."""
+def usable_memory(root: Path = ROOT) -> int | None:
+    """Return bytes of memory that are free for this process, or None where nothing tells.
+
+    The least of what the system has available and what the cgroup leaves.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    limits = []
+    for line in _read(root / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            limits.append(1024 * int(line.split()[1]))
+    for folder in _cgroups(root, "memory"):
+        for most, used in (("memory.max", "memory.current"),
+                           ("memory.limit_in_bytes", "memory.usage_in_bytes")):  # fmt: skip
+            numbers = _read(folder / most).strip(), _read(folder / used).strip()
+            if all(number.isdigit() for number in numbers):
+                limits.append(max(0, int(numbers[0]) - int(numbers[1])))
+    return min(limits) if limits else None
+
+
+def worker_count(bytes_each: int, root: Path = ROOT) -> int:
+    """Return how many worker processes to start: one per usable processor, as far as the memory goes.
+
+    Args:
+        bytes_each: memory that a worker needs at most.
+        root: where /proc and /sys are.
+    """
+    memory = usable_memory(root)
+    most = usable_cpus(root)
+    return most if memory is None else max(1, min(most, memory // bytes_each))
+
+
+def _quotas(root: Path) -> list[tuple[int, int]]:
+    """Time per period, both in microseconds, of each cgroup around this process that has a limit."""
     found = []
-    for folder in _cgroup_folders():
-        quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
-        if not quota:
-            quota, period = _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us")
-        if quota.isdigit() and period.strip().isdigit() and int(period) > 0:
-            found.append(int(quota) / int(period))
-    return min(found, default=None)
+    for folder in _cgroups(root, "cpu"):
+        numbers = _read(folder / "cpu.max").split()  # v2: "max 100000" or "150000 100000"
+        if not numbers:
+            numbers = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        if len(numbers) == 2 and all(number.isdigit() for number in numbers) and int(numbers[1]):
+            found.append((int(numbers[0]), int(numbers[1])))
+    return found
 
 
-def _cgroup_folders() -> list[Path]:
-    """Existing folders with limits of this process: those of its cgroups and of all cgroups around them."""
-    folders = []
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, path = line.split(":", 2)
-        base = _CGROUP if not controllers else _CGROUP / controllers
-        place = base / path.lstrip("/")
-        folders += [place, *(p for p in place.parents if p == base or base in p.parents)]
-    return [folder for folder in dict.fromkeys([*folders, _CGROUP]) if folder.is_dir()]
+def _cgroups(root: Path, controller: str) -> list[Path]:
+    """Folders of the cgroup of this process and of those around it; of v1 those of the controller."""
+    found = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, names, path = line.split(":", 2)
+        if number == "0":
+            base = root / "sys/fs/cgroup"
+        elif controller in names.split(","):
+            base = root / "sys/fs/cgroup" / controller
+        else:
+            continue
+        inner = base / path.strip("/")
+        found += [folder for folder in (inner, *inner.parents) if folder == base or base in folder.parents]
+    return found
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError):
+    except OSError:
         return ""

@@ -31,7 +31,6 @@ def test_published_scores():
         assert beat_align(joints, flags) == scores[-1]
         assert scores[-1] == pytest.approx(naive.beat_score(music, motion_beats(joints)), rel=1e-12)
     np.testing.assert_allclose(scores, clips["ba_scores"], rtol=1e-12)
-    assert np.mean(scores) == pytest.approx(float(clips["ba_mean"]), rel=1e-12)
 
 
 def test_published_scores_over_motion_beats():

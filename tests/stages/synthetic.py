@@ -18,9 +18,15 @@ from utils.config import check
 from utils.trainer import Trainer, seed_everything
 
 FRAMES, DANCES, STEPS = 480, 6, 20
+# Clips whose starts differ by a multiple of 8 frames share latents, which are equally far from codes put on
+# two of them: where a codebook learns, clips start elsewhere, so that no rounding decides which code is
+# nearest.
+HOP, HOP_OF_MEMORY = 48, 47
 ORDER = ("sep_vqvae", "sep_vqvae_root", "motion_gpt", "actor_critic")
 CONV = {"width": 8, "downsamplings": 3, "depth": 1, "dilation_growth": 3, "hidden_multiplier": 1.0}
-BOOK = {"dim": 12, "decay": 0.9, "restart_below": 1.0, "restarts": "mended"}
+# A count that starts at 1 and gets one latent is 0.9 + 0.1: a threshold of 1 would leave it to rounding
+# whether that code is restarted.
+BOOK = {"dim": 12, "decay": 0.9, "restart_below": 0.95, "restarts": "mended"}
 GPT: dict[str, Any] = {
     "width": 16,
     "heads": 2,
@@ -84,9 +90,10 @@ def make_config(
 
     `own` are keys of the stage, `data` and the rest those of its sections.
     """
+    hop = HOP_OF_MEMORY if name == "sep_vqvae" else HOP
     content: dict[str, Any] = {
         "stage": name, "name": name, "output": str(output), "seed": 1, "device": "cpu",
-        "data": {"root": str(data_root), "clips": {"frames": 240, "hop": 48}, **(data or {})},
+        "data": {"root": str(data_root), "clips": {"frames": 240, "hop": hop}, **(data or {})},
         "training": {**TRAINING[name], **training},
         "evaluation": {"plots": False, "players": 0, "videos": 1, "video_height": 64},
         **SIZES[name], **(own or {}),
@@ -133,7 +140,7 @@ def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
-    distributed.start()
+    distributed.start("cpu")
     data_root, before, output = map(Path, sys.argv[1:])
     train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5, eval_every=2)
     distributed.stop()
