@@ -288,7 +288,7 @@ def test_data_of_songs_only(tmp_path):
 
 def test_real_features_are_made_once_and_are_those_of_the_script(data, tmp_path, monkeypatch, caplog):
     made = real_reference(data)
-    extracted = Reference.load(extract_aist_features.extract(data.root, 1, again=True))
+    extracted = Reference.load(extract_aist_features.extract(data.root, again=True))
     assert made.names == extracted.names
     assert made.dances[0].frames == 181  # whole, though the song ends after 150
     for feature in ("kinetic", "geometric", "kinetic_corrected", "geometric_corrected"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import main
-from models.stages import dance_songs
+from models.stages import dance_songs, read_config
 from models.stages.dance_songs import FileNames, find_songs
 from tests.stages.dancing.songs import CONFIG, RATE, SILENT, encode, entries, motion, sound
 from utils import audio
@@ -127,7 +127,7 @@ def test_the_help_names_what_people_look_for(capsys):
         assert wanted in text
     keys = re.findall(r"^  ((?:dance\.|generation\.|device)[a-z_]*=\S+)  ", text, re.MULTILINE)
     assert len(keys) >= 12
-    config = main.read_config(Path(CONFIG), keys)
+    config = read_config(Path(CONFIG), keys)
     assert (config.dance.video, config.dance.variants, config.generation.window) == (False, 3, "hop")
     named = re.findall(r"\bdance\.[a-z_]+", text)
     assert {name.removeprefix("dance.") for name in named} <= set(vars(config.dance))

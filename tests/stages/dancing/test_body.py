@@ -1,6 +1,7 @@
 """The fitted body of --dance: the ground under it, what is shown of it, and what is said of the fit."""
 
 import json
+import re
 
 import bvhio
 import numpy as np
@@ -78,4 +79,6 @@ def test_the_card_says_how_good_the_fit_is(dance, songs, tmp_path):
         ("fit_error_max_mm", 1000 * fit.worst),
         ("max_turn_deg", fit.turn.degrees),
     ):
-        assert float(told[name]) == pytest.approx(value, rel=0.02), name
+        number, unit = re.fullmatch(r"([\d.]+)\s?(mm|°)", told[name]).groups()
+        assert float(number) == pytest.approx(value, rel=0.02), name
+        assert (unit == "mm") == name.endswith("_mm")
