@@ -1,7 +1,7 @@
 """Compare two commits bit for bit on this machine: losses, weights, codes, dances and metrics of all stages.
 
     python -m tests.benchmarks.compare COMMIT_A [COMMIT_B] [--data FOLDER] [--epochs 4] [--keep FOLDER]
-                                       [--rename OLD.KEY=NEW.KEY ...]
+                                       [--rename OLD.KEY=NEW.KEY ...] [--stages sep_vqvae ...]
 
 For refactoring: each commit is checked out into a temporary worktree and trains the four stages at
 a tiny size on the same data, then evaluates each, all through `main.py` and files, by this
@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("commits", nargs="+", metavar="COMMIT")
     parser.add_argument("--data", type=Path, help="prepared data instead of six dances of noise")
     parser.add_argument("--epochs", type=int, default=4, help="of each stage; four are 24 steps (default)")
+    parser.add_argument("--stages", nargs="*", default=[*SIZES], choices=[*SIZES], help="the first ones; all")
     parser.add_argument("--keep", type=Path, help="folder for the runs, instead of a temporary one")
     parser.add_argument("--rename", nargs="*", default=[], metavar="OLD=NEW", help="keys of either commit")
     options = parser.parse_args(arguments)
@@ -82,19 +83,23 @@ def main(arguments: list[str] | None = None) -> int:
         data = options.data.resolve() if options.data else synthetic.make_data(folder / "data")
         try:
             outputs = [
-                run_commit(commit, folder / side, data, options.epochs, renamed)
+                run_commit(commit, folder / side, data, options, renamed)
                 for side, commit in (("a", a), ("b", b))
             ]
         except Failed as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        rows = [row for stage in SIZES for row in compare(stage, *(output / stage for output in outputs))]
+        rows = [
+            row for stage in options.stages for row in compare(stage, *(output / stage for output in outputs))
+        ]
     print_table(rows, a, b)
     return int(any(row.difference for row in rows))
 
 
-def run_commit(commit: str, folder: Path, data: Path, epochs: int, renamed: dict[str, str]) -> Path:
-    """Train and evaluate the four stages of a commit; return the folder of the runs.
+def run_commit(
+    commit: str, folder: Path, data: Path, options: argparse.Namespace, renamed: dict[str, str]
+) -> Path:
+    """Train and evaluate the stages of a commit; return the folder of the runs.
 
     Raises:
         Failed: if there is no such commit, or one of its commands fails.
@@ -103,8 +108,9 @@ def run_commit(commit: str, folder: Path, data: Path, epochs: int, renamed: dict
     folder.mkdir(parents=True, exist_ok=True)
     git("worktree", "add", "--force", "--detach", str(checkout), commit)
     try:
-        for stage, before in NEEDS.items():
-            keys = [*ALL, *SIZES[stage], f"training.epochs={epochs}", f"data.root={data}"]
+        for stage in options.stages:
+            before = NEEDS[stage]
+            keys = [*ALL, *SIZES[stage], f"training.epochs={options.epochs}", f"data.root={data}"]
             keys += [f"output={output}", f"name={stage}"]
             keys += [f"{key}={output / other / 'ckpt' / 'last.pt'}" for key, other in before.items()]
             for mode in ("--train", "--eval"):
