@@ -66,17 +66,19 @@ beside() { # a command that runs while the next stage trains, with its output in
 quick_start() {
     environment requirements.txt
     "$python" prepare_aistpp_data.py --sample
-    # Training computes on one processor; what there is to look at meanwhile is made on the other.
+    # The memory is trained on one processor; what there is to look at meanwhile is made on the other.
     trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
     beside visgt stage sep_vqvae visgt evaluation.videos=1 &
     stage sep_vqvae train
     wait $!
     echo "A first video, a dance of the corpus: $(ls experiments/sample/sep_vqvae/visgt/*.mp4)"
-    stage sep_vqvae_root train
-    beside codes stage sep_vqvae_root anl &
-    stage cc_motion_gpt train
+    # Velocity branch and GPT both need the memory's codes only.
+    beside velocity stage sep_vqvae_root train &
+    stage cc_motion_gpt train vqvae=experiments/sample/sep_vqvae/ckpt/last.pt
     wait $!
+    beside codes stage sep_vqvae_root anl &
     stage actor_critic train
+    wait $!
     stage actor_critic eval
     echo
     echo "Done. Videos:"

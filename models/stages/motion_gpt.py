@@ -44,9 +44,10 @@ class MotionGPTStage(Stage):
 
     def __init__(self, config: MotionGPTConfig, device: torch.device) -> None:
         super().__init__(config, device)
-        self._memory = load_memory(Path(config.vqvae), config.made_by(Path(config.vqvae)), velocity=True).to(
-            device
-        )
+        # Training needs the memory's codes only, so it may go on beside that of the velocity branch.
+        evaluates = config.training.eval_every > 0
+        path = Path(config.vqvae)
+        self._memory = load_memory(path, config.made_by(path), velocity=evaluates).to(device)
         steps = config.data.clips.frames // self._memory.frames_per_code
         if steps != config.model.context + 1:
             raise ValueError(
@@ -93,6 +94,11 @@ class MotionGPTStage(Stage):
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs."""
         assert isinstance(self.model, MotionGPT)
+        if self.memory.velocity is None:
+            raise ValueError(
+                f"{self.config.vqvae} is a memory without its velocity branch: enough to train a GPT, but "
+                "its dances need one; name a checkpoint of stage sep_vqvae_root (key vqvae)"
+            )
         evaluation = self.evaluation()
         rows = {
             "random codes": evaluation.random_codes(),

@@ -129,6 +129,20 @@ def test_real_motions(tmp_path):
     assert len(list(tmp_path.rglob("*.mp4"))) == 1
 
 
+def test_a_gpt_is_trained_without_the_velocity_branch_and_judged_with_it(
+    trained, small_data, tmp_path, capsys
+):
+    more = [f"vqvae={checkpoint(trained, 'sep_vqvae')}", f"output={tmp_path}"]
+    run("cc_motion_gpt", small_data, trained, "train", "training.epochs=1", *more)
+    whole, found = (
+        torch.load(checkpoint(output, "cc_motion_gpt"), weights_only=True)["model"]
+        for output in (trained, tmp_path)
+    )
+    assert all(torch.equal(whole[key], found[key]) for key in whole)
+    assert main.main(arguments("cc_motion_gpt", small_data, trained, "eval", *more)) == 2
+    assert "is a memory without its velocity branch: enough to train a GPT" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("config", "more", "message"),
     [
