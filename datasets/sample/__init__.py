@@ -75,7 +75,7 @@ def make_corpus(root: Path, seed: int = 0) -> None:
     splits = plan_corpus(seed)
     sequences = [sequence for split in splits.values() for sequence in split]
     songs = [song for group in all_songs() for song in group]
-    with tqdm(total=len(sequences) + len(songs), desc="sample corpus", unit="file") as bar:
+    with tqdm(total=len(sequences) + len(songs), desc="sample corpus", unit="file", disable=None) as bar:
         for song in songs:
             write_beside(root / "wav" / f"{song.name}.wav", _wav_bytes(render_song(song, seed)))
             bar.update()
