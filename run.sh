@@ -19,29 +19,25 @@ fail() {
     exit 2
 }
 
-new_enough() { # $1: an interpreter
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
-}
-
 environment() { # $1: requirements file
-    local installed=.venv/$1.installed wanted maker=${PYTHON:-python3}
-    wanted=$(cat "$1" requirements.txt "$constraints")
-    if [ -x "$python" ] && [ "$(cat "$installed" 2>/dev/null)" = "$wanted" ]; then return; fi
-    if [ ! -x "$python" ] || ! "$python" -m pip --version >/dev/null 2>&1 || ! new_enough "$python"; then
-        command -v "$maker" >/dev/null || fail "there is no $maker; name a Python 3.11 or newer: PYTHON=python3.12 $0"
-        new_enough "$maker" || fail "Python 3.11 or newer is needed, but $maker is $("$maker" --version 2>&1); \
-name another one: PYTHON=python3.12 $0"
-        [ ! -L .venv ] || fail ".venv is a link to an environment that cannot be used; remove the link: rm .venv"
+    if [ -x "$python" ] && cmp -s "$1" ".venv/$1" && cmp -s "$constraints" .venv/constraints.txt; then return; fi
+    local base=${PYTHON:-python3} supported='import sys; sys.exit(sys.version_info < (3, 11))'
+    if ! "$python" -m pip --version >/dev/null 2>&1; then # none, or half-made
+        [ ! -L .venv ] || fail ".venv is a link to an environment without pip; remove the link: rm .venv"
+        command -v "$base" >/dev/null || fail "there is no $base; install Python 3.11 to 3.13, or name one: PYTHON=... $0"
+        "$base" -c "$supported" || fail "$base is $("$base" --version 2>&1); 3.11 to 3.13 is needed: PYTHON=python3.11 $0"
         echo "making .venv"
-        rm -rf .venv # one that is half made, or of an older Python
-        if ! "$maker" -m venv .venv || ! "$python" -m pip --version >/dev/null 2>&1; then
+        rm -rf .venv
+        "$base" -m venv .venv && "$python" -m pip --version >/dev/null 2>&1 || {
             rm -rf .venv
-            fail "$maker cannot make .venv; on Debian and Ubuntu: apt install python3-venv"
-        fi
+            fail "$base makes no environment with pip; on Debian and Ubuntu: apt install python3-venv"
+        }
     fi
+    "$python" -c "$supported" || fail ".venv is $("$python" --version 2>&1); 3.11 to 3.13 is needed: rm -r .venv"
     echo "installing $1 (a few minutes the first time)"
-    "$python" -m pip install --quiet --disable-pip-version-check -r "$1" -c "$constraints"
-    printf '%s\n' "$wanted" >"$installed"
+    "$python" -m pip install --quiet --disable-pip-version-check -c "$constraints" -r "$1"
+    cp "$1" .venv/
+    cp "$constraints" .venv/constraints.txt
 }
 
 usage() {

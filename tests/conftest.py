@@ -1,9 +1,10 @@
 """A small prepared corpus, made once per session by the very code users run.
 
-Tests compute on one thread: pytest's own processes share the processors (`run.sh test` starts as many as
-there are), and small models are fastest so.
+Tests and what they start compute on one thread unless OMP_NUM_THREADS says otherwise: pytest's own processes
+share the processors (`run.sh test` starts as many as there are), and small models are fastest so.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.stages import tiny
 TRAIN, VAL, TEST = 6, 1, 1
 
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")

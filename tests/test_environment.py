@@ -157,9 +157,9 @@ def test_every_requirement_has_one_exact_version(python):
             assert pin.name not in pins
             (only,) = pin.specifier
             assert only.operator == "=="
-            pins[pin.name] = only.version
+            pins[pin.name.lower().replace("_", "-")] = only.version
     for requirement in lines("requirements.txt") + lines("requirements-dev.txt"):
-        assert requirement.specifier.contains(pins[requirement.name.lower().replace("-", "_")]), requirement
+        assert requirement.specifier.contains(pins[requirement.name.lower().replace("_", "-")]), requirement
 
 
 def test_this_python_is_supported():

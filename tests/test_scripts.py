@@ -175,7 +175,7 @@ def test_srun_refuses(checkout, arguments, message):
 def test_run_one_stage(checkout):
     code, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "seed=3")
     assert code == 0
-    installing = "pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt"
+    installing = "pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt"
     assert calls[-2].endswith(installing)
     assert calls[-1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
     _, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "2", "seed=3")
@@ -189,7 +189,7 @@ def test_run_one_stage(checkout):
 def test_run_tests(checkout):
     code, calls, _ = call(checkout, "run.sh", "test", "-k", "config")
     assert code == 0
-    assert any("pip install" in c and c.endswith("-r requirements-dev.txt -c constraints.txt") for c in calls)
+    assert any("pip install" in c and c.endswith("-c constraints.txt -r requirements-dev.txt") for c in calls)
     assert calls[-1] == "python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -k config"
 
 
@@ -235,86 +235,10 @@ def test_quick_start_ends_where_pictures_fail(checkout):
     assert not any(c.endswith("actor_critic.yaml --eval") for c in calls)
 
 
-MAKER = """#!/usr/bin/env bash
-# A stand-in for the interpreter that makes .venv: its version, and a .venv with or without pip.
-case "$*" in
---version) echo "Python $VERSION" ;;
--c*) [ "$VERSION" != 3.10.12 ] ;;
-"-m venv .venv")
-    echo "venv" >> "$CALLS"
-    mkdir -p .venv/bin
-    printf '#!/usr/bin/env bash\\necho "new $*" >> "$CALLS"\\n%s\\n' "$PIP" > .venv/bin/python
-    chmod +x .venv/bin/python
-    ;;
-esac
-"""
-NO_PIP = "echo 'No module named pip' >&2; exit 1"
-
-
-@pytest.fixture
-def maker(checkout):
-    """Options for `call` with a stand-in interpreter that makes .venv; no .venv is there."""
-    shutil.rmtree(checkout / ".venv")
-    path = checkout / "bin" / "maker"
-    path.write_text(MAKER)
-    path.chmod(0o755)
-    return {"PYTHON": "maker", "VERSION": "3.11.2", "PIP": "exit 0"}
-
-
-def test_environment_is_made_once(checkout, maker):
-    code, calls, _ = call(checkout, "run.sh", "test", **maker)
-    assert code == 0
-    assert calls[0] == "venv"
-    assert any("-m pip install" in c and "-c constraints.txt" in c for c in calls)
-    code, calls, _ = call(checkout, "run.sh", "test", **maker)
-    assert code == 0
-    assert len(calls) == 1  # pytest at once
-    (checkout / "constraints.txt").write_text("torch==2.6.0\n")
-    _, calls, _ = call(checkout, "run.sh", "test", **maker)
-    assert any("-m pip install" in c for c in calls)
-    assert "venv" not in calls
-
-
-def test_other_constraints(checkout, maker):
+def test_other_constraints(checkout):
     (checkout / "mine.txt").touch()
-    _, calls, _ = call(checkout, "run.sh", "test", **maker, CONSTRAINTS="mine.txt")
-    assert any(c.endswith("-c mine.txt") for c in calls)
-
-
-def test_half_made_environment_is_made_again(checkout, maker):
-    half = checkout / ".venv/bin/python"
-    half.parent.mkdir(parents=True)
-    half.write_text(f"#!/usr/bin/env bash\n{NO_PIP}\n")
-    half.chmod(0o755)
-    code, calls, _ = call(checkout, "run.sh", "test", **maker)
-    assert code == 0
-    assert calls[0] == "venv"
-    assert calls[-1].startswith("new -m pytest")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"VERSION": "3.10.12"}, "Python 3.11 or newer is needed, but maker is Python 3.10.12; name another"),
-        ({"PYTHON": "python9"}, "there is no python9; name a Python 3.11 or newer: PYTHON=python3.12"),
-        ({"PIP": NO_PIP}, "maker cannot make .venv; on Debian and Ubuntu: apt install python3-venv"),
-    ],
-)
-def test_what_is_missing_is_said_at_once(checkout, maker, change, message):
-    code, calls, printed = call(checkout, "run.sh", "test", **{**maker, **change})
-    assert code == 2
-    assert f"error: {message}" in printed
-    assert not any("pip install" in c for c in calls)
-    assert not (checkout / ".venv").exists()
-
-
-def test_a_link_to_a_broken_environment_is_left_alone(checkout, maker, tmp_path):
-    (checkout / ".venv").symlink_to(tmp_path)
-    code, calls, printed = call(checkout, "run.sh", "test", **maker)
-    assert code == 2
-    assert "error: .venv is a link to an environment that cannot be used; remove the link" in printed
-    assert not calls
-    assert (checkout / ".venv").is_symlink()
+    _, calls, _ = call(checkout, "run.sh", "test", CONSTRAINTS="mine.txt")
+    assert any(c.endswith("-c mine.txt -r requirements-dev.txt") for c in calls)
 
 
 def test_run_explains_itself(checkout):
