@@ -30,16 +30,6 @@ from utils.training import Trainable, TrainingConfig
 log = logging.getLogger(__name__)
 
 
-def differences(then: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ between two configs as plain containers: key -> both values."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        found = {}
-        for key in then.keys() | now.keys():
-            found |= differences(then.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
-        return found
-    return {} if then == now else {prefix: (then, now)}
-
-
 def skip(batches: Iterable[Any], done: int) -> Iterable[Any]:
     """The batches without the first ones, which are not even read where the batches know how to `skip`."""
     if not done:
@@ -107,7 +97,8 @@ class Trainer:
         """Goes on from the newest checkpoint that can be read, if there is one.
 
         Raises:
-            ValueError: if it does not fit the stage or its data, or holds weights only.
+            ValueError: if it does not fit the stage or its data, or holds weights only, or the config was
+                changed in a key whose new value cannot count from here.
         """
         found = self.checkpoints.newest()
         distributed.barrier()
@@ -117,25 +108,44 @@ class Trainer:
             return False
         path, content = found
         self.stage.check_architecture(content["architecture"], path)
+        changes = self.stage.check_changes(content, path)
         load_weights(self.stage.model, content["model"], path)
         self.stage.restore(content)
-        groups = [{**group, "fused": self._fused} for group in content["optimizer"]["param_groups"]]
-        self.optimizer.load_state_dict({**content["optimizer"], "param_groups": groups})
-        self.scheduler.load_state_dict(content["scheduler"])
         self.epoch, self.batch, self.step = content["epoch"], content.get("batch", 0), content["step"]
+        self._restore_optimizer(content["optimizer"], content["scheduler"])
         if self.config.idle == "drift":  # what took part once has a gradient, if only zeros, from then on
             for parameter in self.optimizer.state:
                 parameter.grad = torch.zeros_like(parameter)
-        for name, (then, now) in differences(content["config"], self.stage.checkpoint()["config"]).items():
-            log.warning("%s was trained so far with %s: %s, and goes on with %s", path, name, then, now)
         if self.batch:
             self.stage.restore_epoch(content["epoch_state"])
             self._random = content["random"]
-        else:
+        elif not changes.new_seed:  # what a new seed has drawn so far is the state to go on with
             set_random_state(content["random"])
         within = f" and {self.batch} steps of the next" if self.batch else ""
         log.info("resuming %s after epoch %d%s", path, self.epoch, within)
+        for when, found in (("from here", changes.at_once), ("from the next epoch", changes.next_epoch)):
+            if found:
+                log.warning("changed since, and counts %s: %s", when, ", ".join(map(str, found)))
         return True
+
+    def _restore_optimizer(self, optimizer: dict[str, Any], scheduler: dict[str, Any]) -> None:
+        """Restores the moments of Adam and the place in the schedule; all else is as the config says now.
+
+        The learning rate is that of a run which had this config's lr, milestones and gamma from its first
+        epoch, by the scheduler's own products, so that an unchanged config gives the same to the last bit.
+        """
+        options = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        saved = optimizer["param_groups"]
+        groups = [{**then, **now} for then, now in zip(saved, options, strict=True)]
+        self.optimizer.load_state_dict({**optimizer, "param_groups": groups})
+        now, lr = self.scheduler.state_dict(), self.config.lr
+        for epoch in range(1, self.epoch + 1):
+            if epoch in self.scheduler.milestones:
+                lr *= self.config.gamma ** self.scheduler.milestones[epoch]
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        schedule = {name: now[name] for name in ("milestones", "gamma", "base_lrs")}
+        self.scheduler.load_state_dict({**scheduler, **schedule, "_last_lr": [lr] * len(groups)})
 
     def run(self) -> None:
         """Trains until the config's last epoch.
@@ -298,4 +308,4 @@ class Trainer:
         journal.restart_clock()
 
 
-__all__ = ["Trainer", "TrainingConfig", "differences", "seed_everything"]
+__all__ = ["Trainer", "TrainingConfig", "seed_everything"]

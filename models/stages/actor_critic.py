@@ -25,7 +25,8 @@ from models.actor_critic import (
 )
 from models.gpt import MotionGPT
 from models.reward import RewardConfig
-from models.stages.base import Stage, load_memory
+from models.stages.base import Stage, fingerprint_of_memory, load_memory
+from models.stages.changes import fingerprint
 from models.stages.choice import Choice, ChoiceConfig, surprise
 from models.stages.counted import NAMES, counted
 from models.stages.dancer import DancingConfig
@@ -223,7 +224,7 @@ class ActorCriticStage(Stage):
     def restore(self, content: Mapping[str, Any]) -> None:
         """The best epoch so far, as a checkpoint had it."""
         if "choice" in content:
-            self.choice.restore(content["choice"])
+            self.choice.restore(content["choice"], content["config"]["choice"]["guard"])
 
     def load(self) -> int:
         """The published file that `gpt` names, or the config's checkpoint: its best epoch, if chosen."""
@@ -254,6 +255,10 @@ class ActorCriticStage(Stage):
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
         """Raises ValueError unless the checkpoint heard the features that the data holds."""
         check_features(architecture, self.data.feature_version, path, self.config.data.root)
+
+    def frozen(self) -> Mapping[str, str]:
+        """The memory, and the GPT that finetuning started from."""
+        return {"vqvae": fingerprint_of_memory(self.memory), "gpt": fingerprint(self.before.state_dict())}
 
     def architecture(self) -> dict[str, Any]:
         """The model's, and which features it hears."""

@@ -3,6 +3,8 @@
 After EDM's `loss_fn(net, batch)`: a stage is a plain object, so frozen helpers stay out of its checkpoint.
 """
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -19,6 +21,7 @@ from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Loader, Resident, ResidentLoader, split_batch, stacked
 from datasets.sequences import PreparedData
 from models.official import load_either
+from models.stages.changes import Counting, check_changes, find_changes, fingerprint
 from models.stages.dances import EvaluationConfig
 from models.vqvae import ChoreographicMemory
 from utils import distributed
@@ -222,7 +225,28 @@ class Stage(ABC):
             "architecture": self.architecture(),
             "model": self.model.state_dict(),
             "config": to_plain(self.config),
+            "built_on": dict(self.built_on),
         }
+
+    @cached_property
+    def built_on(self) -> Mapping[str, str]:
+        """Key of what the config names (data, checkpoints of earlier stages) -> hash of its content."""
+        manifest = json.dumps(self.data.manifest, sort_keys=True).encode()
+        return {"data.root": hashlib.sha256(manifest).hexdigest(), **self.frozen()}
+
+    def frozen(self) -> Mapping[str, str]:
+        """Key of a checkpoint that this stage builds on -> hash of its weights; the part of `built_on`."""
+        return {}
+
+    def check_changes(self, content: Mapping[str, Any], path: Path) -> Counting:
+        """What of the config changed since a checkpoint, and counts from here.
+
+        Raises:
+            ValueError: naming the keys whose change cannot count (see models/stages/changes.py).
+        """
+        changes = find_changes(content, to_plain(self.config), self.built_on)
+        epoch, batch = content["epoch"], content.get("batch", 0)
+        return check_changes(changes, str(path), epoch, batch, "choice" in content)
 
     def restore(self, content: Mapping[str, Any]) -> None:
         """What a checkpoint holds for this stage besides the model, when training is resumed."""
@@ -266,6 +290,11 @@ class Stage(ABC):
         if self._resident is not None:
             return ResidentLoader(self._resident, batches)
         return Loader(dataset, batches, self.config.training.num_workers, self.device.type == "cuda")
+
+
+def fingerprint_of_memory(memory: ChoreographicMemory) -> str:
+    """Hash of a memory's weights without the velocity branch, which has no part in what codes mean."""
+    return fingerprint({k: v for k, v in memory.state_dict().items() if not k.startswith("velocity.")})
 
 
 def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory:

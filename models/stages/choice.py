@@ -8,6 +8,7 @@ does not count, however well they meet the beat.
 
 import copy
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -70,8 +71,13 @@ class Choice:
     def __init__(self, config: ChoiceConfig) -> None:
         self.config = config
         self.epoch, self.reward, self.waited = -1, -float("inf"), 0
-        self.limit = float("inf")
+        self.start = float("nan")  # surprise of the pretrained GPT's own dances
         self.weights: dict[str, Tensor] = {}
+
+    @property
+    def limit(self) -> float:
+        """The surprise up to which an epoch counts."""
+        return float("inf") if self.config.guard is None else self.start + self.config.guard
 
     def judge(self, epoch: int, reward: float, surprise: float, model: nn.Module) -> None:
         """Takes note of an epoch; epoch 0, the pretrained GPT, comes first and sets the guard.
@@ -82,8 +88,8 @@ class Choice:
             surprise: see `surprise`.
             model: whose weights they are.
         """
-        if epoch == 0 and self.config.guard is not None:
-            self.limit = surprise + self.config.guard
+        if epoch == 0:
+            self.start = surprise
         if surprise > self.limit:
             log.info("epoch %d does not count: surprise %.2f above %.2f nats", epoch, surprise, self.limit)
         if surprise <= self.limit and reward > self.reward:
@@ -114,10 +120,28 @@ class Choice:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        names = ("epoch", "reward", "waited", "limit", "weights")
+        names = ("epoch", "reward", "waited", "start", "weights")
         return {name: getattr(self, name) for name in names}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """The state as a checkpoint had it."""
+    def restore(self, state: Mapping[str, Any], guard: float | None) -> None:
+        """The state as a checkpoint had it; epochs from here on are judged by this config's guard.
+
+        Args:
+            state: see `state`; of earlier versions it has the `limit` in place of `start`.
+            guard: under which it was saved.
+
+        Raises:
+            ValueError: if the guard changed and an earlier version's state does not tell what it adds to.
+        """
+        state = dict(state)
+        if "limit" in state:
+            limit = state.pop("limit")
+            state["start"] = float("nan") if guard is None else limit - guard
         for name, value in state.items():
             setattr(self, name, value)
+        if self.config.guard is not None and math.isnan(self.start):
+            raise ValueError(
+                f"choice.guard ({guard} -> {self.config.guard}): the checkpoint, of an earlier version, does "
+                "not hold the surprise of the pretrained GPT, to which it is added; put it back, or train "
+                "under another name (name=...)"
+            )

@@ -16,7 +16,7 @@ from datasets.sequences import PreparedData
 from models.actor_critic import ActorCritic
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.official import load_either
-from models.stages.base import Stage, load_memory
+from models.stages.base import Stage, fingerprint_of_memory, load_memory
 from models.stages.dancer import DancingConfig
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
@@ -106,6 +106,10 @@ class MotionGPTStage(Stage):
             "GPT": evaluation.generated(self.model, self.config.generation),
         }
         return evaluation.report(folder, rows, shown="GPT", title=self.config.name)
+
+    def frozen(self) -> Mapping[str, str]:
+        """The memory, whose codes the GPT composes."""
+        return {"vqvae": fingerprint_of_memory(self.memory)}
 
     def architecture(self) -> dict[str, Any]:
         """The GPT's, and which features it hears."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from datasets.clips import PoseClips, training_velocities, whole_dance
 from models.conv import use_channels_last
-from models.stages.base import RunConfig, Stage, load_memory
+from models.stages.base import RunConfig, Stage, fingerprint_of_memory, load_memory
 from models.stages.losses import velocity_loss
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import config
@@ -64,6 +64,7 @@ class SepVQVAERoot(Stage):
         memory.velocity.requires_grad_(True)
         if trained.config.normalise_pose and self.data.names("train"):  # else the checkpoint has them
             memory.velocity.set_statistics(training_velocities(self.data))
+        self._memory_hash = fingerprint_of_memory(memory)  # resuming loads the checkpoint's
         self.model = memory.eval().to(device)
         self.learner = memory.velocity
         use_channels_last(self.learner, config.training.channels_last)
@@ -107,6 +108,10 @@ class SepVQVAERoot(Stage):
         evaluation = self.evaluation()
         rows = {"random codes": evaluation.random_codes(), "memory": evaluation.reconstructions()}
         return evaluation.report(folder, rows, shown="memory", title=self.config.name)
+
+    def frozen(self) -> Mapping[str, str]:
+        """The memory's encoders, codebooks and decoders."""
+        return {"vqvae": self._memory_hash}
 
     def architecture(self) -> dict[str, Any]:
         """The memory's."""
