@@ -27,6 +27,7 @@ from datasets.preparation import Plan
 from datasets.songs import MusicOptions, add_songs, parse_json
 from datasets.source import MOST_BYTES, FileRef, Source
 from datasets.tasks import MotionTask
+from utils.files import one_number
 from utils.skeleton import SMPL_24, Skeleton
 
 
@@ -167,7 +168,10 @@ def _read_joints(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]
         raise Rejected(
             "wrong shape", f"{where} has no array 'joints'; it has: {', '.join(arrays) or 'nothing'}"
         )
-    fps = float(arrays.get("fps", SMPL_24.fps))
+    try:
+        fps = one_number(arrays.get("fps", SMPL_24.fps), "fps")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     if fps != SMPL_24.fps:
         raise Rejected("wrong rate", f"{where} is at {fps:g} fps; {SMPL_24.fps} is needed")
     return arrays["joints"], {}

@@ -1,6 +1,7 @@
 """Runs tasks here or in worker processes, and keeps the journal of those that are finished."""
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from datasets.checks import Rejected
 from datasets.sequences import write_array
 from datasets.tasks import MotionTask, SongTask
 
+log = logging.getLogger(__name__)
 JOURNAL = "progress.jsonl"
 WORKER_MEMORY = 2**30  # bytes: libraries and a song of some minutes take half of it, an hour of sound more
 IN_FLIGHT = 4  # tasks handed out per worker, so that memory does not grow with their number
@@ -125,6 +127,13 @@ def _run_task(task: MotionTask | SongTask, out: Path, known: dict[str, Any] | No
         return Outcome(None, (error.kind, str(error)), False)
     except ValueError as error:
         return Outcome(None, ("unreadable", " ".join(str(error).split())), False)
+    except OSError:  # of what is written: a full disk ends the preparation
+        raise
+    except Exception as error:  # one file in a form that nobody thought of must not cost the others
+        log.debug("%s", task.name, exc_info=True)
+        where = task.file.path if task.file else task.name
+        why = " ".join(f"{where}: {type(error).__name__}: {error}".split())
+        return Outcome(None, ("unreadable", why), False)
     for path, array in arrays.items():
         write_array(path, array)
     return Outcome({**facts, "stamp": stamp}, None, True)

@@ -115,10 +115,12 @@ def read_beats(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} with the beats of the songs does not exist")
+    from utils.metrics.beats import beat_indices  # scipy is slow to import
+
     table, flags = parse_json(path.read_bytes(), str(path)), {}
     for song, entry in table.items() if isinstance(table, dict) else [("the whole file", table)]:
         try:
-            frames, beats = entry["frames"], np.asarray(entry["beats"], dtype=np.int64)
+            frames, beats = entry["frames"], beat_indices(np.asarray(entry["beats"]), 2**31)
             flags[song] = np.zeros(frames, bool)
             flags[song][beats] = True
         except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:

@@ -20,7 +20,7 @@ class FileRef(NamedTuple):
 
     Attributes:
         source: the folder or the zip.
-        path: its path inside, with forward slashes.
+        path: its path inside, as written there: a zip made on Windows may have backslashes.
         zipped: whether the source is a zip.
     """
 
@@ -31,7 +31,7 @@ class FileRef(NamedTuple):
     @property
     def name(self) -> PurePosixPath:
         """The path inside; its `name`, `stem` and `suffix` are as of any path."""
-        return PurePosixPath(self.path)
+        return PurePosixPath(self.path.replace("\\", "/") if self.zipped else self.path)
 
     def read(self) -> bytes:
         """All of it.
@@ -92,7 +92,8 @@ class Source:
             names = _walk(self.path)
         elif self.path.is_file():
             try:
-                names = [info.filename for info in _open_zip(self.path).infolist() if not info.is_dir()]
+                infos = _open_zip(self.path).infolist()
+                names = [info.filename for info in infos if not info.filename.endswith(("/", "\\"))]
             except UNREADABLE as error:
                 raise ValueError(
                     f"{self.path} is neither a folder nor a whole zip ({error}); if the download broke off, "
@@ -102,9 +103,9 @@ class Source:
             raise FileNotFoundError(
                 f"{self.path} does not exist; docs/DATA.md says where the data is to be had"
             )
-        shown = [name for name in names if not any(p.startswith((".", "__MACOSX")) for p in name.split("/"))]
-        shown.sort(key=lambda name: (name.count("/"), name))
-        self.files = [FileRef(self.path, name, self.path.is_file()) for name in shown]
+        refs = [FileRef(self.path, name, self.path.is_file()) for name in names]
+        refs = [ref for ref in refs if not any(p.startswith((".", "__MACOSX")) for p in ref.name.parts)]
+        self.files = sorted(refs, key=lambda ref: (len(ref.name.parts), ref.path))
 
     def inside(self, folder: str, suffixes: tuple[str, ...]) -> list[FileRef]:
         """Files with one of these suffixes whose own folder has this name (any case)."""

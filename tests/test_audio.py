@@ -1,5 +1,7 @@
 """Reading sound: equal to librosa for wav, and a clear line for every kind of bad file."""
 
+import re
+import struct
 import wave
 
 import av
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from utils.audio import audio_seconds, decode_audio, read_audio, write_wav
+from utils.audio import audio_seconds, decode_audio, read_audio, stereo_blocks, write_wav
+from utils.render.movie import read_song
+from utils.render.player_song import song_bytes
 
 
 def tone(seconds=1.0, rate=44100, channels=1, seed=0):
@@ -131,6 +135,179 @@ def test_missing_file(tmp_path):
         for read in (lambda p: read_audio(p, 3840), audio_seconds):
             with pytest.raises(FileNotFoundError, match=str(path)):
                 read(path)
+
+
+def song(path, codec="libmp3lame", seconds=6.0):
+    """A sound file of a few seconds, and its bytes."""
+    encode(path, codec, rate=48000 if codec == "libopus" else 44100, seconds=seconds)
+    return path.read_bytes()
+
+
+def told(caplog):
+    """The warnings so far; they are forgotten."""
+    texts = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    caplog.clear()
+    return texts
+
+
+JUNK = {
+    "zeros behind": lambda whole: whole + bytes(4000),
+    "zeros within": lambda whole: whole[: len(whole) // 2] + bytes(700) + whole[len(whole) // 2 :],
+    "noise within": lambda whole: (
+        whole[: len(whole) // 2] + np.random.default_rng(0).bytes(700) + whole[len(whole) // 2 :]
+    ),
+    "noise over": lambda whole: (
+        whole[: len(whole) // 2] + np.random.default_rng(0).bytes(700) + whole[len(whole) // 2 + 700 :]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+@pytest.mark.parametrize(("suffix", "codec"), [("mp3", "libmp3lame"), ("aac", "aac"), ("flac", "flac")])
+def test_a_little_junk_is_passed_over(tmp_path, caplog, suffix, codec, kind):
+    path = tmp_path / f"song.{suffix}"
+    whole = song(path, codec)
+    clean, rate = decode_audio(path)
+    assert not told(caplog)
+    path.write_bytes(JUNK[kind](whole))
+    samples, _ = decode_audio(path)
+    decode_audio(path)
+    assert abs(len(samples) - len(clean)) < 0.05 * rate
+    half = len(clean) // 2 - 12_000
+    np.testing.assert_array_equal(samples[:half], clean[:half])
+    # What follows the junk is at its place: the file's clock goes on, so lost frames are silent.
+    shifts = [(np.corrcoef(samples[-60_000 + d : -20_000 + d], clean[-60_000:-20_000])[0, 1], d)
+              for d in range(-2400, 2401)]  # fmt: skip
+    assert max(shifts)[0] > 0.99
+    texts = told(caplog)
+    if not (suffix == "flac" and kind.startswith("zeros")):  # FLAC's own reader passes over zeros
+        assert len(texts) == 1
+        assert "song." + suffix in texts[0]
+        assert "damage was passed over" in texts[0]
+    if kind == "zeros behind" and suffix != "flac":
+        assert "0.00 of 6.0" in texts[0]
+        assert "4000 bytes are no sound" in texts[0]
+    stereo = sum(block.shape[1] for block in stereo_blocks(path, rate))
+    assert stereo == pytest.approx(len(samples), abs=2)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp3", "libmp3lame"), ("flac", "flac"), ("aac", "aac")])
+@pytest.mark.parametrize("fill", ["zeros", "noise", "end"])
+def test_half_a_song_is_refused_by_every_reader(tmp_path, suffix, codec, fill):
+    path = tmp_path / f"song.{suffix}"
+    whole = song(path, codec)
+    if (fill, suffix) == ("end", "aac"):
+        pytest.skip("a stream without a header may end anywhere")
+    half = len(whole) // 2
+    rest = {"zeros": bytes(half), "noise": np.random.default_rng(0).bytes(half), "end": b""}[fill]
+    path.write_bytes(whole[: len(whole) - half] + rest)
+    for read in (decode_audio, lambda p: list(stereo_blocks(p, 48000)), lambda p: song_bytes(p, 1.0),
+                 lambda p: read_song(p, 1.0)):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"song\.{suffix} is (cut off|damaged): .* again"):
+            read(path)
+
+
+def test_a_lost_page_is_silent_and_the_rest_at_its_place(tmp_path, caplog):
+    path = tmp_path / "song.ogg"
+    whole = song(path, "libopus")
+    clean, rate = decode_audio(path)
+    half = len(whole) // 2
+    path.write_bytes(whole[:half] + bytes(300) + whole[half + 300 :])
+    samples, _ = decode_audio(path)
+    assert len(samples) == pytest.approx(len(clean), abs=rate // 100)
+    np.testing.assert_allclose(samples[-rate:], clean[-rate:], atol=1e-3)
+    assert "1.00 of 6.00 s are missing" in told(caplog)[0]
+
+
+def test_a_song_that_ends_a_little_early_is_used(tmp_path, caplog):
+    path = tmp_path / "song.wav"
+    write_wav(path, tone(10)[:, 0], 44100)
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 9 * 44100])
+    assert len(read_audio(path, 44100)) == 9 * 44100
+    assert told(caplog) == [
+        f"{path} is cut off: it ends after 9.00 s where its header says 10.00 s; what is there is used"
+    ]
+
+
+def test_tags_at_the_end_of_an_mp3_are_no_damage(tmp_path, caplog):
+    path = tmp_path / "song.mp3"
+    whole = song(path)
+    clean, _ = decode_audio(path)
+    name = b"Cover Art (Front)\0"
+    item = struct.pack("<II", 40_000, 2 << 1) + name + np.random.default_rng(0).bytes(40_000)
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags << 29) + bytes(8)
+        for flags in (5, 4)
+    )
+    for tags in (head + item + foot, b"TAG" + bytes(125), head + item + foot + b"TAG" + bytes(125)):
+        path.write_bytes(whole + tags)
+        samples, _ = decode_audio(path)
+        np.testing.assert_allclose(samples[: len(clean)], clean, atol=1e-6)
+        assert len(samples) - len(clean) < 1200  # the last frame is not trimmed
+    assert not told(caplog)
+
+
+@pytest.mark.parametrize("other", [(22050, 2), (48000, 1), (44100, 1)])
+def test_rate_and_channels_may_change_half_way(tmp_path, other):
+    path = tmp_path / "song.mp3"
+    first = song(path)
+    encode(path, "libmp3lame", rate=other[0], channels=other[1], seconds=6.0)
+    path.write_bytes(first + path.read_bytes())
+    samples, rate = decode_audio(path)
+    assert rate == 44100
+    assert len(samples) / rate == pytest.approx(12.1, abs=0.1)
+    assert sum(b.shape[1] for b in stereo_blocks(path, 48000)) / 48000 == pytest.approx(12.1, abs=0.1)
+    expected = np.abs(np.fft.rfft(samples[8 * rate : 9 * rate]))
+    assert np.argmax(expected) in (220, 440)  # the tones are still the tones: nothing plays at another speed
+    assert song_bytes(path, 12.0)
+    assert read_song(path, 12.0).shape == (2, 12 * 48000)
+
+
+def test_a_channel_that_is_inverted_is_heard(tmp_path, caplog):
+    sound = tone(1.0, 44100, 1)[:, 0]
+    for gain in (1.0, 0.8):
+        path = tmp_path / f"inverted{gain}.wav"
+        write_wav(path, np.stack([gain * sound, -sound], axis=1), 44100)
+        np.testing.assert_allclose(decode_audio(path)[0], (-sound, gain * sound)[gain == 1], atol=1e-4)
+        assert re.search(r"inverted.*cancel.*channel [12] alone is used", "".join(told(caplog)))
+        published, _ = decode_audio(path, "mean")
+        np.testing.assert_allclose(published, (gain - 1) / 2 * sound, atol=1e-4)
+        assert "published features" in told(caplog)[0]
+    for kept in (np.stack([sound, 0 * sound], 1), tone(1.0, 44100, 2), tone(1.0, 44100, 6)[:, [0] * 5 + [3]]):
+        write_wav(tmp_path / "plain.wav", kept, 44100)
+        np.testing.assert_allclose(decode_audio(tmp_path / "plain.wav")[0], kept.mean(axis=1), atol=1e-4)
+    write_wav(tmp_path / "silent.wav", np.zeros((44100, 2)), 44100)
+    assert not decode_audio(tmp_path / "silent.wav")[0].any()
+    assert not told(caplog)
+
+
+@pytest.mark.parametrize(("subtype", "value"), [("FLOAT", np.nan), ("FLOAT", -np.inf), ("DOUBLE", 1e300)])
+def test_samples_that_are_no_numbers(tmp_path, caplog, subtype, value):
+    sound, path = tone(1.0, 44100, 2), tmp_path / "song.wav"
+    sound[22050, 0] = value
+    soundfile.write(path, sound, 44100, subtype=subtype)
+    samples, _ = decode_audio(path)
+    sound[22050, 0] = 0
+    np.testing.assert_allclose(samples, sound.mean(axis=1), atol=1e-6)
+    (text,) = told(caplog)
+    assert re.search(
+        r"song\.wav: 1 of 88200 samples are NaN or infinite \(the first is \S+ at 0\.\d+ s\)", text
+    )
+    assert np.isfinite(read_song(path, 1.0)).all()
+    assert song_bytes(path, 1.0)
+    sound[:20_000] = value
+    soundfile.write(path, sound, 44100, subtype=subtype)
+    with pytest.raises(
+        ValueError, match=r"40000 of 88200 samples are NaN or infinite.*export the song again"
+    ):
+        read_audio(path, 3840)
+
+
+def test_many_channels(tmp_path):
+    sound = tone(0.5, 44100, 10)
+    soundfile.write(tmp_path / "song.wav", sound, 44100)
+    np.testing.assert_allclose(decode_audio(tmp_path / "song.wav")[0], sound.mean(axis=1), atol=1e-4)
+    assert sum(block.shape[1] for block in stereo_blocks(tmp_path / "song.wav", 44100)) == len(sound)
 
 
 def _bad(path, kind):

@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,3 +36,18 @@ def write_npz(path: Path, **arrays: object) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_beside(path, buffer.getbuffer())
+
+
+def one_number(value: Any, field: str) -> float:
+    """The number in a field of a file: a scalar, or an array or list in which all values are that number.
+
+    Raises:
+        ValueError: naming the field, if it holds no number, several, or none that is finite.
+    """
+    try:
+        numbers = np.unique(np.asarray(value).astype(np.float64))
+    except (ValueError, TypeError):
+        numbers = np.zeros(0)
+    if len(numbers) != 1 or not np.isfinite(numbers[0]):
+        raise ValueError(f"{field} must be one number, got {np.asarray(value).tolist()!r:.80}")
+    return float(numbers[0])

@@ -196,7 +196,7 @@ def _encoded(path: Path, dancer: Dancer, number: int) -> Codes:
     try:
         motion = read_dance(path)
     except NotADance as reason:
-        raise ValueError(f"dance.opening: {path} is no motion: {reason}") from None
+        raise ValueError(f"dance.opening: {path} is no motion: {reason.why}") from None
     joints = torch.from_numpy(resample(motion.joints, motion.fps, memory.skeleton.fps).astype(np.float32))
     pose = pad_to_multiple(joints_to_pose(joints), memory.frames_per_code)[None]
     codes = memory.encode(pose.to(next(memory.parameters()).device))

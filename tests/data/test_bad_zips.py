@@ -42,6 +42,25 @@ def test_a_zip_with_a_password_is_told(source, tmp_path):
         run(archive, tmp_path / "out")
 
 
+def test_a_zip_with_backslashes_is_read(source, tmp_path):
+    """Some programs on Windows write them; zipfile keeps them on other systems."""
+    archive = tmp_path / "windows.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("AIST\\motions\\", b"")
+        for path in source.rglob("*.*"):
+            info = zipfile.ZipInfo("x")
+            info.filename = "AIST\\" + str(path.relative_to(source)).replace("/", "\\")
+            file.writestr(info, path.read_bytes())
+        file.writestr("AIST\\motions\\.hidden.pkl", b"")
+    with zipfile.ZipFile(archive) as file:
+        assert f"AIST\\motions\\{NAMES[0]}.pkl" in file.namelist()
+    from_zip = run(archive, tmp_path / "a").manifest
+    from_folder = run(source, tmp_path / "b").manifest
+    assert sorted(from_zip["sequences"]) == sorted(from_folder["sequences"]) == sorted(NAMES)
+    assert sorted(from_zip["songs"]) == ["mBR0", "mPO1"]
+    assert (tmp_path / "a" / "audio" / "mBR0.wav").is_file()
+
+
 def test_paths_in_a_zip_lead_nowhere_else(source, tmp_path):
     archive, other = tmp_path / "slip.zip", BAD.replace("ch09", "ch08")
     with zipfile.ZipFile(archive, "w") as file:

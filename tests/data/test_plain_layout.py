@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from datasets import tasks
 from datasets.checks import check_joints, longest_frozen
 from datasets.layouts import plain_plan
 from datasets.preparation import prepare
@@ -60,6 +61,8 @@ def test_other_data_is_prepared_from_its_plain_layout(own, tmp_path):
         ("bad.npy", np.array([{}], object), "unreadable: .*damaged or holds objects"),
         ("bad.npz", {"poses": joints()}, "wrong shape: .*no array 'joints'; it has: poses"),
         ("bad.npz", {"joints": joints(), "fps": 30}, "wrong rate: .*30 fps; 60 is needed"),
+        ("bad.npz", {"joints": joints(), "fps": np.array([30])}, "wrong rate: .*30 fps; 60 is needed"),
+        ("bad.npz", {"joints": joints(), "fps": [60, 30]}, "unreadable: motions/bad.npz: fps must be one"),
         ("bad.npz", b"PK\x03\x04 torn", "unreadable: .*damaged"),
     ],
 )
@@ -76,6 +79,24 @@ def test_other_data_that_does_not_fit_is_left_out(own, tmp_path, name, content, 
     data = PreparedData(tmp_path / "out")
     assert data.names("all") == ["one", "two"]
     with pytest.raises(ValueError, match=reason):
+        data.sequence("bad")
+
+
+def test_an_error_that_nobody_thought_of_costs_one_dance(own, tmp_path, monkeypatch):
+    np.save(own / "motions" / "bad.npy", joints(90))
+    check = tasks.check_joints
+
+    def fails(motion, skeleton):
+        if len(motion) == 90 and motion.dtype == np.float32:
+            raise TypeError("only 0-dimensional arrays can be converted")
+        check(motion, skeleton)
+
+    monkeypatch.setattr(tasks, "check_joints", fails)
+    np.savez(own / "motions" / "array.npz", joints=joints(), fps=np.array([60]))
+    prepare(plain_plan(own, MusicOptions(optional=True)), tmp_path / "out", {}, progress=False)
+    data = PreparedData(tmp_path / "out")
+    assert data.names("all") == ["array", "one", "two"]
+    with pytest.raises(ValueError, match=r"unreadable: motions/bad.npy: TypeError: only 0-dimensional"):
         data.sequence("bad")
 
 

@@ -70,6 +70,61 @@ def test_real_pickles():
     assert all(len(d.music_beats) > 5 for d in dances)
 
 
+def test_what_else_lies_in_a_folder_of_dances_is_passed_over_and_named(tmp_path):
+    parameters = {"smpl_poses": np.zeros((20, 72)), "smpl_trans": np.zeros((20, 3))}
+    for name in ("song", "song_v2"):
+        np.savez(tmp_path / f"{name}.npz", joints=JOINTS)
+        np.savez(tmp_path / f"{name}_smpl.npz", **parameters)
+    np.savez(tmp_path / "alone_smpl.npz", **parameters)
+    (tmp_path / "index.html").write_text("x")
+    (tmp_path / "._song.npz").write_bytes(b"\0\5\x16\7" + bytes(100))
+    (tmp_path / ".hidden.npy").write_bytes(b"")
+    np.savez(tmp_path / "codes.npz", upper=[1, 2], lower=[3, 4])
+    np.save(tmp_path / "labels.npy", np.arange(5))
+    np.save(tmp_path / "song.features.npy", np.zeros((9, 438), np.float32))
+    (tmp_path / "index.pkl").write_bytes(pickle.dumps(["song", "song_v2"]))
+    found = read_dances(tmp_path)
+    assert [dance.name for dance in found.dances] == ["alone_smpl", "song", "song_v2"]
+    assert found.skipped["song_smpl.npz"] == "the SMPL parameters of song"
+    assert found.skipped["song_v2_smpl.npz"] == "the SMPL parameters of song_v2"
+    assert found.skipped["._song.npz"] == found.skipped[".hidden.npy"] == "a hidden file"
+    assert found.skipped["codes.npz"].startswith("it holds upper, lower; one of joints, pred_position")
+    assert "an array (5,)" in found.skipped["labels.npy"]
+    assert "an array (9, 438)" in found.skipped["song.features.npy"]
+    assert found.skipped["index.pkl"] == "it holds list, no array of numbers"
+    assert len(found.skipped) == 9
+    with pytest.raises(ValueError, match=r"there is no dance in .*codes.npz \(.*it holds upper"):
+        read_dances(tmp_path / "codes.npz")
+    np.save(tmp_path / "other.npy", np.zeros((20, 66)))  # joints, but of another skeleton: not passed over
+    with pytest.raises(ValueError, match=r"other.npy: joints must be \(T, 24, 3\)"):
+        read_dances(tmp_path)
+
+
+@pytest.mark.parametrize("form", [60, 60.0, "60", [60], np.array([[60.0]]), np.full(60, 60, np.int32)])
+def test_every_form_of_a_frame_rate(tmp_path, form):
+    np.savez(tmp_path / "a.npz", joints=JOINTS, fps=form)
+    assert read_dance(tmp_path / "a.npz", fps=30).fps == 60
+
+
+@pytest.mark.parametrize("form", [[60, 30], [], "fast", np.nan])
+def test_a_frame_rate_that_is_none(tmp_path, form):
+    np.savez(tmp_path / "a.npz", joints=JOINTS, fps=form)
+    with pytest.raises(ValueError, match=r"a\.npz: fps must be one number, got"):
+        read_dance(tmp_path / "a.npz")
+
+
+def test_beats_of_a_file_as_flags_of_any_type(tmp_path):
+    flags = np.zeros(len(JOINTS), int)
+    flags[[4, 30]] = 1
+    for kind in (bool, np.uint8, np.int64, np.float32):
+        np.savez(tmp_path / "a.npz", joints=JOINTS, music_beats=flags.astype(kind))
+        assert read_dance(tmp_path / "a.npz").music_beats.tolist() == [4, 30]
+    for wrong in (flags * 255, flags * 0.5, ["a", "b"]):
+        np.savez(tmp_path / "a.npz", joints=JOINTS, music_beats=wrong)
+        with pytest.raises(ValueError, match=r"a\.npz: music_beats: beat"):
+            read_dance(tmp_path / "a.npz")
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("executed",))

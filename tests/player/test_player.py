@@ -100,11 +100,11 @@ def test_what_is_wrong_is_said(tmp_path):
         ([PlayerDance("bad", dance(), codes()[:, :1])], None, r"expected \(T', 2\) integers"),
         ([], None, "1 to 4 dances, got 0"),
         ([good] * 5, None, "1 to 4 dances, got 5"),
-        ([good], tmp_path / "no.wav", r"no\.wav is no song that can be read"),
+        ([good], tmp_path / "no.wav", r"no\.wav is no sound file that can be read"),
     ):
         with pytest.raises(ValueError, match=why):
             write_player(tmp_path / "p.html", dances, music)
-    with pytest.raises(FileNotFoundError, match=r"there is no song .*gone\.mp3"):
+    with pytest.raises(FileNotFoundError, match=r"there is no sound file .*gone\.mp3"):
         write_player(tmp_path / "p.html", [good], tmp_path / "gone.mp3")
     assert not list(tmp_path.glob("*p.html*"))
 
@@ -152,7 +152,7 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
         ([str(tmp_path / "text.npz"), "--out", out], "text.npz: "),
         ([good, "--out", str(tmp_path / "p.txt")], "should end in .html"),
         ([good, "--names", "a", "b", "--out", out], "--names gives 2 names to 1 dances"),
-        ([good, "--song", str(tmp_path / "gone.wav"), "--out", out], "there is no song"),
+        ([good, "--song", str(tmp_path / "gone.wav"), "--out", out], "there is no sound file"),
     ):
         assert player.main(arguments) == 2
         error = capsys.readouterr().err

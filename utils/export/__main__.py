@@ -80,7 +80,7 @@ def export(path: Path, options: argparse.Namespace) -> None:
     try:
         dance = read_dance(path, options.fps, options.up)
     except NotADance as reason:
-        raise ValueError(f"{path} is no dance: {reason}") from None
+        raise ValueError(f"{path} is no dance: {reason.why}") from None
     folder = options.out or path.parent
     if options.level:
         levelled, wandered = level_floor(dance.joints, dance.fps)

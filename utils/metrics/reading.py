@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from utils.files import one_number
+from utils.metrics.beats import beat_indices
 from utils.metrics.checks import as_joints
 from utils.metrics.dances import Dance
 from utils.pickles import load_npy, load_pickle
@@ -20,6 +22,8 @@ from utils.skeleton import SMPL_24
 from utils.smpl import forward_kinematics
 
 SUFFIXES = (".npz", ".npy", ".pkl", ".pickle")
+SMPL_COPY = "_smpl"  # NAME_smpl.npz, beside NAME.npz, is the same dance as SMPL parameters
+FLAT_WIDTHS = range(45, 181, 3)  # columns of arrays that could be joints, of a body of 15 to 60 joints
 POSITIONS = ("joints", "pred_position", "positions")
 BEATS = ("music_beats", "beats")
 UpAxis = Literal["y", "z"]
@@ -43,6 +47,9 @@ def dance_name(path: Path) -> str:
 def read_dances(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", skip_bad: bool = False) -> Found:
     """Reads a file, or all dances of a folder (not of folders in it), sorted by name.
 
+    In a folder, what is no dance is passed over: other suffixes, hidden files, files that hold something
+    else, and the SMPL parameters that `--dance` and the export write beside a dance.
+
     Args:
         path: file or folder.
         fps: frame rate in Hz of files that do not say theirs.
@@ -57,18 +64,23 @@ def read_dances(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", skip_bad
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; a file or a folder of dances is expected")
     files = sorted(path.iterdir()) if path.is_dir() else [path]
+    names = {dance_name(file) for file in files if file.suffix.lower() in SUFFIXES}
     dances: list[Dance] = []
     skipped: dict[str, str] = {}
     for file in files:
         if file.is_dir():
             skipped[file.name] = "a folder"
+        elif path.is_dir() and file.name.startswith("."):
+            skipped[file.name] = "a hidden file"
         elif file.suffix.lower() not in SUFFIXES:
             skipped[file.name] = f"not a dance: {file.suffix or 'no suffix'} is none of {' '.join(SUFFIXES)}"
+        elif dance_name(file).removesuffix(SMPL_COPY) in names - {dance_name(file)}:
+            skipped[file.name] = f"the SMPL parameters of {dance_name(file).removesuffix(SMPL_COPY)}"
         else:
             try:
                 dances.append(read_dance(file, fps, up))
             except NotADance as reason:
-                skipped[file.name] = str(reason)
+                skipped[file.name] = reason.why
             except ValueError as error:
                 if not skip_bad:
                     raise
@@ -79,28 +91,34 @@ def read_dances(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", skip_bad
     return Found(dances, skipped)
 
 
-class NotADance(Exception):
-    """The file is of ours, but holds something else."""
+class NotADance(ValueError):
+    """The file can be read, but holds something else; `why` says what, without the file's name."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.why = why
 
 
 def read_dance(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y") -> Dance:
     """Reads one file.
 
     Raises:
+        NotADance: if it holds something else.
         ValueError: naming the file and what is wrong with it.
-        NotADance: if it holds reference features.
     """
     try:
         content = _content(path)
+        if why := _no_dance(content):
+            raise NotADance(path, why)
         fields: Mapping[str, Any] = content if isinstance(content, Mapping) else {"joints": content}
-        if "reference_format" in fields:
-            raise NotADance("it holds reference features, not a dance")
-        fps = float(fields.get("fps", fps))
+        fps = one_number(fields["fps"], "fps") if "fps" in fields else float(fps)
         joints = _positions(fields)
         joints = as_joints(joints if up == "y" else joints[..., [0, 2, 1]] * np.array([1.0, 1.0, -1.0]), fps)
-        beats = next((np.asarray(fields[key]) for key in BEATS if key in fields), None)
+        beats = next((_beats(fields[key], key) for key in BEATS if key in fields), None)
         return Dance(dance_name(path), joints, beats, fps, str(fields.get("song", "")))
-    except ValueError as error:
+    except NotADance:
+        raise
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -114,6 +132,38 @@ def _content(path: Path) -> Any:
         return load_pickle(path.read_bytes(), "it")
     except (zipfile.BadZipFile, EOFError, OSError, MemoryError) as error:
         raise ValueError(f"it is damaged ({error})") from None
+
+
+def _no_dance(content: Any) -> str:
+    """Why the content of a file is no dance, not even a bad one; '' if it is meant to be one."""
+    if isinstance(content, Mapping):
+        if "reference_format" in content:
+            return "it holds reference features, not a dance"
+        if any(key in content for key in (*POSITIONS, "smpl_poses")):
+            return ""
+        return (
+            f"it holds {', '.join(map(str, list(content)[:6])) or 'nothing'}; "
+            f"one of {', '.join(POSITIONS)} or smpl_poses and smpl_trans is expected"
+        )
+    try:
+        array = np.asarray(content, np.float64)
+    except (ValueError, TypeError):
+        return f"it holds {type(content).__name__}, no array of numbers"
+    if array.ndim == 3 or (array.ndim == 2 and array.shape[1] in FLAT_WIDTHS):
+        return ""
+    return f"it holds an array {array.shape}; joints (T, 24, 3) or (T, 72) are expected"
+
+
+def _beats(value: Any, field: str) -> np.ndarray:
+    """Beats as ascending frame indices, from indices or flags.
+
+    Raises:
+        ValueError: naming the field, if they are neither.
+    """
+    try:
+        return beat_indices(value, 2**31)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{field}: {error}") from None
 
 
 def _positions(fields: Mapping[str, Any]) -> np.ndarray:
@@ -139,7 +189,4 @@ def _positions(fields: Mapping[str, Any]) -> np.ndarray:
         return forward_kinematics(
             poses.reshape(len(poses), -1), np.asarray(fields["smpl_trans"]) / scaling.item()
         )
-    raise ValueError(
-        f"it holds {', '.join(map(str, list(fields)[:6])) or 'nothing'}; "
-        f"one of {', '.join(POSITIONS)} or smpl_poses and smpl_trans is expected"
-    )
+    raise ValueError("it holds smpl_poses without smpl_trans; both are expected")

@@ -1,6 +1,5 @@
 """Writing an mp4 that browsers play: H.264 pictures and AAC sound, through PyAV; beside and renamed."""
 
-import itertools
 import logging
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Self
 
 import av
 import numpy as np
+
+from utils.audio import stereo_blocks
 
 log = logging.getLogger(__name__)
 _RATE = 48000  # Hz of the sound that is written
@@ -34,7 +35,7 @@ def read_song(path: Path | None, seconds: float) -> np.ndarray | None:
         (2, samples) float32 at 48 kHz; None where there is no file, which is logged.
 
     Raises:
-        ValueError: if the file holds no sound.
+        ValueError: if the file holds no sound, or is damaged, as `utils.audio.sound_blocks` says.
     """
     if path is None:
         return None
@@ -43,22 +44,10 @@ def read_song(path: Path | None, seconds: float) -> np.ndarray | None:
         return None
     wanted, got = round(seconds * _RATE), 0
     sound = np.empty((2, wanted), np.float32)  # filled in place: an hour is 1.4 GB, once
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise ValueError(f"{path} holds no sound")
-            resampler = av.AudioResampler("fltp", "stereo", _RATE)
-            for frame in itertools.chain(container.decode(audio=0), [None]):
-                for piece in resampler.resample(frame):
-                    samples = piece.to_ndarray()[:, : wanted - got]
-                    sound[:, got : got + samples.shape[1]] = samples
-                    got += samples.shape[1]
-                if got >= wanted:
-                    break
-    except av.FFmpegError as error:
-        raise ValueError(f"song {path} cannot be read ({error})") from None
-    if not got:
-        raise ValueError(f"{path} holds no sound")
+    for samples in stereo_blocks(path, _RATE):  # to the end, so that a damaged file is refused as everywhere
+        part = samples[:, : wanted - got]
+        sound[:, got : got + part.shape[1]] = part
+        got += part.shape[1]
     sound = sound[:, :got]
     tail = min(sound.shape[1], _RATE // 20)
     sound[:, sound.shape[1] - tail :] *= np.linspace(1, 0, tail, dtype=np.float32)

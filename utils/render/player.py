@@ -162,7 +162,7 @@ def read_player_dance(path: Path, name: str = "", frames_per_code: int = 8) -> P
     try:
         dance = read_dance(path)
     except NotADance as reason:
-        raise ValueError(f"{path} is no dance: {reason}") from None
+        raise ValueError(f"{path} is no dance: {reason.why}") from None
     codes = None
     if path.suffix.lower() == ".npz":
         with np.load(path, allow_pickle=False) as file:
