@@ -16,6 +16,7 @@ from tqdm import tqdm
 from datasets.reference import real_features
 from datasets.sequences import PreparedData
 from utils.metrics.reference import FILE_NAME, Reference, data_key, save_features
+from utils.terminal import tolerant_output
 
 log = logging.getLogger("extract_aist_features")
 
@@ -60,6 +61,7 @@ def is_current(path: Path, key: str) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0, or 2 after a message about what is wrong."""
+    tolerant_output()
     parser = argparse.ArgumentParser(description="Metric features of the real dances.", allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="prepared folder, e.g. data/aistpp")
     parser.add_argument("--again", action="store_true", help="make them even if they are there")

@@ -127,6 +127,9 @@ def dance_to(config: "RunConfig", songs: list[str], out: Path | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs; what the user can mend ends with one line and exit code 2."""
+    from utils.terminal import tolerant_output
+
+    tolerant_output()
     options = parse_arguments(arguments)
     # Imported here as torch takes a second: --help and a wrong command line need not wait for it.
     from models.stages import read_config

@@ -35,6 +35,7 @@ from datasets.smpl import GENDERS, read_rest_joints, rest_joints
 from datasets.songs import MusicOptions, songs_plan
 from utils.processors import worker_count
 from utils.skeleton import SKELETONS, SMPL_24
+from utils.terminal import tolerant_output
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -145,6 +146,7 @@ def _refuse_idle(args: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
+    tolerant_output()
     parser = build_parser()
     args = parser.parse_args(arguments)
     if not (args.source or args.published or args.adapter or args.sample or args.songs):

@@ -22,10 +22,6 @@ GENRES = {
 SPLITS = ("train", "val", "test")
 EXPECTED = {"declared": 1408, "released": 1365, "after_ignore_list": 1320, "train": 952, "test": 40}
 SONG_FOLDERS = ("wav", "wavs", "music", "musics", "song", "songs", "all_musics", "audio", "audios", "mp3")
-AUDIO_SUFFIXES = (
-    ".wav", ".flac", ".aif", ".aiff", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".mp4", ".webm",
-)  # fmt: skip
-"""What a song or a video with a sound track may be called; of doubles the one that comes first is taken."""
 
 _NAME = re.compile(
     r"g(?P<genre>[A-Z]{2})_s(?P<situation>[A-Z]{2})_c(?P<camera>[A-Za-z0-9]+)_d(?P<dancer>\w+?)"

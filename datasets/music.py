@@ -10,31 +10,49 @@ two versions:
   highest frequency, so the median over its bands is zero, and columns 52 to 437 are silent: the published
   GPT has heard timbre and harmony only.
 
-`compat` also resamples songs as the released system did (`datasets.resampling`), `standard` by soxr. On a
+`compat` also resamples songs as the released system did (`utils.music.resampling`), `standard` by soxr. On a
 drum track the MFCC of `compat` come within 0.002 (60 steps per second) and 0.008 (7.5) of a coefficient's
 standard deviation of those made from the released system's samples (mean difference, median over the 20);
 soxr left 0.10 and 0.45.
 """
 
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import librosa
 import numpy as np
 
 from datasets.columns import BEAT_COLUMN, COLUMNS, NUM_FEATURES
-from datasets.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, percussive_part, spectrum_blocks
-from datasets.resampling import resample_as_published
-from datasets.rhythm import FeatureVersion, beat_frames, onset_strength, tempogram
-from utils.audio import decode_audio, resample
-
-MIN_SECONDS = 2.0
+from utils.audio import decode_audio
+from utils.music.beats import (
+    MIN_SECONDS,
+    check_samples,
+    feature_sample_rate,
+    mono_mix,
+    padding,
+    to_feature_rate,
+    track_beats,
+)
+from utils.music.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, spectrum_blocks
+from utils.music.rhythm import FeatureVersion, beat_frames, onset_strength, tempogram
 
 _LOWEST_HZ = 440.0 * 2.0 ** ((24 - 69) / 12)  # C1, MIDI note 24
 _MAX_OCTAVES = 7
 _LONGEST_SECONDS = 2.5  # of the filter of the lowest note: shorter songs are padded to it, for librosa warns
 _CHROMA_BINS = 36  # per octave, folded to 12
 _MEL_BANDS = 128
+
+
+__all__ = [
+    "MIN_SECONDS",
+    "NUM_FEATURES",
+    "SongFeatures",
+    "feature_sample_rate",
+    "music_beats",
+    "music_features",
+    "song_features",
+    "track_beats",
+]
 
 
 class SongFeatures(NamedTuple):
@@ -64,11 +82,11 @@ def song_features(
         FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it cannot be read or lasts less than two seconds.
     """
-    samples, rate = decode_audio(path)
-    convert = resample_as_published if version == "compat" else resample
+    samples, rate = decode_audio(path, mono_mix(version))
     try:
-        features = music_features(convert(samples, rate, feature_sample_rate(code_fps)), code_fps, version)
-        samples = convert(samples, rate, feature_sample_rate(beat_fps))  # minutes of it are tens of MB
+        at_code_rate = to_feature_rate(samples, rate, code_fps, version)
+        features = music_features(at_code_rate, code_fps, version)
+        samples = to_feature_rate(samples, rate, beat_fps, version)  # minutes of it are tens of MB
         return SongFeatures(features, track_beats(samples, beat_fps, version))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -91,10 +109,10 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
         ValueError: if the samples are not mono, not finite or too short, or the version is unknown.
     """
     rate = feature_sample_rate(fps)
-    _check(samples, rate, version)
+    check_samples(samples, rate, version)
     if not samples.any():
         return np.zeros((1 + len(samples) // HOP, NUM_FEATURES), np.float32)
-    pad_mode = _padding(version)
+    pad_mode = padding(version)
     mfcc = _mfcc(samples, rate, pad_mode)
     harmonic, percussive = harmonic_percussive(samples, pad_mode)
     onset = onset_strength(percussive, rate, version)
@@ -111,62 +129,9 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
     return np.ascontiguousarray(np.concatenate([rows[name] for name in COLUMNS]).T, dtype=np.float32)
 
 
-def track_beats(samples: np.ndarray, fps: float, version: FeatureVersion = "standard") -> np.ndarray:
-    """Beat flags (T,) bool of mono samples: those of `music_features`, without the work for the others.
-
-    Args:
-        samples: (N,) float32 in [-1, 1], at `feature_sample_rate(fps)`.
-        fps: frames per second.
-        version: `standard` or `compat`.
-
-    Raises:
-        ValueError: as `music_features`.
-    """
-    rate = feature_sample_rate(fps)
-    _check(samples, rate, version)
-    flags = np.zeros(1 + len(samples) // HOP, bool)
-    if samples.any():
-        onset = onset_strength(percussive_part(samples, _padding(version)), rate, version)
-        flags[beat_frames(onset, rate, version)] = True
-    return flags
-
-
 def music_beats(features: np.ndarray) -> np.ndarray:
     """Beat flags (T,) bool of features (T, 438)."""
     return features[:, BEAT_COLUMN] > 0
-
-
-def feature_sample_rate(fps: float) -> int:
-    """Samples per second that give features at `fps` steps per second.
-
-    Raises:
-        ValueError: if that is no whole number of samples per second.
-    """
-    rate = HOP * fps
-    if rate <= 0 or rate != int(rate):
-        raise ValueError(
-            f"features at {fps} steps per second would need {rate} samples per second, not a whole number"
-        )
-    return int(rate)
-
-
-def _check(samples: np.ndarray, rate: int, version: str) -> None:
-    """Raises ValueError unless the samples and the version can be used."""
-    if version not in get_args(FeatureVersion):
-        raise ValueError(
-            f"feature version {version!r} is unknown; expected one of {', '.join(get_args(FeatureVersion))}"
-        )
-    if samples.ndim != 1 or not np.isfinite(samples).all():
-        raise ValueError(f"expected finite mono samples (N,), got shape {samples.shape}")
-    if len(samples) < MIN_SECONDS * rate:
-        raise ValueError(
-            f"{len(samples) / rate:.2f} s of music are too short; at least {MIN_SECONDS:g} s are needed"
-        )
-
-
-def _padding(version: FeatureVersion) -> PadMode:
-    """What is taken to lie beyond the ends of a song."""
-    return "reflect" if version == "compat" else "constant"
 
 
 def _mfcc(samples: np.ndarray, rate: int, pad_mode: PadMode) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.aistpp import AUDIO_SUFFIXES, SONG_FOLDERS
+from datasets.aistpp import SONG_FOLDERS
 from datasets.checks import Rejected
 from datasets.columns import NUM_FEATURES, RECIPES
 from datasets.preparation import Plan
@@ -15,6 +15,7 @@ from datasets.sequences import write_bytes
 from datasets.source import FileRef, Source
 from datasets.tasks import SongRead, SongTask
 from utils.audio import audio_seconds
+from utils.files import AUDIO_SUFFIXES
 from utils.skeleton import SMPL_24
 
 LONG = 4.0  # minutes; longer songs are read one at a time, as each takes some 32 MB a minute

@@ -44,6 +44,7 @@ from models.quantizer import CodebookConfig
 from models.vqvae import MemoryConfig
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import check, to_plain
+from utils.terminal import tolerant_output
 
 FEATURES = "compat"  # what published GPTs heard
 HEADS = 12  # of published GPTs; no tensor shows it
@@ -228,6 +229,7 @@ def convert(source: Path, target: Path, back: bool = False) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; what the user can mend ends with one line and exit code 2."""
+    tolerant_output()
     parser = argparse.ArgumentParser(
         prog="python -m models.official",
         description=__doc__,

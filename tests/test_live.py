@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from datasets.hpss import HOP
 from datasets.live import AHEAD, BLOCK, PAST, LiveFeatures, windowed_features
 from datasets.music import BEAT_COLUMN, COLUMNS, music_features
 from tests.test_music import drums
+from utils.music.hpss import HOP
 
 
 def arriving(samples, sizes, **more):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import median_filter
 
-from datasets.hpss import harmonic_percussive_masks, running_median
 from datasets.music import (
     BEAT_COLUMN,
     COLUMNS,
@@ -19,9 +18,10 @@ from datasets.music import (
     song_features,
 )
 from datasets.report import library_versions
-from datasets.rhythm import beat_frames
 from tests.helpers import golden
 from utils.audio import read_audio, write_wav
+from utils.music.hpss import harmonic_percussive_masks, running_median
+from utils.music.rhythm import beat_frames
 
 
 def drums(bpm: float, seconds: float, rate: int, offset: float = 0.3, seed: int = 0) -> np.ndarray:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from datasets.columns import COLUMNS
-from datasets.hpss import BLOCK, Synthesis, harmonic_percussive, percussive_part, spectrum_blocks
 from datasets.music import feature_sample_rate, music_beats, music_features, song_features, track_beats
-from datasets.resampling import resample_as_published
-from datasets.rhythm import onset_strength, tempogram
 from tests.helpers import golden
 from tests.test_music import drums
 from utils.audio import resample, write_wav
+from utils.music.hpss import BLOCK, Synthesis, harmonic_percussive, percussive_part, spectrum_blocks
+from utils.music.resampling import resample_as_published
+from utils.music.rhythm import onset_strength, tempogram
 
 LENGTHS = [4096, BLOCK * 512 - 1, BLOCK * 512, (BLOCK + 3) * 512 + 7, 2 * BLOCK * 512 + 300]  # of the blocks
 

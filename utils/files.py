@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".aif", ".aiff", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".mp4", ".webm",
+)  # fmt: skip
+"""What a song or a video with a sound track may be called; of doubles the one that comes first is taken."""
+
 
 def write_beside(path: Path, content: bytes | memoryview) -> None:
     """Writes a file beside its place and renames it; a kill or a full disk leaves what was there before.

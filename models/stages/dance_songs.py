@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.aistpp import AUDIO_SUFFIXES
 from datasets.music import song_features
 from models.stages.dancer import Dancer
 from utils.filenames import name_key, safe_name
+from utils.files import AUDIO_SUFFIXES
 from utils.render.index import FILE_NAME as INDEX
 from utils.tempo import Tempo, tempo_of
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import librosa
 import numpy as np
 
-from datasets.hpss import WINDOW, running_median
 from datasets.music import COLUMNS, music_features
 from tests.test_music import drums, plain_recipe
+from utils.music.hpss import WINDOW, running_median
 
 
 def best(work: Callable[[], np.ndarray], repeats: int) -> tuple[float, np.ndarray]:

@@ -3,10 +3,14 @@ import pickle
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.io import wavfile
 
+from datasets.music import song_features
 from tests.helpers import golden, real_data
 from tests.metrics.motions import smooth_dance
+from tests.test_music import drums
+from utils.audio import write_wav
 from utils.metrics import Dance, Reference
 from utils.metrics.reading import dance_name, read_dance, read_dances
 from utils.metrics.songs import Songs, track_beats, with_music
@@ -233,3 +237,35 @@ def test_beats_of_a_song(tmp_path):
     wavfile.write(tmp_path / "song.wav", 30720, sound.astype(np.float32))
     beats = track_beats(tmp_path / "song.wav")
     np.testing.assert_array_equal(np.round(beats * 60), features["beats_mono_30720"])
+
+
+@pytest.mark.parametrize("version", ["standard", "compat"])
+def test_beats_of_songs_are_those_of_prepared_data(tmp_path, version):
+    """Of any file that preparation reads: damaged, with an inverted channel, under any suffix."""
+    sound = np.stack([drums(120, 6.0, 44100)] * 2, axis=1)
+    write_wav(tmp_path / "a.wav", sound, 44100)
+    write_wav(tmp_path / "b.wav", sound * [1, -1], 44100)
+    soundfile.write(tmp_path / "c.aif", sound, 44100, format="AIFF")
+    soundfile.write(tmp_path / "d.mp3", sound, 44100)
+    (tmp_path / "d.mp3").write_bytes((tmp_path / "d.mp3").read_bytes() + bytes(4000))
+    (tmp_path / "cover.jpg").write_bytes(b"x")
+    (tmp_path / "._a.wav").write_bytes(b"x")
+    songs = Songs(tmp_path, version)
+    for path in (tmp_path / name for name in ("a.wav", "b.wav", "c.aif", "d.mp3")):
+        expected = np.flatnonzero(song_features(path, version).beats)
+        np.testing.assert_array_equal(np.round(songs.beats(path.stem) * 60), expected)
+        assert (len(expected) > 8) == (path.stem != "b" or version == "standard")
+    assert songs.skipped == ["._a.wav", "cover.jpg"]
+    np.save(tmp_path / "c.beats.npy", np.array([30, 60]))
+    assert Songs(tmp_path, version).beats("c").tolist() == [0.5, 1.0]  # known beats are not tracked again
+    (tmp_path / "a.wav").rename(tmp_path / "song")
+    assert len(Songs(tmp_path / "song", version).beats("any")) > 8
+
+
+def test_songs_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "bad.m4a").write_bytes(b"no sound")
+    write_wav(tmp_path / "short.wav", np.ones(44100) / 2, 44100)
+    with pytest.raises(ValueError, match=r"bad\.m4a is no sound file that can be read.*expected wav"):
+        Songs(tmp_path).beats("bad")
+    with pytest.raises(ValueError, match=r"short\.wav: 1\.00 s of music are too short"):
+        Songs(tmp_path).beats("short")

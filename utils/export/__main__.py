@@ -29,6 +29,7 @@ from utils.floor import floor_height, on_ground
 from utils.metrics.reading import NotADance, read_dance
 from utils.skeleton import SMPL_24
 from utils.smpl import rest_joints
+from utils.terminal import tolerant_output
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 if any dance was not written."""
+    tolerant_output()
     options = parser().parse_args(arguments)
     status = 0
     for path in options.dances:

@@ -9,6 +9,7 @@ plots per protocol to --out.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from utils.metrics.reference import MANIFEST, Reference
 from utils.metrics.report import evaluate, write_report
 from utils.metrics.songs import Songs, with_music
 from utils.skeleton import SMPL_24
+from utils.terminal import tolerant_output
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 after a message about what is wrong."""
+    tolerant_output()
     options = parser().parse_args(arguments)
     try:
         run(options)
@@ -75,7 +78,9 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-frames must be 0 or at least 2, got {options.max_frames}")
     found = read_dances(options.dances, options.fps, options.up, options.skip_bad)
     reference = None if options.reference is None else read_reference(options.reference, options)
-    songs = Songs(options.music) if options.music else None
+    songs = Songs(options.music, _version(options.reference)) if options.music else None
+    if songs is not None and songs.skipped:
+        print(f"neither beats nor songs: {', '.join(songs.skipped[:10])}", file=sys.stderr)
     if songs is None and options.reference is not None and (options.reference / "music").is_dir():
         songs = Songs(options.reference)
     dances = [with_music(dance, songs, reference) for dance in found.dances]
@@ -96,10 +101,10 @@ def run(options: argparse.Namespace) -> None:
             skipped=found.skipped,
         )
         own = out / name if len(names) > 1 else out
-        print(report.markdown())
         write_report(report, own)
         if not options.no_plots:
             save_plots(report, dances, reference, own / "plots", max_frames)
+        print(report.markdown())
         print(f"written to {own}")
 
 
@@ -118,6 +123,16 @@ def read_reference(path: Path, options: argparse.Namespace) -> Reference:
         print(f"not in the reference: {name}: {why}", file=sys.stderr)
     dances = [with_music(dance, songs, None) for dance in found.dances]
     return Reference.of(_features(dances, None, "reference"), str(path))
+
+
+def _version(reference: Path | None) -> str:
+    """The version of the music features of a prepared folder; `standard` for all else."""
+    if reference is None or not (reference / MANIFEST).is_file():
+        return "standard"
+    try:
+        return str(json.loads((reference / MANIFEST).read_bytes())["music"]["version"])
+    except (ValueError, KeyError, TypeError):
+        return "standard"  # a damaged manifest is told where the reference is read
 
 
 def _features(dances: list[Dance], max_frames: int | None, what: str) -> list[DanceFeatures]:

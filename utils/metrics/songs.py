@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.files import AUDIO_SUFFIXES
 from utils.metrics.beats import beat_indices
 from utils.metrics.controls import song_of
 from utils.metrics.dances import Dance
 from utils.metrics.reference import Reference
 from utils.skeleton import SMPL_24
-
-AUDIO = (".wav", ".mp3", ".ogg", ".flac", ".m4a")
-HOP = 512  # samples per frame
 
 
 class Songs:
@@ -30,29 +28,42 @@ class Songs:
     Args:
         path: a file, or a folder of files named after songs or dances. A prepared folder's `music` folder is
             used.
+        version: of the music features, `standard` or `compat`: how the beats of songs are tracked.
+
+    Attributes:
+        skipped: files of the folder that are neither beats nor songs.
 
     Raises:
         FileNotFoundError: if there is no such path.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: str = "standard") -> None:
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; songs or beats are expected there")
         self.path = path / "music" if (path / "music").is_dir() else path
+        self.version = version
         self.files: dict[str, Path] = {}
+        self.skipped: list[str] = []
         self.tables: dict[str, list[float]] = {}
-        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        is_folder = self.path.is_dir()
+        files = sorted(self.path.iterdir()) if is_folder else [self.path]
+        files.sort(
+            key=lambda file: file.suffix.lower() in AUDIO_SUFFIXES
+        )  # known beats are not tracked again
         for file in files:
             suffix = file.suffix.lower()
-            if suffix == ".json" and file.name != "manifest.json":
+            if is_folder and (file.name.startswith(".") or file.is_dir()):
+                self.skipped.append(file.name)
+            elif suffix == ".json" and file.name != "manifest.json":
                 self.tables |= _table(file)
-            elif suffix in (".npy", ".npz", ".txt", *AUDIO) and not file.name.endswith(".features.npy"):
-                name = file.stem.removesuffix(".beats")
-                self.files.setdefault(
-                    name, file
-                )  # .beats.npy sorts before audio: what is known is not tracked again
-        self._only = not self.path.is_dir() and len(self.files) == 1
+            elif file.name.endswith(".features.npy"):
+                continue
+            elif suffix in (".npy", ".npz", ".txt", *AUDIO_SUFFIXES) or not is_folder:
+                self.files.setdefault(file.stem.removesuffix(".beats"), file)
+            elif file.name != "manifest.json":
+                self.skipped.append(file.name)
+        self._only = not is_folder and len(self.files) == 1
 
     def beats(self, *names: str) -> np.ndarray | None:
         """Beats in seconds of the first name there is, else None. A single song serves every dance.
@@ -64,8 +75,8 @@ class Songs:
             if name in self.tables:
                 return np.array(self.tables[name]) / SMPL_24.fps
             if name in self.files:
-                return _read(self.files[name])
-        return _read(next(iter(self.files.values()))) if self._only else None
+                return _read(self.files[name], self.version)
+        return _read(next(iter(self.files.values())), self.version) if self._only else None
 
 
 def with_music(dance: Dance, songs: Songs | None, reference: Reference | None) -> Dance:
@@ -100,10 +111,11 @@ def _table(path: Path) -> dict[str, list[float]]:
 
 
 @cache
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, version: str) -> np.ndarray:
+    """Beats in seconds of one file; what has no suffix of a file of beats is read as a song."""
+    if path.suffix.lower() not in (".npy", ".npz", ".txt"):
+        return track_beats(path, version)
     try:
-        if path.suffix.lower() in AUDIO:
-            return track_beats(path)
         if path.suffix.lower() == ".txt":
             return np.loadtxt(path, ndmin=1)
         with path.open("rb") as file:
@@ -114,16 +126,13 @@ def _read(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: no beats can be read from it ({error})") from None
 
 
-def track_beats(path: Path) -> np.ndarray:
-    """Beats of a song in seconds: librosa's tracker on the onsets of the percussive part, at 60 fps.
+def track_beats(path: Path, version: str = "standard") -> np.ndarray:
+    """Beats of a song in seconds, at 60 fps: those of its prepared data.
 
-    Source: the 60-fps beat feature of AIST++ and Bailando.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file, if it cannot be read or lasts less than two seconds.
     """
-    import librosa  # takes seconds to import, and most users give beats
+    from utils.music.beats import song_beats  # librosa takes seconds to import, and most users give beats
 
-    rate = SMPL_24.fps * HOP
-    sound, _ = librosa.load(path, sr=rate)
-    percussive = librosa.effects.hpss(sound)[1]
-    onsets = librosa.onset.onset_strength(y=percussive, sr=rate, hop_length=HOP, aggregate=np.median)
-    _, frames = librosa.beat.beat_track(onset_envelope=onsets, sr=rate, hop_length=HOP)
-    return np.asarray(frames) / SMPL_24.fps
+    return np.flatnonzero(song_beats(path, SMPL_24.fps, version)) / SMPL_24.fps

@@ -9,7 +9,6 @@ side on one clock. It draws what the videos draw; player.html, player.css and pl
 import argparse
 import base64
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from utils.audio import decode_audio, write_wav
 from utils.files import write_beside
 from utils.metrics.beats import beat_indices, motion_beats
 from utils.metrics.reading import NotADance, read_dance
@@ -29,6 +27,7 @@ from utils.render.player_song import song_bytes
 from utils.render.video import beat_frames, checked_codes, checked_joints
 from utils.render.wording import meanings, worded
 from utils.skeleton import SMPL_24, Skeleton
+from utils.terminal import tolerant_output
 
 MOST_DANCES = 4
 _STYLES = ("player.css", "facts.css")
@@ -202,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 after a message about what is wrong."""
+    tolerant_output()
     options = parser().parse_args(arguments)
     try:
         run(options)
@@ -230,7 +230,7 @@ def run(options: argparse.Namespace) -> None:
         for path, name in zip(options.dances, names, strict=True)
     ]
     if options.song is not None and any(dance.music_beats is None for dance in dances):
-        times = _beat_times(options.song)
+        times = track_beats(options.song)
         dances = [
             dance
             if dance.music_beats is not None
@@ -247,15 +247,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
     names = [path.stem for path in paths]
     folders = [path.resolve().parent.name.replace("_", " ") for path in paths]
     return names if len(set(names)) == len(names) else folders
-
-
-def _beat_times(song: Path) -> np.ndarray:
-    """Beats of a song in seconds, tracked; any file that `utils.audio` reads."""
-    samples, rate = decode_audio(song)
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "song.wav"
-        write_wav(plain, samples, rate)
-        return track_beats(plain)
 
 
 if __name__ == "__main__":

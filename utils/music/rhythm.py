@@ -9,7 +9,7 @@ from typing import Literal
 import librosa
 import numpy as np
 
-from datasets.hpss import BLOCK, FFT_SIZE, HOP, spectrum_blocks
+from utils.music.hpss import BLOCK, FFT_SIZE, HOP, spectrum_blocks
 
 FeatureVersion = Literal["standard", "compat"]
 
