@@ -48,9 +48,7 @@ class Songs:
         self.tables: dict[str, list[float]] = {}
         is_folder = self.path.is_dir()
         files = sorted(self.path.iterdir()) if is_folder else [self.path]
-        files.sort(
-            key=lambda file: file.suffix.lower() in AUDIO_SUFFIXES
-        )  # known beats are not tracked again
+        files.sort(key=lambda file: file.suffix.lower() in AUDIO_SUFFIXES)  # known beats come before songs
         for file in files:
             suffix = file.suffix.lower()
             if is_folder and (file.name.startswith(".") or file.is_dir()):
@@ -63,6 +61,7 @@ class Songs:
                 self.files.setdefault(file.stem.removesuffix(".beats"), file)
             elif file.name != "manifest.json":
                 self.skipped.append(file.name)
+        self.skipped.sort()
         self._only = not is_folder and len(self.files) == 1
 
     def beats(self, *names: str) -> np.ndarray | None:
