@@ -63,7 +63,7 @@ class ConvNet(nn.Module):
 
     With `normalise` the network works on motion of mean 0 (per channel) and variance 1 (over all channels
     together); the statistics are buffers, set once from the training data. In metres, where a pose is mostly
-    its mean, the same network needs three times as many steps to learn as much.
+    its mean, the sample memory's joints are 31 instead of 19 mm off after 13 epochs (docs/RESULTS.md).
 
     With `channels_last` and in training, on a processor, they work on (B, T, C): its library then reorders
     nothing on the way. The numbers are the same but for the order of sums, so what counts elsewhere, codes

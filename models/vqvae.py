@@ -37,7 +37,7 @@ class MemoryConfig:
         conv: sizes of encoders and decoders.
         normalise_pose: bring each half to mean 0 and variance 1 over the training dances before it is
             encoded, and back after it is decoded; the velocity branch likewise. Published memories work in
-            metres, where a pose is mostly its mean, and need three times as many steps to learn as much.
+            metres, where a pose is mostly its mean and training is slower (docs/RESULTS.md).
     """
 
     skeleton: str = "smpl_24"
