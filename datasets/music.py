@@ -22,6 +22,7 @@ from typing import NamedTuple
 import librosa
 import numpy as np
 
+import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
 from datasets.columns import BEAT_COLUMN, COLUMNS, NUM_FEATURES
 from utils.audio import decode_audio
 from utils.music.beats import (

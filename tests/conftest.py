@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock
 
 import prepare_aistpp_data
+import utils.music.numba_cache  # noqa: F401  before a test uses librosa itself
 from datasets.sample import make_corpus
 from tests.stages import tiny
 

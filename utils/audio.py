@@ -139,6 +139,8 @@ def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
         return samples
     import librosa  # slow to import, and not needed to read at the file's own rate
 
+    import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
+
     return librosa.resample(y=samples, orig_sr=rate, target_sr=target_rate, res_type="soxr_hq")
 
 

@@ -14,6 +14,8 @@ import librosa
 import numpy as np
 from scipy.ndimage import median_filter
 
+import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
+
 FFT_SIZE = 2048
 HOP = 512
 WINDOW = 31  # of the medians, in frames and in bins

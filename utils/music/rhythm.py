@@ -9,6 +9,7 @@ from typing import Literal
 import librosa
 import numpy as np
 
+import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
 from utils.music.hpss import BLOCK, FFT_SIZE, HOP, spectrum_blocks
 
 FeatureVersion = Literal["standard", "compat"]

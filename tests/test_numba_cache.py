@@ -1,0 +1,55 @@
+"""Processes that fill numba's cache at the same time never load each other's code."""
+
+import threading
+
+from numba.core.caching import IndexDataCacheFile
+
+import utils.music.numba_cache
+
+
+def load_while_saving(folder, save, load):
+    """What a reader gets for key "b" between the writing of its index and of its data, which replaces "a"."""
+    cache = IndexDataCacheFile(str(folder), "function", "stamp")
+    IndexDataCacheFile(str(folder), "function", "stamp").save("a", "code of a")
+    (folder / "function.nbi").unlink()  # as if another process had read an index without "a"
+    between, go_on, loaded = threading.Event(), threading.Event(), []
+    plain = cache._save_data
+
+    def slow(name, data):
+        between.set()
+        go_on.wait(1)
+        plain(name, data)
+
+    cache._save_data = slow
+
+    def read():
+        loaded.append(load(IndexDataCacheFile(str(folder), "function", "stamp"), "b"))
+        go_on.set()
+
+    writer = threading.Thread(target=save, args=(cache, "b", "code of b"))
+    writer.start()
+    assert between.wait(10)
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader.join(10)
+    writer.join(10)
+    return loaded[0]
+
+
+def test_an_entry_is_loaded_whole(tmp_path):
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "locked").mkdir()
+    plain_save, plain_load = IndexDataCacheFile.save.__wrapped__, IndexDataCacheFile.load.__wrapped__
+    assert load_while_saving(tmp_path / "plain", plain_save, plain_load) == "code of a"  # numba's own
+    locked = load_while_saving(tmp_path / "locked", IndexDataCacheFile.save, IndexDataCacheFile.load)
+    assert locked == "code of b"
+
+
+def test_a_folder_without_locks(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(utils.music.numba_cache.fcntl, "flock", refuse)
+    cache = IndexDataCacheFile(str(tmp_path), "function", "stamp")
+    cache.save("a", "code")
+    assert cache.load("a") == "code"
