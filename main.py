@@ -78,22 +78,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(config: "RunConfig", mode: str) -> None:
     """Builds the stage and does what the mode says."""
     from models.stages import STAGES
-    from utils import distributed
-    from utils.randomness import seed_everything
+    from utils.training import distributed
+    from utils.training.randomness import seed_everything
 
     seed_everything(config.seed)
     device = distributed.device(config.device)
     if mode not in ("train", "eval") and not distributed.is_main():
         return  # one process is enough to look
     if mode == "visgt":
-        from models.stages import looking
+        from models.evaluation import looking
 
         looking.show_real(config)
         return
     stage = STAGES[config.stage](config, device)
     if mode == "train":
         from utils.config import write_yaml
-        from utils.trainer import Trainer
+        from utils.training.trainer import Trainer
 
         trainer = Trainer(stage, config.training, config.folder, config.made_by(config.checkpoint_path))
         trainer.resume()
@@ -107,7 +107,7 @@ def run(config: "RunConfig", mode: str) -> None:
     if mode == "eval":
         stage.evaluate(folder)
         return
-    from models.stages import looking
+    from models.evaluation import looking
 
     if mode == "anl":
         looking.analyse_codes(stage, folder)
@@ -117,8 +117,8 @@ def run(config: "RunConfig", mode: str) -> None:
 
 def dance_to(config: "RunConfig", songs: list[str], out: Path | None) -> int:
     """Dances to songs, in one process; returns the exit code."""
-    from models.stages import dancing
-    from utils import distributed
+    from models.inference import dance as dancing
+    from utils.training import distributed
 
     if not distributed.is_main():
         return 0
@@ -133,8 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     # Imported here as torch takes a second: --help and a wrong command line need not wait for it.
     from models.stages import read_config
-    from utils import distributed
-    from utils.signals import Stopped
+    from utils.training import distributed
+    from utils.training.preemption import Stopped
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

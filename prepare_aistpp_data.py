@@ -26,13 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.layouts import official_plan, plain_plan
-from datasets.preparation import Plan, prepare
-from datasets.published import published_plan
-from datasets.report import library_versions, report_lines
-from datasets.running import WORKER_MEMORY
-from datasets.smpl import GENDERS, read_rest_joints, rest_joints
-from datasets.songs import MusicOptions, songs_plan
+from datasets.aistpp.layouts import official_plan, plain_plan
+from datasets.aistpp.preparation import Plan, library_versions, prepare, report_lines
+from datasets.aistpp.published import published_plan
+from datasets.aistpp.running import WORKER_MEMORY
+from datasets.aistpp.smpl import GENDERS, read_rest_joints, rest_joints
+from datasets.aistpp.songs import MusicOptions, songs_plan
 from utils.processors import worker_count
 from utils.skeleton import SKELETONS, SMPL_24
 from utils.terminal import tolerant_output

@@ -24,7 +24,7 @@ import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
 from datasets.columns import BEAT_COLUMN, COLUMNS, NUM_FEATURES
-from utils.audio import decode_audio
+from utils.music.audio import decode_audio
 from utils.music.beats import (
     MIN_SECONDS,
     check_samples,

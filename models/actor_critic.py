@@ -11,8 +11,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.gpt import Head, Logits, MotionGPT, initialise
-from utils import distributed
 from utils.config import config
+from utils.training import distributed
 
 
 @config

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.quantizer import Quantized, Quantizer
 from utils.config import config
-from utils.distributed import world_size
+from utils.training.distributed import world_size
 
 Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
 

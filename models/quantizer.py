@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from utils.config import config
-from utils.distributed import from_main, gather_rows, sum_over_processes
+from utils.training.distributed import from_main, gather_rows, sum_over_processes
 
 
 @config
@@ -83,7 +83,7 @@ class Codebook(Quantizer):
     assigned (K,), how many latents of the last update's batch each code was given (not in checkpoints).
     """
 
-    keep_eager = True  # draws and in-place updates are no work for torch.compile; see utils.trainer.compiled
+    keep_eager = True  # random draws and in-place updates stay outside torch.compile (trainer.compiled)
 
     codes: Tensor
     sums: Tensor

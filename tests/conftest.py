@@ -16,7 +16,7 @@ from filelock import FileLock
 import prepare_aistpp_data
 import utils.music.numba_cache  # noqa: F401  before a test uses librosa itself
 from datasets.sample import make_corpus
-from tests.stages import tiny
+from tests.models.stages import tiny
 
 TRAIN, VAL, TEST = 6, 1, 1
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datasets.smpl import rest_joints
+from datasets.aistpp.smpl import rest_joints
 from utils.floor import sole_thickness
 
 FRAMES = 45

@@ -8,50 +8,55 @@ import pytest
 
 from tests.helpers import ROOT
 
-ALLOWED = {
-    "utils": {"utils"},
-    "datasets": {"datasets", "utils"},
-    "models": {"models", "utils"},
-    "models.stages": {"models", "datasets", "utils"},
-}
-OURS = ("models", "datasets", "utils", "main", "tests", "prepare_aistpp_data", "extract_aist_features")
-PLAIN = (
-    "utils/export",
-    "utils/metrics",
-    "utils/render",
-    "utils/motion.py",
-    "utils/skeleton.py",
-    "utils/audio.py",
-)
+LAYERS = ("utils", "datasets", "models")  # each may import those before it
+ROOMS = ("models.stages", "models.inference", "models.evaluation")  # the rest of models knows none of them
+OURS = (*LAYERS, "main", "tests", "prepare_aistpp_data", "extract_aist_features")
+WITHOUT_CONFIG = ("utils.export", "utils.metrics", "utils.render", "utils.music", "utils.motion")
 
 
-def sources():
-    return [
-        path for folder in ("utils", "datasets", "models") for path in sorted((ROOT / folder).rglob("*.py"))
-    ]
+def sources() -> list[Path]:
+    return [path for folder in LAYERS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def module(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
+MODULES = {module(path) for path in sources()}
 
 
 def imports(path: Path) -> set[str]:
+    """Our modules that a file imports anywhere, inside functions and under TYPE_CHECKING too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
-            names.add(node.module or "")
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (inner & MODULES) or {node.module or ""}
     return {name for name in names if name.split(".")[0] in OURS}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_imports_point_one_way(path):
-    place = path.relative_to(ROOT).as_posix()
-    layer = "models.stages" if place.startswith("models/stages") else place.split("/")[0]
-    for name in imports(path):
-        assert name.split(".")[0] in ALLOWED[layer], f"{place} imports {name}"
-        if layer == "models":
-            assert not name.startswith("models.stages"), f"{place} imports {name}"
-        if place.startswith(PLAIN):
-            assert name not in ("utils.trainer", "utils.config"), f"{place} imports {name}"
+    name = module(path)
+    layer = name.split(".")[0]
+    allowed = LAYERS[: LAYERS.index(layer) + 1]
+    for other in imports(path):
+        assert other.split(".")[0] in allowed, f"{name} imports {other}"
+        if layer == "models" and not name.startswith(ROOMS):
+            assert not other.startswith(ROOMS), f"{name} imports {other}"
+        if name.startswith(WITHOUT_CONFIG):
+            assert not other.startswith(("utils.training", "utils.config")), f"{name} imports {other}"
+
+
+def test_no_imports_in_a_circle():
+    left = {module(path): imports(path) & MODULES - {module(path)} for path in sources()}
+    while leaves := [name for name, others in left.items() if not others & left.keys()]:
+        for name in leaves:
+            del left[name]
+    assert not left, {name: sorted(others & left.keys()) for name, others in left.items()}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from datasets.aistpp.smpl import rest_joints
 from datasets.sample.arms import elbow_axis
 from datasets.sample.curves import bump, rotation_curve, scalar_curve, smoothstep, warp
 from datasets.sample.legs import PELVIS_HEIGHT_M, TOE_HEIGHT_M, Foot, reachable_height, solve_leg
 from datasets.sample.steps import CHANNELS
-from datasets.smpl import rest_joints
 from utils.skeleton import SMPL_24
 
 _SPINE = tuple(SMPL_24.index(name) for name in ("spine1", "spine2", "spine3"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datasets.smpl import rest_joints
+from datasets.aistpp.smpl import rest_joints
 from utils.skeleton import SMPL_24
 
 TOE_HEIGHT_M = 0.02  # of the toe base of a standing foot

@@ -23,23 +23,23 @@ from models.actor_critic import (
     normalise,
     td_error,
 )
+from models.checkpoints import NAMES, counted
+from models.evaluation.finetuning import FILES, judge_songs, report
 from models.gpt import MotionGPT
+from models.inference.dancer import DancingConfig
 from models.reward import RewardConfig
 from models.stages.base import Stage, fingerprint_of_memory, load_memory
 from models.stages.changes import fingerprint
 from models.stages.choice import Choice, ChoiceConfig, surprise
-from models.stages.counted import NAMES, counted
-from models.stages.dancer import DancingConfig
-from models.stages.finetuning import FILES, judge_songs, report
 from models.stages.motion_gpt import check_features, check_rate, load_gpt
 from models.stages.performer import Performer
 from models.stages.pieces import Piece, pieces
 from models.stages.rollouts import Composed, Dance, Rollout, Rollouts, mean_earned, split_rollout
 from models.stages.turns import policy_turn, value_turn
 from models.vqvae import ChoreographicMemory, Codes
-from utils import distributed
-from utils.checkpoint import load_weights
 from utils.config import config
+from utils.training import distributed
+from utils.training.checkpoint import load_weights
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,14 @@ from torch.utils.data import Dataset
 from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Loader, Resident, ResidentLoader, split_batch, stacked
 from datasets.sequences import PreparedData
-from models.official import load_either
+from models.evaluation.dances import EvaluationConfig
+from models.published.conversion import load_either
 from models.stages.changes import Counting, check_changes, find_changes, fingerprint
-from models.stages.dances import EvaluationConfig
 from models.vqvae import ChoreographicMemory
-from utils import distributed
-from utils.checkpoint import load_weights
 from utils.config import config, to_plain
-from utils.training import TrainingConfig
+from utils.training import distributed
+from utils.training.checkpoint import load_weights
+from utils.training.config import TrainingConfig
 
 MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
 
@@ -151,7 +151,9 @@ class Stage(ABC):
 
     def evaluation(self) -> Any:
         """An `Evaluation` that makes and scores the dances of the config's split."""
-        from models.stages.evaluation import Evaluation  # scipy, av and matplotlib, which training needs not
+        from models.evaluation.evaluation import (
+            Evaluation,  # scipy, av and matplotlib, which training needs not
+        )
 
         return Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.vqvae import ChoreographicMemory, Reconstruction
-from utils.distributed import sum_over_processes
+from utils.training.distributed import sum_over_processes
 
 
 def perplexity(counts: np.ndarray) -> float:

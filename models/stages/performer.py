@@ -12,7 +12,7 @@ from models.reward import RewardConfig, reward
 from models.stages.pieces import Piece
 from models.stages.rollouts import Composed, Dance
 from models.vqvae import ChoreographicMemory, Codes
-from utils import distributed
+from utils.training import distributed
 
 
 class Performer:

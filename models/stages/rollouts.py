@@ -9,7 +9,7 @@ from torch import Tensor
 from datasets.loading import map_tensors, split_batch
 from datasets.rollouts import Windows
 from models.vqvae import Codes
-from utils import distributed
+from utils.training import distributed
 
 
 class Rollout(NamedTuple):

@@ -29,7 +29,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.helpers import ROOT
-from tests.stages import synthetic
+from tests.models.stages import synthetic
 
 SIZES = {
     "sep_vqvae": ["model.codes_upper=24", "model.codes_lower=16", "model.codebook.dim=12",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.metrics import naive
-from tests.metrics.motions import smooth_dance
+from tests.utils.metrics import naive
+from tests.utils.metrics.motions import smooth_dance
 from utils.metrics import Dance, Reference, dance_features
 from utils.metrics.frechet import diversity
 from utils.metrics.geometric import geometric_features

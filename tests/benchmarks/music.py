@@ -14,7 +14,7 @@ import librosa
 import numpy as np
 
 from datasets.music import COLUMNS, music_features
-from tests.test_music import drums, plain_recipe
+from tests.datasets.test_music import drums, plain_recipe
 from utils.music.hpss import WINDOW, running_median
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.sample import make_corpus
+from tests.datasets.test_music import drums
 from tests.helpers import ROOT
-from tests.test_music import drums
-from utils.audio import write_wav
+from utils.music.audio import write_wav
 
 COMMAND = [sys.executable, "prepare_aistpp_data.py"]
 

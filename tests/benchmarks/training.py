@@ -28,10 +28,10 @@ from models.gpt import GPTConfig, MotionGPT
 from models.stages import STAGES, RunConfig, read_config
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.helpers import ROOT
-from utils.checkpoint import save_checkpoint
-from utils.journal import Journal
-from utils.throughput import StepFlops, matrix_peak, synchronise
-from utils.trainer import Trainer
+from utils.training.checkpoint import save_checkpoint
+from utils.training.logger import Journal
+from utils.training.throughput import StepFlops, matrix_peak, synchronise
+from utils.training.trainer import Trainer
 
 PEAK_THEN = (
     364e9  # FLOP/s of a 3-tap convolution in fp32 on the machine that the published code was measured on

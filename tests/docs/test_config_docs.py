@@ -8,9 +8,9 @@ from pydantic import Field, TypeAdapter
 
 from models.stages import STAGES
 from models.stages.base import RunConfig
-from models.stages.config_docs import described, kind_of, main, markdown, sections, shown
+from tests.docs.config_reference import described, kind_of, main, markdown, sections, shown
 from tests.helpers import ROOT
-from tests.test_config import _keys
+from tests.utils.test_config import _keys
 from utils.config import config
 
 
@@ -41,7 +41,7 @@ class Outer(RunConfig):
 
 def test_the_committed_file_is_the_generated_one():
     written = (ROOT / "docs" / "CONFIG.md").read_text()
-    assert written == markdown(), "run: python -m models.stages.config_docs > docs/CONFIG.md"
+    assert written == markdown(), "run: python -m tests.docs.config_reference > docs/CONFIG.md"
 
 
 def test_every_key_of_every_stage_is_there(capsys):

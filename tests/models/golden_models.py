@@ -5,7 +5,7 @@ import torch
 from models.actor_critic import ActorCritic, ValueConfig
 from models.conv import ConvConfig
 from models.gpt import GPTConfig, MotionGPT
-from models.official import gpt_from_published, memory_from_published
+from models.published.conversion import gpt_from_published, memory_from_published
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.helpers import golden

@@ -10,7 +10,7 @@ from datasets.rollouts import cut_windows
 from models.actor_critic import first_steps, policy_entropy, policy_loss, td_error, value_loss
 from models.generation import GenerationConfig, generate, window_length
 from models.gpt import code_losses
-from models.official_names import gpt_form, gpt_from_published, gpt_to_published
+from models.published.names import gpt_form, gpt_from_published, gpt_to_published
 from models.reward import RewardConfig, beat_reward, motion_beats, per_code, reward, smooth
 from models.vqvae import Codes
 from tests.golden.select_arrays import OUTPUTS, WEIGHTS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.official_names import memory_form, memory_from_published, memory_to_published
+from models.published.names import memory_form, memory_from_published, memory_to_published
 from models.stages.losses import MotionLossConfig, half_loss, memory_loss, velocity_loss
 from models.vqvae import Codes
 from tests.golden.select_arrays import CODEBOOK, OUTPUTS, WEIGHTS

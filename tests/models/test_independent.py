@@ -10,8 +10,8 @@ from models.gpt import GPTConfig, MotionGPT
 from models.masks import cross_conditional_mask, independent_mask
 from models.streaming import DanceStream
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
+from tests.models.stages import tiny
 from tests.models.test_streaming import memory_of
-from tests.stages import tiny
 
 CODES = (31, 23)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.official import to_published
+from models.published.conversion import to_published
 from models.streaming import PoseStream
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from utils.motion import pose_to_joints

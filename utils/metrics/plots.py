@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter1d
 
-from utils.fonts import missing_glyphs_are_boxes, plain_line, title_style
 from utils.metrics.beats import SMOOTHING, mean_speed
 from utils.metrics.dances import Dance, DanceFeatures, dance_features
 from utils.metrics.geometric import RELATIONS
 from utils.metrics.physical import resample
 from utils.metrics.protocols import protocol_named
 from utils.metrics.reference import Reference, stack
+from utils.render.fonts import missing_glyphs_are_boxes, plain_line, title_style
 from utils.skeleton import SMPL_24
 
 REAL, GENERATED, MUSIC = "#888888", "#1f77b4", "#d95f02"

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D, IdentityTransform
 
-from utils.fonts import outline as text_outline
+from utils.render.fonts import outline as text_outline
 
 Colour = tuple[float, ...]
 _NO_TRANSFORMS, _NO_OFFSETS = np.zeros((0, 3, 3)), np.zeros((0, 2))

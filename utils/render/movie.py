@@ -9,7 +9,7 @@ from typing import Self
 import av
 import numpy as np
 
-from utils.audio import stereo_blocks
+from utils.music.audio import stereo_blocks
 
 log = logging.getLogger(__name__)
 _RATE = 48000  # Hz of the sound that is written
@@ -35,7 +35,7 @@ def read_song(path: Path | None, seconds: float) -> np.ndarray | None:
         (2, samples) float32 at 48 kHz; None where there is no file, which is logged.
 
     Raises:
-        ValueError: if the file holds no sound, or is damaged, as `utils.audio.sound_blocks` says.
+        ValueError: if the file holds no sound, or is damaged, as `utils.music.audio.sound_blocks` says.
     """
     if path is None:
         return None

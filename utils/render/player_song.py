@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.audio import stereo_blocks
+from utils.music.audio import stereo_blocks
 
 _RATE = 44100  # Hz
 _BIT_RATE = 96_000  # three minutes are 2.2 MB, 2.9 MB as text

@@ -1,0 +1,1 @@
+"""Preparation of AIST++ and of other data: annotations and songs -> prepared folders."""

@@ -1,0 +1,186 @@
+"""From a folder as others lay it out to a plan: AIST++'s official layout, and a plain one for any other data.
+
+The plain layout is described in docs/DATA.md: motions/<sequence>.npy or .npz, songs, splits/train.txt and
+test.txt.
+"""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datasets.aistpp.annotations import (
+    EXPECTED,
+    SPLITS,
+    motion_joints,
+    parse_list,
+    parse_name,
+)
+from datasets.aistpp.checks import Rejected
+from datasets.aistpp.preparation import Plan
+from datasets.aistpp.songs import MusicOptions, add_songs, parse_json
+from datasets.aistpp.source import MOST_BYTES, FileRef, Source
+from datasets.aistpp.tasks import MotionTask
+from utils.files import one_number
+from utils.skeleton import SMPL_24, Skeleton
+
+
+def official_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp") -> Plan:
+    """A plan for AIST++ as released: motions/*.pkl, splits/, ignore_list.txt, songs.
+
+    Args:
+        source: the folder or zip; what is looked for may lie at any depth.
+        rest: (24, 3) rest joints for the forward kinematics, metres.
+        music: how songs are read.
+        name: of the data set.
+
+    Raises:
+        FileNotFoundError: if the source, its motions, a split file or all songs are missing.
+        ValueError: if a list or the zip is damaged.
+    """
+    found = Source(source)
+    pickles = found.inside("motions", (".pkl",)) or [ref for ref in found.files if _is_motion(ref)]
+    if not pickles:
+        raise FileNotFoundError(f"no motions/*.pkl in {source}; docs/DATA.md says where they are to be had")
+    lists = {
+        split: _lines(found, f"crossmodal_{split}.txt", f"splits/crossmodal_{split}.txt") for split in SPLITS
+    }
+    plan = Plan(name, [], {}, {}, lists, expected=EXPECTED)
+    ignore = found.named("ignore_list.txt")
+    plan.ignored = parse_list(ignore.read(), ignore.path) if ignore else []
+    if not ignore:
+        plan.notes.append("there is no ignore_list.txt: nothing is ignored")
+    options = f"motion 1 smpl {blake2b(np.ascontiguousarray(rest).tobytes(), digest_size=8).hexdigest()}"
+    read = partial(_read_smpl, rest=rest)
+    _add_motions(plan, pickles, parse_name, read, options)
+    add_songs(plan, found, music)
+    return plan
+
+
+def plain_plan(source: Path, music: MusicOptions, skeleton: Skeleton = SMPL_24) -> Plan:
+    """A plan for other data: motions/<sequence>.npy or .npz of joints, songs, splits/{train,test}.txt.
+
+    Raises:
+        FileNotFoundError: if the source, its motions, a split list or all songs are missing.
+        ValueError: if a list is damaged.
+    """
+    found = Source(source)
+    arrays = found.inside("motions", (".npy", ".npz"))
+    if not arrays:
+        raise FileNotFoundError(f"no motions/*.npy or *.npz in {source}; docs/DATA.md describes the layout")
+    lists = {split: _lines(found, f"{split}.txt", f"splits/{split}.txt") for split in ("train", "test")}
+    plan = Plan(source.stem, [], {}, {}, lists, skeleton=skeleton)
+    ignore = found.named("ignore_list.txt")
+    plan.ignored = parse_list(ignore.read(), ignore.path) if ignore else []
+    table, songs = found.named("songs.json"), {}
+    if table:
+        songs = parse_json(table.read(), table.path)
+        if not isinstance(songs, dict) or not all(isinstance(song, str) for song in songs.values()):
+            raise ValueError(f"{table.path} must be an object of sequence names and song names")
+
+    def named(name: str) -> Any:
+        return _Plain("", songs.get(name, name))
+
+    options = "motion 1 joints" if skeleton is SMPL_24 else f"motion 1 joints {skeleton.name}"
+    _add_motions(plan, arrays, named, _read_joints, options)
+    add_songs(plan, found, music)
+    return plan
+
+
+class _Plain(NamedTuple):
+    genre: str
+    song: str
+
+
+def _add_motions(
+    plan: Plan, files: list[FileRef], parse: Callable[[str], Any], read: Callable[..., Any], options: str
+) -> None:
+    """One task per motion file that is neither ignored, nor misnamed, nor a second one of the same name."""
+    ignored, seen, plan.found = set(plan.ignored), {}, len(files)
+    plan.left_out |= {name: ("ignored", "on the ignore list") for name in plan.ignored}
+    for ref in files:
+        name = ref.name.stem
+        if name in seen:
+            plan.notes.append(f"{name} is there twice: {seen[name]} is read, {ref.path} is not")
+            continue
+        seen[name] = ref.path
+        if name in ignored:
+            continue
+        try:
+            genre, song = parse(name)
+        except ValueError as error:
+            plan.left_out[name] = ("misnamed", str(error))
+            continue
+        plan.motions.append(MotionTask(name, song, genre, ref, read, options, plan.skeleton))
+    for split, names in plan.lists.items():
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            plan.notes.append(f"the {split} list names {', '.join(twice)} more than once; once counts")
+        for name in names:
+            if name not in seen and name not in ignored:
+                plan.left_out[name] = (
+                    "missing motion",
+                    f"the {split} list names it, but there is no such file",
+                )
+    both = set(plan.lists["train"]) & {n for s in plan.lists if s != "train" for n in plan.lists[s]}
+    if both:
+        plan.notes.append(f"in the train list and a test list: {', '.join(sorted(both))}; kept for test only")
+
+
+def _is_motion(ref: FileRef) -> bool:
+    try:
+        parse_name(ref.name.stem)
+    except ValueError:
+        return False
+    return ref.name.suffix == ".pkl" and ref.name.parent.name != "keypoints3d"
+
+
+def _lines(found: Source, name: str, wanted: str) -> list[str]:
+    ref = found.named(name)
+    if ref is None:
+        raise FileNotFoundError(
+            f"{wanted} is missing in {found.path}; docs/DATA.md says where it is to be had"
+        )
+    return parse_list(ref.read(), ref.path)
+
+
+def _read_smpl(content: bytes, where: str, rest: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    return motion_joints(content, where, rest), {}
+
+
+def _read_joints(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """Joints from an .npy, or an .npz with `joints` and, if it likes, `fps`."""
+    try:
+        _refuse_huge(content)
+        loaded = np.load(io.BytesIO(content), allow_pickle=False)
+        arrays = (
+            {"joints": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded}
+        )
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{where} is damaged or holds objects ({error})") from None
+    if "joints" not in arrays:
+        raise Rejected(
+            "wrong shape", f"{where} has no array 'joints'; it has: {', '.join(arrays) or 'nothing'}"
+        )
+    try:
+        fps = one_number(arrays.get("fps", SMPL_24.fps), "fps")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if fps != SMPL_24.fps:
+        raise Rejected("wrong rate", f"{where} is at {fps:g} fps; {SMPL_24.fps} is needed")
+    return arrays["joints"], {}
+
+
+def _refuse_huge(content: bytes) -> None:
+    """Raises ValueError if a zip of arrays would be far larger unpacked than any dance."""
+    if content.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"it would be {size / 1e9:.1f} GB unpacked")

@@ -1,0 +1,125 @@
+"""The published system's own preprocessed data: one JSON per dance, with joints and music features as text.
+
+As released: folders of <sequence>.json with `dance_array` (T, 72) of absolute joints at 60 fps and
+`music_array` (T, 438) at 60 fps, one folder with `train`, one with `test` in its name; and <song>.json with
+`music_array` (T', 438) of the whole song at 7.5 fps in a folder with `7.5fps` in its name. The features are
+of version `compat`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.aistpp.annotations import EXPECTED, parse_name
+from datasets.aistpp.checks import Rejected
+from datasets.aistpp.preparation import Plan
+from datasets.aistpp.source import FileRef, Source
+from datasets.aistpp.tasks import MotionTask, SongRead, SongTask
+from datasets.columns import BEAT_COLUMN, NUM_FEATURES
+from utils.skeleton import SMPL_24
+
+CODE_RATE_FOLDER = "7.5fps"
+
+
+def published_plan(source: Path, song_optional: bool = False) -> Plan:
+    """A plan to import the published preprocessed data.
+
+    The 60-fps features are read only for their beat column; the 7.5-fps ones are imported as they are.
+    Dances come in the lists of the folders they lie in, so the 328 of the real set that are in neither are
+    not here.
+
+    Args:
+        source: the folder or zip that holds those folders.
+        song_optional: keep dances whose 7.5-fps features are missing.
+
+    Raises:
+        FileNotFoundError: if the source, its dances or the 7.5-fps features are missing.
+        ValueError: if the source is a damaged zip.
+    """
+    found = Source(source)
+    tables = [ref for ref in found.files if ref.name.suffix.lower() == ".json"]
+    code_rate = [ref for ref in tables if CODE_RATE_FOLDER in ref.name.parent.name]
+    folders = {split: [ref for ref in tables if _in_split(ref, split)] for split in ("train", "test")}
+    if not any(folders.values()):
+        raise FileNotFoundError(
+            f"no dances in {source}: folders with 'train' and 'test' in their names and a JSON per dance are "
+            "looked for (aistpp_train_wav, aistpp_test_full_wav)"
+        )
+    if not code_rate and not song_optional:
+        raise FileNotFoundError(
+            f"no folder with {CODE_RATE_FOLDER!r} in its name in {source} (aistpp_music_feat_7.5fps); "
+            "--no-songs imports the dances alone"
+        )
+    plan = Plan("aistpp_published", [], {}, {"version": "compat", "fps": 7.5, "columns": NUM_FEATURES}, {})
+    plan.expected, plan.song_optional = EXPECTED, song_optional
+    plan.notes.append(
+        "imported from the published preprocessed data; dances were cut to their songs by its authors"
+    )
+    seen: set[str] = set()
+    for split, refs in folders.items():
+        plan.lists[split] = [ref.name.stem for ref in refs]
+        plan.found += len(refs)
+        for ref in refs:
+            name = ref.name.stem
+            if name in seen:
+                plan.notes.append(f"{name} is there twice: {ref.path} is not read")
+                continue
+            seen.add(name)
+            try:
+                genre, song = parse_name(name)
+            except ValueError as error:
+                plan.left_out[name] = ("misnamed", str(error))
+                continue
+            plan.motions.append(MotionTask(name, song, genre, ref, _read_dance, "motion 1 published"))
+    none = np.zeros(0, bool)
+    for task in plan.motions:  # beats come with the dances even where the 7.5-fps features are missing
+        plan.songs[task.song] = SongTask(
+            task.song, None, _read_features, "music 1 published", NUM_FEATURES, none
+        )
+    for ref in code_rate:
+        song = _song_of(ref.name.stem)
+        plan.songs[song] = SongTask(song, ref, _read_features, "music 1 published", NUM_FEATURES, none)
+    return plan
+
+
+def _in_split(ref: FileRef, split: str) -> bool:
+    return split in ref.name.parent.name and CODE_RATE_FOLDER not in ref.name.parent.name
+
+
+def _song_of(stem: str) -> str:
+    """The song of a 7.5-fps file, named after the song or, in some copies, after a dance to it."""
+    try:
+        return parse_name(stem).song
+    except ValueError:
+        return stem
+
+
+def _array(content: bytes, key: str, where: str) -> np.ndarray:
+    try:
+        table = json.loads(content)
+        return np.asarray(table[key], np.float64)
+    except (ValueError, KeyError, TypeError) as error:
+        what = "empty (0 bytes)" if not content else f"no JSON with a full array {key!r} ({error})"
+        raise ValueError(f"{where} is {what}") from None
+
+
+def _read_dance(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """Joints of a dance and, as a fact for its song, the beats of the 60-fps features."""
+    poses, music = (_array(content, key, where) for key in ("dance_array", "music_array"))
+    num = SMPL_24.num_joints
+    if poses.ndim != 2 or poses.shape[1] != 3 * num:
+        raise Rejected("wrong shape", f"{where}: dance_array is {poses.shape}; (T, {3 * num}) is needed")
+    if music.ndim != 2 or music.shape[1] <= BEAT_COLUMN:
+        raise Rejected(
+            "wrong shape", f"{where}: music_array is {music.shape}; column {BEAT_COLUMN} holds beats"
+        )
+    beats = np.flatnonzero(music[:, BEAT_COLUMN] > 0.5).tolist()
+    joints = poses.reshape(-1, num, 3).astype(np.float32)
+    return joints, {"music_beats": {"frames": len(music), "beats": beats}}
+
+
+def _read_features(file: FileRef, root: Path, beats: np.ndarray) -> SongRead:
+    features = _array(file.read(), "music_array", file.path).astype(np.float32)
+    return SongRead(features, beats, None)

@@ -1,0 +1,165 @@
+"""Finds songs and plans their features: sound files, or beats alone where the sound may not be passed on."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datasets.aistpp.annotations import SONG_FOLDERS
+from datasets.aistpp.checks import Rejected
+from datasets.aistpp.preparation import Plan
+from datasets.aistpp.source import FileRef, Source
+from datasets.aistpp.tasks import SongRead, SongTask
+from datasets.columns import NUM_FEATURES, RECIPES
+from datasets.sequences import write_bytes
+from utils.files import AUDIO_SUFFIXES
+from utils.music.audio import audio_seconds
+from utils.skeleton import SMPL_24
+
+LONG = 4.0  # minutes; longer songs are read one at a time, as each takes some 32 MB a minute
+_ZIPPED_BYTES = {".wav": 5e6, ".aif": 5e6, ".aiff": 5e6, ".flac": 3e6, "": 1e6}  # a minute of mono
+
+
+class MusicOptions(NamedTuple):
+    """How songs are read.
+
+    Attributes:
+        version: of the features, `standard` or `compat`.
+        fps: steps per second.
+        folder: where the songs are; the usual folders of the source if None.
+        optional: keep dances whose song is missing.
+        beats: a JSON file {song: {frames, beats}} of beats at 60 fps for songs that are not at hand.
+    """
+
+    version: str = "standard"
+    fps: float = 7.5
+    folder: Path | None = None
+    optional: bool = False
+    beats: Path | None = None
+
+
+def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
+    """Adds a task per song to a plan: from `music.folder`, else from the usual folders of the source.
+
+    Raises:
+        FileNotFoundError: if there is no song at all and songs are not optional.
+        ValueError: if the file of known beats is damaged.
+    """
+    refs: list[FileRef] = []
+    if music.folder:
+        refs = [ref for ref in Source(music.folder).files if ref.name.suffix.lower() in AUDIO_SUFFIXES]
+    else:
+        refs = [ref for folder in SONG_FOLDERS for ref in found.inside(folder, AUDIO_SUFFIXES)]
+    refs.sort(key=lambda ref: AUDIO_SUFFIXES.index(ref.name.suffix.lower()))  # stable: best suffix first
+    beats = read_beats(music.beats) if music.beats else {}
+    if not refs and not music.optional:
+        raise FileNotFoundError(
+            f"no songs ({' '.join(AUDIO_SUFFIXES)}) "
+            + (
+                f"under {music.folder}"
+                if music.folder
+                else f"in {found.path} (looked in {', '.join(SONG_FOLDERS)})"
+            )
+            + "; give --songs DIR, or --no-songs to prepare the dances alone"
+        )
+    options = f"music {RECIPES[music.version]} {music.version} {music.fps:g}"
+    read = partial(_read_song, version=music.version, fps=music.fps)
+    none = np.zeros(0, bool)
+    for song, flags in beats.items():
+        plan.songs[song] = SongTask(song, None, read, options, NUM_FEATURES, flags)
+    taken: dict[str, str] = {}
+    for ref in refs:
+        song = ref.name.stem
+        if song in taken:
+            plan.notes.append(f"song {song} is there twice: {taken[song]} is read, {ref.path} is not")
+            continue
+        taken[song] = ref.path
+        plan.songs[song] = SongTask(song, ref, read, options, NUM_FEATURES, none, song_minutes(ref) > LONG)
+    plan.song_optional = music.optional
+    plan.music = {"version": music.version, "fps": music.fps, "columns": NUM_FEATURES}
+
+
+def songs_plan(music: MusicOptions) -> Plan:
+    """A plan for songs alone: every song under `music.folder`, and no dances.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no song in it.
+        ValueError: if it is a file but no whole zip.
+    """
+    found = Source(music.folder)
+    plan = Plan(music.folder.resolve().stem, [], {}, {}, {"train": [], "test": []}, songs_only=True)
+    others = [ref.path for ref in found.files if ref.name.suffix.lower() not in AUDIO_SUFFIXES]
+    if others:
+        plan.notes.append(f"{len(others)} files are not called as songs are: {', '.join(others[:5])}")
+    add_songs(plan, found, music)
+    return plan
+
+
+def song_minutes(ref: FileRef) -> float:
+    """About how long a song lasts; 0 if its file is damaged, which is found out when it is read."""
+    if ref.zipped:
+        return ref.size() / _ZIPPED_BYTES.get(ref.name.suffix.lower(), _ZIPPED_BYTES[""])
+    try:
+        return audio_seconds(ref.source / ref.path) / 60
+    except (OSError, ValueError):
+        return 0.0
+
+
+def read_beats(path: Path) -> dict[str, np.ndarray]:
+    """Beat flags (T60,) per song from a JSON file {song: {"frames": T60, "beats": [frame, ...]}}.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: naming the song, if it is not of that form.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} with the beats of the songs does not exist")
+    from utils.metrics.beats import beat_indices  # scipy is slow to import
+
+    table, flags = parse_json(path.read_bytes(), str(path)), {}
+    for song, entry in table.items() if isinstance(table, dict) else [("the whole file", table)]:
+        try:
+            frames, beats = entry["frames"], beat_indices(np.asarray(entry["beats"]), 2**31)
+            flags[song] = np.zeros(frames, bool)
+            flags[song][beats] = True
+        except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: {song} is not {{frames, beats}} with beats below frames ({error})"
+            ) from None
+    return flags
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON ({error})") from None
+
+
+def _read_song(file: FileRef, root: Path, beats: np.ndarray, version: str, fps: float) -> SongRead:
+    """Features of a sound file. One that lies in a zip is also copied to <root>/audio, to be heard."""
+    from datasets.music import song_features  # librosa is slow to import
+
+    path = file.source / file.path
+    if file.zipped:
+        content, path = file.read(), root / "audio" / file.name.name
+        write_bytes(path, content)
+    try:
+        empty = not path.stat().st_size
+        song = (
+            None if empty else song_features(path, version=version, code_fps=fps, beat_fps=float(SMPL_24.fps))
+        )
+    except OSError as error:
+        raise ValueError(f"{file.path} cannot be read: {error}") from None
+    if song is None:
+        raise Rejected("unreadable", f"{file.path} is empty (0 bytes)")
+    absolute, base = path.absolute(), root.absolute()
+    audio = str(absolute.relative_to(base) if absolute.is_relative_to(base) else absolute)
+    return SongRead(np.asarray(song.features, np.float32), np.asarray(song.beats, bool), audio)

@@ -1,0 +1,1 @@
+"""--eval and --anl: dances, their rows of metrics, codebook analysis, reports."""

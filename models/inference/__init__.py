@@ -1,0 +1,1 @@
+"""--dance: songs, prompts, dances and their files."""

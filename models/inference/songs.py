@@ -1,0 +1,172 @@
+"""The songs of --dance: found among files and folders, analysed one by one, and named apart."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.music import song_features
+from models.inference.dancer import Dancer
+from utils.filenames import name_key, safe_name
+from utils.files import AUDIO_SUFFIXES
+from utils.music.tempo import Tempo, tempo_of
+from utils.render.index import FILE_NAME as INDEX
+
+log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """What was asked for: songs, and what is none -> why (`skipped` by itself lies in a folder)."""
+
+    songs: list[Path]
+    failed: dict[str, str]
+    skipped: dict[str, str]
+
+
+class HeardSong(NamedTuple):
+    """A song.
+
+    Attributes:
+        path: its file.
+        features: (N, D) float32 at the code rate.
+        beats: (T,) bool per frame, true on a music beat.
+        tempo: of the beats.
+    """
+
+    path: Path
+    features: Tensor
+    beats: np.ndarray
+    tempo: Tempo
+
+
+def one_line(error: object) -> str:
+    """A message without line breaks and without what a terminal cannot show."""
+    return " ".join(str(error).encode("utf-8", "replace").decode().split())
+
+
+def named(path: object, why: str) -> str:
+    """What is wrong with a file, in one line that names it."""
+    line, name = one_line(why), one_line(path)
+    return line if name in line else f"{name}: {line}"
+
+
+def find_songs(given: Sequence[Path]) -> Found:
+    """The files given, and all sound files of the folders given, sorted; each once.
+
+    Folders in a folder are not entered. What in a folder is named as a sound file counts as one, and all else
+    that has a sound track.
+    """
+    found = Found([], {}, {})
+    for path in given:
+        if not path.is_dir():
+            found.songs.append(path)
+            continue
+        try:
+            files = sorted(path.iterdir())
+        except OSError as error:
+            found.failed[str(path)] = f"the folder cannot be read ({error.strerror})"
+            continue
+        kept = []
+        for file in files:
+            why = "a folder" if file.is_dir() else "" if _is_sound(file) else "no sound file"
+            if why:
+                found.skipped[str(file)] = why
+            else:
+                kept.append(file)
+        if not kept:
+            found.failed[str(path)] = "the folder holds no sound file"
+        found.songs.extend(kept)
+    once: dict[Path, Path] = {}
+    for path in found.songs:
+        once.setdefault(path.resolve(), path)
+    return found._replace(songs=list(once.values()))
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a file is called as songs are, or has a sound track."""
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        return not path.name.startswith("._")  # what macOS leaves beside files
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return bool(container.streams.audio)
+    except (av.FFmpegError, OSError, ValueError):
+        return False
+
+
+def hear(path: Path, dancer: Dancer) -> HeardSong:
+    """The features that the GPT hears of a song, of the version it was trained on, and its beats.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file, if it is no sound, damaged, or shorter than two seconds.
+        OSError: if it cannot be read.
+    """
+    fps = float(dancer.memory.skeleton.fps)
+    song = song_features(path, dancer.features, dancer.codes_per_second, fps)
+    if not song.features.any():
+        log.warning("%s is silent: it is danced to all the same, without beats", one_line(path))
+    elif not song.beats.any():
+        log.warning("no beat was found in %s", one_line(path))
+    features = torch.from_numpy(np.array(song.features, np.float32))
+    return HeardSong(path, features, song.beats, tempo_of(song.beats, fps))
+
+
+def hear_each(songs: Sequence[Path], dancer: Dancer) -> Iterator[HeardSong | str]:
+    """Each song in order, analysed, or why it cannot be, which is logged: that costs a line, no more."""
+    import av
+
+    for path in songs:
+        try:
+            yield hear(path, dancer)
+        except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
+            why = one_line(error) or type(error).__name__
+            log.warning("not danced to: %s", named(path, why))
+            yield why
+
+
+class FileNames:
+    """Names of the dances' files: as the song's file where every system accepts that, all apart.
+
+    A second song of a name becomes name_2 and so on, as does one whose dance would overwrite a song or the
+    index. Names that some file system takes for one count as one, see `utils.filenames`.
+
+    Args:
+        folder: where the files go.
+        suffixes: of the files that each dance gives.
+        songs: all songs of the call, also those that cannot be analysed: none is overwritten.
+    """
+
+    def __init__(self, folder: Path, suffixes: Sequence[str], songs: Sequence[Path]) -> None:
+        own = folder.resolve()
+        inside = [path for path in songs if own in (path.resolve().parent, path.parent.resolve())]
+        self.suffixes = suffixes
+        self.taken = {INDEX} | {name_key(path.name) for path in inside}
+        self.titles: set[str] = set()
+
+    def of(self, song: Path, variants: int) -> list[str]:
+        """Names without suffix of the dances to a song: `name`, `name_v2`, `name_v3`, ..."""
+        stem, number = safe_name(song.stem, default="song"), 1
+        while True:
+            plain = stem if number == 1 else f"{stem}_{number}"
+            names = [plain if v == 1 else f"{plain}_v{v}" for v in range(1, variants + 1)]
+            files = {name_key(f"{name}{suffix}") for name in names for suffix in self.suffixes}
+            if not files & self.taken:
+                self.taken |= files
+                return names
+            number += 1
+
+    def title_of(self, song: Path) -> str:
+        """What is shown as the song's name: its own, with a number where another song has the same."""
+        stem, number = one_line(song.stem), 1
+        title = stem
+        while title in self.titles:
+            number += 1
+            title = f"{stem} ({number})"
+        self.titles.add(title)
+        return title

@@ -1,0 +1,1 @@
+"""The published checkpoints: their names, their files, and conversion in both directions."""

@@ -1,0 +1,84 @@
+"""The fitted body of --dance: the ground under it, what is shown of it, and what is said of the fit."""
+
+import json
+import re
+
+import bvhio
+import numpy as np
+import pytest
+
+from models.inference import outputs as dance_files
+from tests.models.inference.songs import SILENT, entries, motion
+from utils.export import fit_body, fitted_joints, worst_stretch
+from utils.floor import ground_height
+from utils.metrics.reading import read_dance
+from utils.smpl import rest_joints
+
+FILES = ("dance.bvh=true", "dance.glb=true", "dance.smpl=true")
+
+
+def test_the_ground_is_at_zero_in_all_files_unless_told_otherwise(dance, songs, tmp_path):
+    heights = {}
+    for ground in ("true", "false"):
+        assert dance(songs / "three.m4a", *SILENT, *FILES, f"dance.ground={ground}", out=ground) == 0
+        out = tmp_path / ground
+        made = motion(out, "three")
+        joints = made["joints"]
+        heights[ground] = joints
+        at = ground_height(joints)
+        assert (abs(at) < 1e-5) == (ground == "true")
+        assert ("ground_m" in json.loads(str(made["provenance"]))) == (ground == "true")
+        body = fitted_joints(fit_body(joints, rest_joints()))
+        pelvis = bvhio.readAsHierarchy(str(out / "three.bvh"))
+        named = {joint.Name: joint for joint, _, _ in pelvis.layout()}
+        pelvis.loadPose(30, recursive=True)
+        assert named["pelvis"].PositionWorld.y / 100 == pytest.approx(body[30, 0, 1], abs=1e-3)
+        assert named["root"].PositionWorld.y == pytest.approx(0, abs=1e-6)
+        with np.load(out / "three_smpl.npz") as file:
+            size = float(file["smpl_scaling"][0])
+        smpl = size * read_dance(out / "three_smpl.npz").joints
+        assert abs((smpl - joints)[..., 1].mean()) < 0.05  # an untrained memory keeps no bone's length
+    lower = json.loads(str(motion(tmp_path / "true", "three")["provenance"]))["ground_m"]
+    moved = heights["false"] - heights["true"]
+    np.testing.assert_allclose(moved, np.broadcast_to([0, lower, 0], moved.shape), atol=1e-4)
+
+
+def test_video_and_player_show_the_fitted_body(dance, songs, tmp_path, monkeypatch):
+    shown = {}
+
+    def film(path, joints, **settings):
+        shown["video"] = joints
+
+    def page(folder, page, failed):
+        shown["player"] = page.dances[0].joints
+        return write_page(folder, page, failed)
+
+    write_page = dance_files.write_page
+    monkeypatch.setattr(dance_files, "render_video", film)
+    monkeypatch.setattr(dance_files, "write_page", page)
+    wanted = [*SILENT, "dance.video=true", "dance.player=true", "dance.glb=true"]
+    dance(songs / "three.m4a", *wanted)
+    joints = motion(tmp_path / "out", "three")["joints"]
+    body = fitted_joints(fit_body(joints, rest_joints()))
+    for what in ("video", "player"):
+        np.testing.assert_allclose(shown[what], body, atol=1e-5)
+    dance(songs / "three.m4a", *wanted, "dance.glb=false", out="raw")
+    np.testing.assert_array_equal(shown["player"], motion(tmp_path / "raw", "three")["joints"])
+
+
+def test_the_card_says_how_good_the_fit_is(dance, songs, tmp_path):
+    assert dance(songs / "three.m4a", *SILENT, "dance.bvh=true") == 0
+    (card,) = entries(tmp_path / "out")
+    told = dict(line[:2] for line in card["metrics"])
+    joints = motion(tmp_path / "out", "three")["joints"]
+    fit, stretch = fit_body(joints, rest_joints()), worst_stretch(joints)
+    assert told["worst_stretch_bone"] == stretch.bone
+    for name, value in (
+        ("worst_stretch_mm", 1000 * stretch.change),
+        ("fit_error_mm", 1000 * fit.error),
+        ("fit_error_max_mm", 1000 * fit.worst),
+        ("max_turn_deg", fit.turn.degrees),
+    ):
+        number, unit = re.fullmatch(r"([\d.]+)\s?(mm|°)", told[name]).groups()
+        assert float(number) == pytest.approx(value, rel=0.02), name
+        assert (unit == "mm") == name.endswith("_mm")

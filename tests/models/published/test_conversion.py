@@ -1,0 +1,195 @@
+"""Published files: lists of keys, names both ways, the golden networks through a file, the commands."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.actor_critic import ActorCritic, ValueConfig
+from models.conv import ConvConfig
+from models.generation import generate
+from models.gpt import GPTConfig, MotionGPT
+from models.published import conversion as official
+from models.published.files import is_published, read_published
+from models.published.names import (
+    gpt_form,
+    gpt_from_published,
+    gpt_to_published,
+    memory_form,
+    memory_from_published,
+    memory_to_published,
+)
+from models.quantizer import CodebookConfig
+from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
+from tests.golden.select_arrays import OUTPUTS
+from tests.helpers import golden
+from tests.models.golden_models import GPT_SMALL, NUM_CODES, tensors
+from tests.models.published.files import write
+from tests.packing import sample
+from utils.training.checkpoint import load_checkpoint
+
+MEMORY_SMALL = MemoryConfig(
+    codes_upper=64, codes_lower=64, codebook=CodebookConfig(dim=48), conv=ConvConfig(width=32)
+)
+FULL = {
+    "SepVQVAE": memory_form(MemoryConfig(), False),
+    "SepVQVAER": memory_form(MemoryConfig(), True),
+    "CrossCondGPT2": gpt_form(GPTConfig(), (512, 512), 438),
+    "CrossCondGPT2AC": gpt_form(GPTConfig(), (512, 512), 438, 3),
+    "CrossCondGPT2AC_demo": gpt_form(GPTConfig(), (512, 512), 438, 3),
+}
+SMALL = {
+    "vq_small": memory_form(MEMORY_SMALL, False),
+    "vqr_small": memory_form(MEMORY_SMALL, True),
+    "gpt_small": gpt_form(GPT_SMALL, NUM_CODES, 438),
+    "gptac_small": gpt_form(GPT_SMALL, NUM_CODES, 438, 1),
+}
+HEADS = {"structure": {"base": {"n_head": 6}, "head": {"n_head": 6}}}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_keys_and_shapes_are_the_published_ones(name):
+    listed = golden("published_keys.npz")
+    keys, shapes = listed[f"{name}_keys"].tolist(), listed[f"{name}_shapes"].tolist()
+    assert [f"module.{key}" for key in FULL[name]] == keys
+    assert [" ".join(map(str, shape)) for shape in FULL[name].values()] == shapes
+    buffers = {key for key, buffer in zip(keys, listed[f"{name}_buffers"], strict=True) if buffer}
+    assert buffers == {f"module.{k}" for k in FULL[name] if k.endswith(("attn.mask", "level_blocks.0.k"))}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_golden_networks_have_this_form(name):
+    stored = tensors(f"{name}_weights.npz")
+    assert [(k, tuple(v.shape)) for k, v in stored.items()] == [
+        (f"module.{k}", shape) for k, shape in SMALL[name].items()
+    ]
+
+
+def random_state(form):
+    """Seeded weights of a form; masks as they are in every published file."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for key, shape in form.items():
+        value = torch.rand(shape, generator=generator)
+        state[f"module.{key}"] = torch.ones(shape).tril() if key.endswith("mask") else value
+    return state
+
+
+def same(a, b):
+    assert list(a) == list(b)
+    for key, value in a.items():
+        assert value.dtype == b[key].dtype
+        assert torch.equal(value, b[key]), key
+
+
+@pytest.mark.parametrize("name", ["SepVQVAER", "CrossCondGPT2AC", *SMALL])
+def test_there_and_back_is_bit_exact(name):
+    """Also into the modules, whose state dict is exactly what the names give."""
+    form = (FULL | SMALL)[name]
+    state = random_state(form) if name in FULL else tensors(f"{name}_weights.npz")
+    memory = "vqvae_up" in next(iter(form))
+    ours = (memory_from_published if memory else gpt_from_published)(state)
+    same((memory_to_published if memory else gpt_to_published)(ours, form), state)
+    if name in FULL:
+        with torch.device("meta"):
+            if memory:
+                module = ChoreographicMemory(MemoryConfig(), velocity=True)
+            else:
+                module = ActorCritic(MotionGPT(GPTConfig(), (512, 512), 438), ValueConfig())
+        assert {k: v.shape for k, v in module.state_dict().items()} == {k: v.shape for k, v in ours.items()}
+    if memory:
+        for half in ("upper", "lower"):
+            assert torch.equal(ours[f"{half}.codebook.sums"], ours[f"{half}.codebook.codes"])
+            assert bool((ours[f"{half}.codebook.counts"] == 1).all())
+            assert bool(ours[f"{half}.codebook.initialised"])
+
+
+@pytest.fixture(params=[True, False], ids=["zip", "old"])
+def file(request, tmp_path):
+    """A maker of published files of a golden network, in both of torch's formats."""
+
+    def make(name):
+        return write(
+            tmp_path / f"{name}.pt", tensors(f"{name}_weights.npz"), HEADS, zipped=request.param, epoch=7
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["vq_small", "vqr_small"])
+def test_golden_memory_through_a_file(name, file):
+    path, g = file(name), golden(f"{name}_eval.npz")
+    assert is_published(path)
+    content = official.load_either(path, "", ("sep_vqvae", "sep_vqvae_root"))
+    assert content["stage"] == ("sep_vqvae" if name == "vq_small" else "sep_vqvae_root")
+    assert (content["epoch"], content["config"]) == (7, HEADS)
+    memory = ChoreographicMemory.from_architecture(content["architecture"]).eval()
+    memory.load_state_dict(content["model"])
+    with torch.no_grad():
+        codes = memory.encode(torch.from_numpy(g["x"]))
+        np.testing.assert_array_equal(codes.upper, g["codes_up"])
+        np.testing.assert_array_equal(codes.lower, g["codes_down"])
+        decoded = sample(memory.decode(codes).numpy(), OUTPUTS)
+        np.testing.assert_allclose(decoded, g["decode_sample"], rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt_small", "gptac_small"])
+def test_golden_gpt_through_a_file(name, file):
+    path, g = file(name), golden(f"{name}_vectors.npz")
+    content = official.load_either(path, "", ("motion_gpt", "actor_critic"))
+    assert content["architecture"]["music"] == "compat"
+    assert content["architecture"]["gpt"]["heads"] == 6
+    kind = ActorCritic if name == "gptac_small" else MotionGPT
+    assert content["stage"] == ("actor_critic" if kind is ActorCritic else "motion_gpt")
+    model = kind.from_architecture(content["architecture"]).eval()
+    model.load_state_dict(content["model"])
+    gpt = model.gpt if isinstance(model, ActorCritic) else model
+    music = torch.from_numpy(g["music"])
+    codes = Codes(torch.from_numpy(g["idx_up"]), torch.from_numpy(g["idx_down"]))
+    with torch.no_grad():
+        features = gpt.base(music, codes)
+        np.testing.assert_allclose(gpt.head(features).upper, g["logits_up"], rtol=0, atol=5e-5)
+        if isinstance(model, ActorCritic):
+            np.testing.assert_allclose(model.values(features), g["critic_values"][..., 0], rtol=0, atol=5e-5)
+    song = torch.from_numpy(g["s_cond"])
+    song = torch.cat([song[:, :1] * 0, song], dim=1)  # the published call is given the music from step 1 on
+    first = Codes(torch.from_numpy(g["s_x0_up"]), torch.from_numpy(g["s_x0_down"]))
+    made = generate(gpt, song, first)
+    np.testing.assert_array_equal(made.upper, g["s_codes_up"])
+    np.testing.assert_array_equal(made.lower, g["s_codes_down"])
+
+
+@pytest.mark.parametrize("name", ["vq_small", "gptac_small"])
+def test_convert_and_back(name, file, tmp_path, capsys):
+    theirs, ours, back, again = (
+        file(name),
+        tmp_path / "ours.pt",
+        tmp_path / "a/back.pt",
+        tmp_path / "again.pt",
+    )
+    assert official.main(["convert", str(theirs), str(ours)]) == 0
+    assert not is_published(ours)
+    content = load_checkpoint(ours, "")
+    assert content["stage"] == ("sep_vqvae" if name == "vq_small" else "actor_critic")
+    assert official.main(["convert", "--back", str(ours), str(back)]) == 0
+    assert "back.pt" in capsys.readouterr().out
+    same(torch.load(back, weights_only=True)["model"], tensors(f"{name}_weights.npz"))
+    assert official.main(["convert", str(back), str(again)]) == 0
+    second = load_checkpoint(again, "")
+    assert second["architecture"] == content["architecture"]
+    assert second["epoch"] == 7
+    same(second["model"], content["model"])
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        [theirs.name, "ours.pt", "back.pt", "again.pt"]
+    )
+
+
+def test_back_keeps_the_feature_version(tmp_path):
+    """A published file says nothing of features and means compat; ours of another version says so."""
+    form = gpt_form(GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=1), (5, 4), 6)
+    path = write(tmp_path / "gpt.pt", random_state(form), {"n_head": 2})
+    content = official.from_published(read_published(path))
+    assert content["architecture"]["music"] == "compat"
+    content["architecture"]["music"] = "standard"
+    torch.save(official.to_published(content, "ours"), path)
+    again = official.from_published(read_published(path))
+    assert again["architecture"] == content["architecture"]

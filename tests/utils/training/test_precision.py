@@ -1,0 +1,212 @@
+"""bf16, compilation, batches in parts are within noise of plain fp32; a loss that is no number stops."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from datasets.sequences import motion_path, write_array
+from models.conv import ConvConfig, Decoder, Encoder, use_channels_last
+from tests.models.rounding import in_float64
+from tests.models.stages import synthetic
+from utils.training.precision import allow_tf32
+from utils.training.preemption import StopRequest
+
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return synthetic.make_data(tmp_path_factory.mktemp("precision") / "data")
+
+
+@pytest.fixture(scope="module")
+def plain(data, tmp_path_factory):
+    """All stages in fp32, nothing dropped out, so that what follows differs by rounding alone."""
+    output = tmp_path_factory.mktemp("plain")
+    return output, train(data, output)
+
+
+def train(data, output, names=synthetic.ORDER, before=None, **more):
+    """Losses per step and the last checkpoint of each stage; earlier stages are those of `before`."""
+    found = {}
+    for name in names:
+        more = {"epochs": EPOCHS, "dropout": 0.0, "before": before, **more}
+        trainer, losses = synthetic.make_trainer(name, data, output, **more)
+        trainer.run()
+        found[name] = losses, torch.load(trainer.last, weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_bf16_trains_as_fp32_does(name, data, plain, tmp_path):
+    before, found = plain
+    losses, content = train(data, tmp_path, [name], before, precision="bf16")[name]
+    expected = found[name][0]
+    assert losses != expected
+    if name != "actor_critic":  # whose next dances are of other codes once a loss differs in the least
+        assert np.mean(losses[-6:]) == pytest.approx(np.mean(expected[-6:]), rel=0.05)
+        assert np.mean(losses[-6:]) < 0.97 * np.mean(losses[:6])
+    else:
+        assert losses[:2] == pytest.approx(expected[:2], rel=0.05)
+        assert np.isfinite(losses).all()
+    for part in (content["model"], *content["optimizer"]["state"].values()):
+        for key, value in part.items():
+            assert not value.is_floating_point() or value.dtype == torch.float32, key
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER[:2])
+def test_the_layout_changes_the_order_of_sums_alone(name, data, plain, tmp_path):
+    before, found = plain
+    losses, content = train(data, tmp_path, [name], before, channels_last=True)[name]
+    expected, whole = found[name]
+    assert losses[:12] == pytest.approx(expected[:12], rel=1e-4)
+    assert np.mean(losses[-6:]) == pytest.approx(np.mean(expected[-6:]), rel=0.02)
+    for key, value in content["model"].items():
+        assert (value.shape, value.stride()) == (whole["model"][key].shape, whole["model"][key].stride())
+
+
+def test_the_layout_is_for_training_alone():
+    """Codes do not depend on it; gradients do in their last bits."""
+    torch.manual_seed(0)
+    encoder = Encoder(45, 24, ConvConfig(width=40))
+    decoder = Decoder(27, 24, ConvConfig(width=40))
+    pose, found = torch.randn(3, 45, 48), []
+    for used in (False, True):
+        model = nn.Sequential(encoder, decoder)
+        use_channels_last(model, used)
+        assert encoder.channels_last == used
+        model.zero_grad()
+        moved = model.train()(pose)
+        moved.square().sum().backward()
+        assert moved.shape == (3, 27, 48)
+        still = model.eval()(pose).detach()
+        found.append((still, moved.detach(), *(p.grad.clone() for p in model.parameters())))
+    plain, laid = found
+    assert torch.equal(plain[0], laid[0])
+    for a, b in zip(plain[1:], laid[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_two_parts_are_the_whole_batch(name, data, plain, tmp_path):
+    before, found = plain
+    losses, content = train(data, tmp_path, [name], before, accumulate=2)[name]
+    whole, expected = found[name]
+    pairs = np.array(losses).reshape(-1, 2).mean(1)
+    number = 4 if name == "actor_critic" else 12  # then rounding has chosen another code somewhere
+    assert pairs[:number] == pytest.approx(whole[:number], rel=2e-3)
+    assert content["step"] == expected["step"]
+
+
+def test_advantages_are_normalised_over_all_parts(data, plain, tmp_path):
+    """A step in four parts is the step of the whole batch: loss, gradient and what Adam makes of it.
+
+    In float64: normalised advantages have mean 0, so losses are near 0 and float32 leaves two digits of them.
+    """
+    before, _ = plain
+    found = []
+    for number in (1, 4):
+        more = {"before": before, "own": {"advantage": "normalised", "turn": 1}, "epochs": 1}
+        with in_float64():
+            trainer, losses = synthetic.make_trainer(
+                "actor_critic", data, tmp_path / str(number), accumulate=number, **more
+            )
+            trainer.run()
+        found.append(
+            (np.array(losses).reshape(-1, number).mean(1), dict(trainer.stage.model.named_parameters()))
+        )
+    (whole, expected), (parts, weights) = found
+    assert len(whole) >= 6
+    assert parts == pytest.approx(whole, rel=1e-9, abs=1e-9)
+    for key, value in weights.items():
+        assert value.dtype == torch.float64, key
+        torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-9)
+
+
+def test_parts_must_divide(data, tmp_path):
+    trainer, _ = synthetic.make_trainer("sep_vqvae", data, tmp_path, accumulate=3)
+    with pytest.raises(
+        ValueError, match=r"4 per process does not divide into 3 parts \(training\.accumulate"
+    ):
+        trainer.run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_compiled(name, data, plain, tmp_path):
+    before, found = plain
+    losses, _ = train(data, tmp_path, [name], before, compile=True)[name]
+    number = 4 if name == "actor_critic" else 12  # then rounding has chosen another code somewhere
+    assert losses[:number] == pytest.approx(found[name][0][:number], rel=2e-3)
+    if name != "actor_critic":
+        assert np.mean(losses[-6:]) == pytest.approx(np.mean(found[name][0][-6:]), rel=0.02)
+
+
+def test_tf32_is_the_configs_choice(data, tmp_path):
+    for allowed in (True, False):
+        synthetic.make_trainer("sep_vqvae", data, tmp_path, tf32=allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
+    allow_tf32(False)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """Data in which one dance has a joint that is no number."""
+    root = synthetic.make_data(tmp_path / "data")
+    path = motion_path(root, "dance5")
+    joints = np.load(path)
+    joints[100:110, 5] = np.nan
+    write_array(path, joints)
+    return root
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_a_loss_that_is_no_number(log_every, broken, tmp_path):
+    """The step and the batch are named even where the loss is looked at only later."""
+    options = {"log_every": log_every, "batch_size": 1, "save_steps": 1 if log_every == 1 else 0}
+    trainer, losses = synthetic.make_trainer("sep_vqvae", broken, tmp_path, **options)
+    with pytest.raises(ValueError, match="is nan; its batch: dance5; last good checkpoint: ") as error:
+        trainer.run()
+    first = next(i for i, loss in enumerate(losses, 1) if not np.isfinite(loss))
+    assert first > 2
+    message = str(error.value)
+    assert f"the loss of step {first} (epoch 1)" in message
+    assert "\n" not in message
+    if log_every == 1:
+        assert f"last.pt (step {first - 1})" in message
+        assert torch.load(trainer.last, weights_only=True)["step"] == first - 1
+    else:
+        assert not trainer.last.exists()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(data, tmp_path):
+    trainer, losses = synthetic.make_trainer("sep_vqvae", data, tmp_path, lr=1e38, log_every=1, save_steps=1)
+    with pytest.raises(ValueError, match=r"no numbers after step|the loss of step"):
+        trainer.run()
+    if trainer.last.exists():
+        state = torch.load(trainer.last, weights_only=True)["model"]
+        learnt = dict(trainer.stage.model.named_parameters())
+        assert all(state[key].isfinite().all() for key in learnt)
+    assert losses
+    assert isinstance(trainer.stop, StopRequest)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (3, 3), (None, 2)])
+def test_training_computes_on_as_many_threads_as_the_config_says(threads, expected, data, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trainer, _ = synthetic.make_trainer("sep_vqvae", data, tmp_path, epochs=1, threads=threads)
+        loss, seen = trainer.stage.loss, set()
+
+        def noted(learner, batch):
+            seen.add(torch.get_num_threads())
+            return loss(learner, batch)
+
+        trainer.stage.loss = noted
+        trainer.run()
+        assert seen == {expected}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,119 @@
+"""Training in one go is training with stops in it, between epochs or steps, bit for bit, for every stage."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests.models.stages import synthetic
+
+PARTS = ("model", "optimizer", "scheduler", "random", "step", "epoch", "batch")
+STEP = 13  # within an epoch
+
+
+def leaves(content, path=""):
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from leaves(value, f"{path}/{key}")
+    elif isinstance(content, list | tuple):
+        for i, value in enumerate(content):
+            yield from leaves(value, f"{path}/{i}")
+    else:
+        yield path, content
+
+
+def assert_same(a, b):
+    for part in PARTS:
+        for (path, x), (other, y) in zip(leaves(a[part], part), leaves(b[part], part), strict=True):
+            assert path == other
+            assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y, path
+
+
+@pytest.fixture(scope="module")
+def stepwise(tmp_path_factory):
+    """All stages trained with a checkpoint after every step, all kept."""
+    root = tmp_path_factory.mktemp("stepwise")
+    synthetic.make_data(root / "data")
+    losses = synthetic.train_all(root / "data", root / "runs", save_steps=1, keep=100)
+    return root, losses
+
+
+@pytest.mark.parametrize("step", [1, 8, 12, 13])  # 8 or 12 end an epoch
+@pytest.mark.parametrize("name", synthetic.ORDER)
+def test_going_on_within_an_epoch(name, step, stepwise, tmp_path):
+    """What each step's checkpoint goes on to is what the run went on to, losses and all."""
+    root, losses = stepwise
+    runs = tmp_path / "runs"
+    (runs / name / "ckpt").mkdir(parents=True)
+    whole = root / "runs" / name / "ckpt"
+    shutil.copy(whole / f"step_{step:08d}.pt", runs / name / "ckpt" / "last.pt")
+    trainer, found = synthetic.make_trainer(name, root / "data", runs, before=root / "runs")
+    torch.rand(7)  # the resumed process has drawn otherwise
+    assert trainer.resume()
+    assert trainer.step == step
+    trainer.run()
+    assert found == losses[name][step:]
+    a, b = (torch.load(path / "last.pt", weights_only=True) for path in (whole, runs / name / "ckpt"))
+    assert_same(a, b)
+
+
+@pytest.mark.parametrize("name", synthetic.ORDER[:3])
+@pytest.mark.parametrize("option", ["on_device", "workers"])
+def test_how_clips_are_read_changes_nothing(name, option, stepwise, tmp_path):
+    root, losses = stepwise
+    more: dict = {"num_workers": 2, "epochs": 2} if option == "workers" else {}
+    data = {"on_device": True} if option == "on_device" else {}
+    more |= {"data": data, "before": root / "runs"}
+    trainer, found = synthetic.make_trainer(name, root / "data", tmp_path, **more)
+    trainer.run()
+    assert found == losses[name][: len(found)]
+    assert len(found) >= 12
+
+
+def test_training_does_not_go_on_with_other_music_features_or_heads(stepwise, tmp_path):
+    root, _ = stepwise
+    data = tmp_path / "data"
+    shutil.copytree(root / "data", data)
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["music"]["version"] = "compat"
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copytree(root / "runs" / "motion_gpt", tmp_path / "motion_gpt")
+    more = {"before": root / "runs"}
+    trainer, _ = synthetic.make_trainer("motion_gpt", data, tmp_path, **more)
+    with pytest.raises(
+        ValueError, match=r"last\.pt was trained on 'standard' music features, .* 'compat' ones"
+    ):
+        trainer.resume()
+    own = {"model": {**synthetic.GPT, "heads": 4}}
+    trainer, _ = synthetic.make_trainer("motion_gpt", root / "data", tmp_path, own=own, **more)
+    with pytest.raises(ValueError, match=r"last\.pt has 2 attention heads, the config's model\.heads is 4"):
+        trainer.resume()
+
+
+def test_fused_adam(stepwise, tmp_path):
+    """It is Adam but for the last bits, goes on bit for bit, and a run may change to it and back."""
+    root, losses = stepwise
+    more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep": 100}
+    whole, found = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "whole", **more)
+    whole.run()
+    # Adam turns rounding into a step where a gradient is about 0: 1e-7 at first, 1e-3 after 24 steps.
+    assert found[:8] == pytest.approx(losses["sep_vqvae"][:8], rel=1e-4)
+    assert found == pytest.approx(losses["sep_vqvae"], rel=1e-2)
+    assert found != losses["sep_vqvae"]
+    synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more, epochs=2)[0].run()
+    parts, _ = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "parts", **more)
+    assert parts.resume()
+    parts.run()
+    assert_same(*(torch.load(trainer.last, weights_only=True) for trainer in (whole, parts)))
+    for fused, source in ((True, root / "runs" / "sep_vqvae"), (False, whole.folder)):
+        changed = tmp_path / str(fused)
+        (changed / "sep_vqvae" / "ckpt").mkdir(parents=True)
+        shutil.copy(source / "ckpt" / f"step_{STEP:08d}.pt", changed / "sep_vqvae" / "ckpt" / "last.pt")
+        trainer, rest = synthetic.make_trainer(
+            "sep_vqvae", root / "data", changed, before=root / "runs", fused=fused
+        )
+        assert trainer.resume()
+        assert bool(trainer.optimizer.param_groups[0]["fused"]) == fused
+        trainer.run()
+        assert rest == pytest.approx(losses["sep_vqvae"][-len(rest) :], rel=1e-2)

@@ -1,0 +1,1 @@
+"""Training loop, checkpoints on disk, logging, processes, preemption and precision."""
