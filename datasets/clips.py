@@ -12,31 +12,27 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.sequences import PreparedData, Sequence
-from utils.config import config
+from utils.config import ConfigModel
 from utils.motion import joints_to_pose, pad_to_multiple, root_velocity
 
 
-@config
-class ClipsConfig:
-    """Which windows are trained on.
-
-    Attributes:
-        frames: length of a clip.
-        hop: frames between the starts of clips.
-        codes: of the motion GPT's clips. `per_clip` encodes each by itself, as released: zero padding makes
-            the codes near its edges differ from those of the whole dance that generation starts from and goes
-            on in. `whole_dance` cuts them out of the codes of the whole dance.
-        order: `each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as
-            released.
-        starts: `all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music
-            steps where it means frames, so only starts within the first eighth of a dance are ever used.
-    """
+class ClipsConfig(ConfigModel):
+    """Which windows are trained on."""
 
     frames: PositiveInt = 240
+    """Length of a clip."""
     hop: PositiveInt = 40
+    """Frames between the starts of clips."""
     codes: Literal["per_clip", "whole_dance"] = "per_clip"
+    """Of the motion GPT's clips. `per_clip` encodes each by itself, as released: zero padding makes the codes
+    near its edges differ from those of the whole dance that generation starts from and goes on in.
+    `whole_dance` cuts them out of the codes of the whole dance."""
     order: Literal["each_once", "with_replacement"] = "each_once"
+    """`each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as released.
+    """
     starts: Literal["all", "released"] = "all"
+    """`all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music steps where
+    it means frames, so only starts within the first eighth of a dance are ever used."""
 
 
 class Place(NamedTuple):

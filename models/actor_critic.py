@@ -11,19 +11,15 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.gpt import Head, Logits, MotionGPT, initialise
-from utils.config import config
+from utils.config import ConfigModel
 from utils.training import distributed
 
 
-@config
-class ValueConfig:
-    """Sizes of the value stack; its width and heads are the GPT's.
-
-    Attributes:
-        blocks: transformer blocks.
-    """
+class ValueConfig(ConfigModel):
+    """Sizes of the value stack; its width and heads are the GPT's."""
 
     blocks: PositiveInt = 3
+    """Transformer blocks."""
 
 
 class ActorCritic(nn.Module):

@@ -6,10 +6,10 @@ is computed for every code. A window that stays and grows needs only the three n
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from models.cache import WindowCache
@@ -19,46 +19,42 @@ from models.gpt import MotionGPT
 from models.precision import Precision, in_precision
 from models.sampling import choose, generator_of
 from models.vqvae import Codes
-from utils.config import config
+from utils.config import ConfigModel
 
 
-@config
-class GenerationConfig:
-    """How codes are composed.
-
-    Attributes:
-        window: `exact` slides with every code, as released. `hop` moves every `hop` codes and grows between:
-            about a fifth of the work.
-        window_codes: codes in the full window; at most the GPT's context. None is one less than the context,
-            as released.
-        hop: codes the hop window moves by: its length runs from window_codes - hop + 1 to window_codes. None
-            is half the window.
-        precision: of the GPT's blocks; `bf16` is faster, and a near tie between two codes may fall otherwise.
-            `fp32_onednn` is fp32 by way of another library, on a CPU: faster on AMD processors.
-        compile: let torch.compile make the passes faster, for half a minute at the start: for long songs, and
-            many. Finetuning never compiles for the dances it learns from: the weights change with each.
-        temperature: 0 takes the most probable code (as released); above 0 codes are drawn.
-        top_k: draw from the k most probable codes only; 0 is all.
-        top_p: draw from the fewest codes that hold this probability together; 1 is all.
-        seed: of the draws; each dance has its own.
-        first_codes: upper and lower code that a dance starts from where there is no real one to take them
-            from.
-    """
+class GenerationConfig(ConfigModel):
+    """How codes are composed."""
 
     window: Literal["exact", "hop"] = "exact"
+    """`exact` slides with every code, as released. `hop` moves every `hop` codes and grows between: about a
+    fifth of the work."""
     window_codes: PositiveInt | None = None
+    """Codes in the full window; at most the GPT's context. None is one less than the context, as released."""
     hop: PositiveInt | None = None
+    """Codes the hop window moves by: its length runs from window_codes - hop + 1 to window_codes. None is
+    half the window."""
     precision: Precision = "fp32"
+    """Of the GPT's blocks; `bf16` is faster, and a near tie between two codes may fall otherwise.
+    `fp32_onednn` is fp32 by way of another library, on a CPU: faster on AMD processors."""
     compile: bool = False
+    """Let torch.compile make the passes faster, for half a minute at the start: for long songs, and many.
+    Finetuning never compiles for the dances it learns from: the weights change with each."""
     temperature: NonNegativeFloat = 0.0
+    """0 takes the most probable code (as released); above 0 codes are drawn."""
     top_k: NonNegativeInt = 0
+    """Draw from the k most probable codes only; 0 is all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw from the fewest codes that hold this probability together; 1 is all."""
     seed: int = 0
+    """Of the draws; each dance has its own."""
     first_codes: tuple[NonNegativeInt, NonNegativeInt] = (423, 12)
+    """Upper and lower code that a dance starts from where there is no real one to take them from."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.compile and self.precision == "fp32_onednn":
             raise ValueError("generation.compile goes with precision fp32 or bf16, not with fp32_onednn")
+        return self
 
 
 def window_length(step: int, window: int, hop: int = 1) -> int:

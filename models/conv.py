@@ -9,26 +9,22 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from utils.config import config
+from utils.config import ConfigModel
 
 
-@config
-class ConvConfig:
-    """Sizes of an encoder and its mirrored decoder.
-
-    Attributes:
-        width: channels between the convolutions.
-        downsamplings: how often time is halved; a code stands for 2**downsamplings frames.
-        depth: residual blocks per stack.
-        dilation_growth: dilation of block d is dilation_growth**d; the decoder runs them backwards.
-        hidden_multiplier: channels inside a residual block, as a multiple of width.
-    """
+class ConvConfig(ConfigModel):
+    """Sizes of an encoder and its mirrored decoder."""
 
     width: PositiveInt = 512
+    """Channels between the convolutions."""
     downsamplings: PositiveInt = 3
+    """How often time is halved; a code stands for 2**downsamplings frames."""
     depth: PositiveInt = 3
+    """Residual blocks per stack."""
     dilation_growth: PositiveInt = 3
+    """Dilation of block d is dilation_growth**d; the decoder runs them backwards."""
     hidden_multiplier: PositiveFloat = 1.0
+    """Channels inside a residual block, as a multiple of width."""
 
     @property
     def frames_per_code(self) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.quantizer import Quantized, Quantizer
-from utils.config import config
+from utils.config import ConfigModel
 from utils.training.distributed import world_size
 
 Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
@@ -24,19 +24,15 @@ _EPSILON = 1e-8  # added to variances
 _RIDGE = 1e-3  # added to variances, in shares of their mean: what hardly varies is not blown up
 
 
-@config
-class FSQConfig:
-    """The grids.
-
-    Attributes:
-        levels_upper: levels of each dimension of the upper half's latents; their product is the number of
-            codes. The paper advises at least 5 each: [5, 5, 5] for about 2**7 codes, [8, 8, 8] for 2**9,
-            [8, 5, 5, 5] for about 2**10.
-        levels_lower: the same of the lower half.
-    """
+class FSQConfig(ConfigModel):
+    """The grids."""
 
     levels_upper: Levels = (8, 8, 8)
+    """Levels of each dimension of the upper half's latents; their product is the number of codes. The paper
+    advises at least 5 each: [5, 5, 5] for about 2**7 codes, [8, 8, 8] for 2**9, [8, 5, 5, 5] for about 2**10.
+    """
     levels_lower: Levels = (8, 8, 8)
+    """The same of the lower half."""
 
 
 def to_levels(z: Tensor, levels: Tensor) -> Tensor:

@@ -5,56 +5,54 @@ other along time; a token of any stream sees the tokens of all three up to its o
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from models.blocks import Block, Dropout
 from models.cache import BlockCache, WindowCache
 from models.masks import cross_conditional_mask, independent_mask
 from models.vqvae import Codes
-from utils.config import check, config, to_plain
+from utils.config import ConfigModel, check, to_plain
 
 
-@config
-class GPTConfig:
-    """Sizes of the motion GPT. The memory and the data decide codebook sizes and music channels.
-
-    Attributes:
-        width: channels of a token.
-        heads: attention heads per block.
-        base_blocks: blocks before the value stack branches off.
-        head_blocks: blocks after.
-        context: how many codes it sees.
-        dropout: of embeddings, attention and residuals while training.
-        normalise_music: bring the music features to mean 0 over the training songs, and each group of them
-            (MFCC, chroma, onset, beat, ...) to the same total variance. As released they go in as they are:
-            the loudness column, around -500, drowns the beat flags.
-        unheard: groups of music features it is deaf to, named as in `datasets.columns`; for `normalise_music`
-            only. The 384 columns of the tempogram tell each song from all others: with them a small corpus is
-            learnt by heart, song by song.
-        cross_conditional: whether a half sees the other's codes, as in the paper. If not, each sees music and
-            itself only: two GPTs that share their weights, to compare with.
-    """
+class GPTConfig(ConfigModel):
+    """Sizes of the motion GPT. The memory and the data decide codebook sizes and music channels."""
 
     width: PositiveInt = 768
+    """Channels of a token."""
     heads: PositiveInt = 12
+    """Attention heads per block."""
     base_blocks: PositiveInt = 6
+    """Blocks before the value stack branches off."""
     head_blocks: PositiveInt = 6
+    """Blocks after."""
     context: PositiveInt = 29
+    """How many codes it sees."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Of embeddings, attention and residuals while training."""
     normalise_music: bool = False
+    """Bring the music features to mean 0 over the training songs, and each group of them (MFCC, chroma,
+    onset, beat, ...) to the same total variance. As released they go in as they are: the loudness column,
+    around -500, drowns the beat flags."""
     unheard: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
+    """Groups of music features it is deaf to, named as in `datasets.columns`; for `normalise_music` only. The
+    384 columns of the tempogram tell each song from all others: with them a small corpus is learnt by heart,
+    song by song."""
     cross_conditional: bool = True
+    """Whether a half sees the other's codes, as in the paper. If not, each sees music and itself only: two
+    GPTs that share their weights, to compare with."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.unheard and not self.normalise_music:
             raise ValueError("unheard groups of music features need normalise_music: true")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must divide by heads {self.heads}")
+        return self
 
 
 class Logits(NamedTuple):

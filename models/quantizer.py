@@ -14,26 +14,22 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from utils.config import config
+from utils.config import ConfigModel
 from utils.training.distributed import from_main, gather_rows, sum_over_processes
 
 
-@config
-class CodebookConfig:
-    """How a codebook learns.
-
-    Attributes:
-        dim: length of a code.
-        decay: of the moving averages, per training step.
-        restart_below: a code whose moving count is below this is put on a random latent of the batch.
-        restarts: `mended` sets a restarted code's sums to the latent and its count to 1. `released` leaves
-            them alone, as the published code does, so a dead code jumps to a new random latent every step.
-    """
+class CodebookConfig(ConfigModel):
+    """How a codebook learns."""
 
     dim: PositiveInt = 512
+    """Length of a code."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the moving averages, per training step."""
     restart_below: NonNegativeFloat = 1.0
+    """A code whose moving count is below this is put on a random latent of the batch."""
     restarts: Literal["mended", "released"] = "mended"
+    """`mended` sets a restarted code's sums to the latent and its count to 1. `released` leaves them alone,
+    as the published code does, so a dead code jumps to a new random latent every step."""
 
 
 class Quantized(NamedTuple):

@@ -13,31 +13,27 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from utils.config import config
+from utils.config import ConfigModel
 from utils.skeleton import SMPL_24
 
 BeatReward = Literal["released", "paper"]
 
 
-@config
-class RewardConfig:
-    """What a dance earns.
-
-    Attributes:
-        beats: `released` is 10 (m d - 0.5) with m a music beat and d a motion beat; `paper` is +5, but -5
-            where there is a music beat without a motion beat.
-        context: where motion beats are looked for. `window`: in the 28 codes of a training window, as
-            released; its last code, the one that counts, then hardly ever shows a beat (4 % against 24 %
-            elsewhere, for real dances too). `dance`: in the whole generated dance.
-        consistency: weight of the halves' consistency; 0 in the published weights.
-        lower_sign: sign of the lower half's normal in the consistency: from the `lower` joints as in the
-            paper, or from the `upper` ones as in the released code.
-    """
+class RewardConfig(ConfigModel):
+    """What a dance earns."""
 
     beats: BeatReward = "released"
+    """`released` is 10 (m d - 0.5) with m a music beat and d a motion beat; `paper` is +5, but -5 where there
+    is a music beat without a motion beat."""
     context: Literal["window", "dance"] = "window"
+    """Where motion beats are looked for. `window`: in the 28 codes of a training window, as released; its
+    last code, the one that counts, then hardly ever shows a beat (4 % against 24 % elsewhere, for real dances
+    too). `dance`: in the whole generated dance."""
     consistency: NonNegativeFloat = 0.0
+    """Weight of the halves' consistency; 0 in the published weights."""
     lower_sign: Literal["lower", "upper"] = "lower"
+    """Sign of the lower half's normal in the consistency: from the `lower` joints as in the paper, or from
+    the `upper` ones as in the released code."""
 
 
 @functools.cache

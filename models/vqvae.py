@@ -5,54 +5,51 @@ their codebooks may differ in size. For comparison there is a memory of the whol
 quantisation (models/fsq.py) in place of the learnt codebook.
 """
 
-from dataclasses import field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from models.conv import ConvConfig, Decoder, Encoder
 from models.fsq import FSQ, FSQConfig
 from models.quantizer import Codebook, CodebookConfig, Quantized, Quantizer
-from utils.config import check, config, to_plain
+from utils.config import ConfigModel, check, to_plain
 from utils.motion import with_root, without_root
 from utils.skeleton import SKELETONS
 
 
-@config
-class MemoryConfig:
-    """Sizes of the choreographic memory.
-
-    Attributes:
-        skeleton: name of the skeleton; it decides the channels of both halves.
-        halves: `split`, a codebook per half as in the paper; or `whole`, one for all joints, to compare with:
-            what is said of the lower half (its codes, its levels) then holds for the whole body.
-        quantizer: `ema`, a codebook learnt by moving averages as in the paper; or `fsq`, finite scalar
-            quantisation (arXiv 2309.15505), whose codes are a fixed grid.
-        codes_upper: codes in the upper half's codebook (ema).
-        codes_lower: codes in the lower half's codebook (ema).
-        codebook: length of codes, and how codebooks learn (ema).
-        fsq: the grids (fsq).
-        conv: sizes of encoders and decoders.
-        normalise_pose: bring each half to mean 0 and variance 1 over the training dances before it is
-            encoded, and back after it is decoded; the velocity branch likewise. Published memories work in
-            metres, where a pose is mostly its mean and training is slower (docs/RESULTS.md).
-    """
+class MemoryConfig(ConfigModel):
+    """Sizes of the choreographic memory."""
 
     skeleton: str = "smpl_24"
+    """Name of the skeleton; it decides the channels of both halves."""
     halves: Literal["split", "whole"] = "split"
+    """`split`, a codebook per half as in the paper; or `whole`, one for all joints, to compare with: what is
+    said of the lower half (its codes, its levels) then holds for the whole body."""
     quantizer: Literal["ema", "fsq"] = "ema"
+    """`ema`, a codebook learnt by moving averages as in the paper; or `fsq`, finite scalar quantisation
+    (arXiv 2309.15505), whose codes are a fixed grid."""
     codes_upper: PositiveInt = 512
+    """Codes in the upper half's codebook (ema)."""
     codes_lower: PositiveInt = 512
-    codebook: CodebookConfig = field(default_factory=CodebookConfig)
-    fsq: FSQConfig = field(default_factory=FSQConfig)
-    conv: ConvConfig = field(default_factory=ConvConfig)
+    """Codes in the lower half's codebook (ema)."""
+    codebook: CodebookConfig = CodebookConfig()
+    """Length of codes, and how codebooks learn (ema)."""
+    fsq: FSQConfig = FSQConfig()
+    """The grids (fsq)."""
+    conv: ConvConfig = ConvConfig()
+    """Sizes of encoders and decoders."""
     normalise_pose: bool = False
+    """Bring each half to mean 0 and variance 1 over the training dances before it is encoded, and back after
+    it is decoded; the velocity branch likewise. Published memories work in metres, where a pose is mostly its
+    mean and training is slower (docs/RESULTS.md)."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.skeleton not in SKELETONS:
             raise ValueError(f"unknown skeleton {self.skeleton!r}; there is: {', '.join(SKELETONS)}")
+        return self
 
 
 class Codes(NamedTuple):

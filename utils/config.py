@@ -1,31 +1,44 @@
-"""YAML -> frozen dataclass, checked in one place, before any data is read.
+"""YAML -> frozen pydantic model, checked in one place, before any data is read.
 
-The dataclasses live beside the code they configure; pydantic checks them. Every unknown, double, missing,
-ill-typed or out-of-range key is named in one message, with the nearest valid name.
+The models lie beside the code that they configure; each key is explained once, by the string below its field.
+Every unknown, duplicate, missing, ill-typed or out-of-range key is named in one message, with the nearest
+valid name. A YAML file may name another one with `base: PATH` and hold only what differs from it.
 """
 
-import dataclasses
+import copy
 import difflib
+import logging
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class ConfigError(ValueError):
     """A config that cannot be used; the message names every wrong key."""
 
 
-def config(cls: type[T]) -> type[T]:
-    """Class decorator: a frozen dataclass whose unknown keys are errors."""
-    cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
-    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+class ConfigModel(BaseModel):
+    """A section of a config: frozen; unknown keys are errors.
+
+    `renamed` maps former names of keys to present ones, and `removed` former keys to the value that all runs
+    have now; configs and checkpoints with them are read, with a line that says so.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+    renamed: ClassVar[Mapping[str, str]] = {}
+    removed: ClassVar[Mapping[str, Any]] = {}
+
+
+Model = TypeVar("Model", bound=ConfigModel)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -43,7 +56,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """The mapping in a YAML file as it stands there, `base` included.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -64,14 +77,43 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of the mapping with `key.sub=value` overrides set; values are YAML.
+def read_layers(path: Path) -> list[dict[str, Any]]:
+    """The mappings of a YAML file and of the files it is based on, the most basic first.
 
     Raises:
-        ConfigError: if an override has no `=`, an unreadable value, or goes through something that is no
-            section.
+        FileNotFoundError: if a file is missing.
+        ConfigError: as `read_yaml`, and if files are based on each other in a circle.
     """
-    content = yaml.safe_load(yaml.safe_dump(content))
+    layers: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    while True:
+        if path.resolve() in seen:
+            raise ConfigError(f"{path} is based on itself (key base)")
+        seen.append(path.resolve())
+        content = read_yaml(path)
+        base = content.pop("base", None)
+        layers.insert(0, content)
+        if base is None:
+            return layers
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: base must be the path of a YAML file, got {base!r}")
+        if not (path.parent / base).is_file():
+            raise FileNotFoundError(f"{path}: its base {path.parent / base} does not exist")
+        path = path.parent / base
+
+
+def read_merged(path: Path) -> dict[str, Any]:
+    """The mapping of a YAML file and its bases together; errors as of `read_layers`."""
+    return merge(read_layers(path))
+
+
+def read_overrides(overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """`key.sub=value` overrides as nested mappings; values are YAML.
+
+    Raises:
+        ConfigError: if an override has no `=` or an unreadable value.
+    """
+    layers = []
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -80,58 +122,128 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from None
-        *sections, last = key.split(".")
-        target = content
-        for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
-                raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
-        target[last] = value
-    return content
+        for section in reversed(key.split(".")):
+            value = {section: value}
+        layers.append(value)
+    return layers
 
 
-def check(cls: type[T], content: dict[str, Any], source: str) -> T:
-    """The mapping as an instance of a config dataclass.
+def merge(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One mapping of several: sections are merged, values replaced; of two, the later one counts."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping):
+                before = merged.get(key)
+                merged[key] = merge([before if isinstance(before, Mapping) else {}, value])
+            else:
+                merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def current_keys(cls: type[ConfigModel], content: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """A copy of a config's mapping in which former keys have their present names.
+
+    Args:
+        cls: the model of the config.
+        content: may be partial.
+        source: file or checkpoint that is named in the log; empty is silent.
+
+    Raises:
+        ConfigError: if a former and a present name of a key are both given, or a key that was removed has a
+            value that no run can have any more.
+    """
+    return _current_keys(cls, content, source, "")
+
+
+def _current_keys(
+    cls: type[ConfigModel], content: Mapping[str, Any], source: str, path: str
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        name = cls.renamed.get(key, key)
+        if name != key:
+            if name in content:
+                both = f"{path}{key} is now {path}{name}; both are given, keep the latter"
+                raise ConfigError(f"{source}: {both}")
+            if source:
+                log.info("%s: the key %s%s is now %s%s", source, path, key, path, name)
+        if key in cls.removed:
+            if value != cls.removed[key]:
+                raise ConfigError(
+                    f"{source}: the key {path}{key} is gone: it is always {cls.removed[key]!r} now, "
+                    f"got {value!r}; remove it"
+                )
+            if source:
+                log.info("%s: the key %s%s is gone; remove it", source, path, key)
+            continue
+        section = section_of(cls, name)
+        if section is not None and isinstance(value, Mapping):
+            value = _current_keys(section, value, source, f"{path}{name}.")
+        found[name] = value
+    return found
+
+
+def section_of(cls: type[ConfigModel], key: str) -> type[ConfigModel] | None:
+    """The model of a key that is a section, else None."""
+    field = cls.model_fields.get(key)
+    if field is None:
+        return None
+    kind = field.annotation
+    is_union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+    for option in typing.get_args(kind) if is_union else (kind,):
+        if isinstance(option, type) and issubclass(option, ConfigModel):
+            return option
+    return None
+
+
+def keys_of(cls: type[ConfigModel], prefix: str = "") -> Iterator[str]:
+    """All keys of a config, `section.key`, sections resolved."""
+    for key in cls.model_fields:
+        section = section_of(cls, key)
+        if section is None:
+            yield prefix + key
+        else:
+            yield from keys_of(section, f"{prefix}{key}.")
+
+
+def check(cls: type[Model], content: Mapping[str, Any], source: str) -> Model:
+    """The mapping as an instance of a config model; former keys are taken under their present names.
 
     Raises:
         ConfigError: naming every wrong key.
     """
     try:
-        return TypeAdapter(cls).validate_python(content)
+        return cls.model_validate(current_keys(cls, content, source))
     except ValidationError as error:
         lines = [_describe(cls, item) for item in error.errors()]
         raise ConfigError(f"{source} has {len(lines)} wrong key(s):\n  " + "\n  ".join(lines)) from None
 
 
-def _describe(cls: type, item: Any) -> str:
+def _describe(cls: type[ConfigModel], item: Any) -> str:
     path = [str(part) for part in item["loc"]]
     where = ".".join(path)
-    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        valid = _fields_at(cls, path[:-1])
+    if item["type"] == "extra_forbidden":
+        valid = _keys_at(cls, path[:-1])
         near = difflib.get_close_matches(path[-1], valid, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(sorted(valid))}"
         return f"{where}: unknown key; {hint}"
-    if item["type"] in ("missing", "missing_argument"):
+    if item["type"] == "missing":
         return f"{where}: missing"
     return f"{where}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
 
 
-def _fields_at(cls: type, path: Sequence[str]) -> list[str]:
+def _keys_at(cls: type[ConfigModel], path: Sequence[str]) -> list[str]:
     for part in path:
-        hint = typing.get_type_hints(cls).get(part)
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        cls = next((option for option in options if dataclasses.is_dataclass(option)), cls)
-    return [field.name for field in dataclasses.fields(cls)]
+        cls = section_of(cls, part) or cls
+    return list(cls.model_fields)
 
 
-def to_plain(instance: Any) -> dict[str, Any]:
+def to_plain(instance: ConfigModel) -> dict[str, Any]:
     """The config as plain containers, ready for YAML or a checkpoint."""
-    return TypeAdapter(type(instance)).dump_python(instance, mode="json")
+    return instance.model_dump(mode="json")
 
 
-def write_yaml(instance: Any, path: Path) -> None:
-    """Writes the resolved config."""
+def write_yaml(instance: ConfigModel, path: Path) -> None:
+    """Write the resolved config."""
     path.write_text(yaml.safe_dump(to_plain(instance), sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-__all__ = ["ConfigError", "apply_overrides", "check", "config", "read_yaml", "to_plain", "write_yaml"]

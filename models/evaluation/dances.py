@@ -19,35 +19,31 @@ from models.generation import GenerationConfig, generate_all
 from models.gpt import MotionGPT
 from models.stages.pieces import pieces
 from models.vqvae import ChoreographicMemory, Codes
-from utils.config import config
+from utils.config import ConfigModel
 from utils.motion import pose_to_joints, with_root
 from utils.training import distributed
 
 
-@config
-class EvaluationConfig:
-    """How a stage is judged.
-
-    Attributes:
-        split: whose dances and songs.
-        protocol: of the metrics: `bailando` compares with published numbers, `corrected` mends their slips;
-            `both` adds the tables and files of the second, in a folder of that name.
-        length: of generated dances: that of the real `dance`, or of the whole `song`, as released.
-        max_frames: generated dances are cut to this for the metrics, as published.
-        plots: whether pictures of beats, features and beat scores are drawn.
-        videos: how many dances are rendered.
-        video_height: in pixels.
-        players: how many dances get a web page, beside the real ones; with the first comes an index.
-    """
+class EvaluationConfig(ConfigModel):
+    """How a stage is judged."""
 
     split: Literal["train", "test", "all"] = "test"
+    """Whose dances and songs."""
     protocol: Literal["bailando", "corrected", "both"] = "bailando"
+    """Of the metrics: `bailando` compares with published numbers, `corrected` mends their slips; `both` adds
+    the tables and files of the second, in a folder of that name."""
     length: Literal["dance", "song"] = "dance"
+    """Of generated dances: that of the real `dance`, or of the whole `song`, as released."""
     max_frames: PositiveInt = 1200
+    """Generated dances are cut to this for the metrics, as published."""
     plots: bool = True
+    """Whether pictures of beats, features and beat scores are drawn."""
     videos: NonNegativeInt = 4
+    """How many dances are rendered."""
     video_height: PositiveInt = 540
+    """In pixels."""
     players: NonNegativeInt = 40
+    """How many dances get a web page, beside the real ones; with the first comes an index."""
 
 
 class MadeDance(NamedTuple):

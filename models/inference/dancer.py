@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,70 +16,62 @@ from models.gpt import MotionGPT
 from models.published.conversion import is_published, load_either
 from models.stages.base import RunConfig, load_memory
 from models.vqvae import ChoreographicMemory, Codes
-from utils.config import config
+from utils.config import ConfigModel
 from utils.motion import joints_to_pose, pad_to_multiple
 from utils.training.checkpoint import load_weights
 
 GPT_STAGES = ("motion_gpt", "actor_critic")
 
 
-@config
-class DanceConfig:
-    """What --dance does with a song.
-
-    Attributes:
-        start: the dance begins with the song's `first` moment, or it stands still until the first `beat`: it
-            sets out on the code in which that falls.
-        opening: what a dance starts from: code pairs [[upper, lower], ...]; or a file of a motion (joints or
-            SMPL parameters, as `python -m utils.metrics` reads it), which the memory encodes; null is
-            generation.first_codes.
-        opening_codes: how many codes of such a file.
-        lock_upper: codes that the upper half must have, counted from the song's start: a list, or a .npz
-            whose `codes` hold them; -1, and all beyond the end, is left to the GPT. null locks nothing.
-        lock_lower: the same of the lower half.
-        variants: dances to each song; more than one needs generation.temperature above 0.
-        video: whether an mp4 with the song is made.
-        player: whether a web page is made on which it is danced.
-        bvh: whether rotations are fitted and written as BVH.
-        glb: the same, as glTF.
-        smpl: the same, as SMPL parameters.
-        level: whether the slow drift of height, which integrated velocity gathers, is taken out.
-        ground: whether heights count from the ground, on which the dancer stands, in all files; if not, the
-            pelvis starts at height 0.
-        footlock: whether planted feet are held in place, everywhere but in the .npz.
-        video_height: in pixels.
-    """
+class DanceConfig(ConfigModel):
+    """What --dance does with a song."""
 
     start: Literal["first", "beat"] = "first"
+    """The dance begins with the song's `first` moment, or it stands still until the first `beat`: it sets out
+    on the code in which that falls."""
     opening: str | tuple[tuple[NonNegativeInt, NonNegativeInt], ...] | None = None
+    """What a dance starts from: code pairs [[upper, lower], ...]; or a file of a motion (joints or SMPL
+    parameters, as `python -m utils.metrics` reads it), which the memory encodes; null is
+    generation.first_codes."""
     opening_codes: PositiveInt = 8
+    """How many codes of such a file."""
     lock_upper: str | tuple[int, ...] | None = None
+    """Codes that the upper half must have, counted from the song's start: a list, or a .npz whose `codes`
+    hold them; -1, and all beyond the end, is left to the GPT. null locks nothing."""
     lock_lower: str | tuple[int, ...] | None = None
+    """The same of the lower half."""
     variants: PositiveInt = 1
+    """Dances to each song; more than one needs generation.temperature above 0."""
     video: bool = True
+    """Whether an mp4 with the song is made."""
     player: bool = True
+    """Whether a web page is made on which it is danced."""
     bvh: bool = True
+    """Whether rotations are fitted and written as BVH."""
     glb: bool = True
+    """The same, as glTF."""
     smpl: bool = True
+    """The same, as SMPL parameters."""
     level: bool = True
+    """Whether the slow drift of height, which integrated velocity gathers, is taken out."""
     ground: bool = True
+    """Whether heights count from the ground, on which the dancer stands, in all files; if not, the pelvis
+    starts at height 0."""
     footlock: bool = False
+    """Whether planted feet are held in place, everywhere but in the .npz."""
     video_height: Annotated[int, Field(ge=64)] = 540
+    """In pixels."""
 
 
-@config
 class DancingConfig(RunConfig):
-    """What the config of a stage with a motion GPT has.
-
-    Attributes:
-        vqvae: checkpoint of stage sep_vqvae_root.
-        generation: how codes are composed.
-        dance: see DanceConfig.
-    """
+    """What the config of a stage with a motion GPT has."""
 
     vqvae: str
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
-    dance: DanceConfig = field(default_factory=DanceConfig)
+    """Checkpoint of stage sep_vqvae_root."""
+    generation: GenerationConfig = GenerationConfig()
+    """How codes are composed."""
+    dance: DanceConfig = DanceConfig()
+    """See DanceConfig."""
 
     @property
     def other_gpt(self) -> Path | None:

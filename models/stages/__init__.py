@@ -1,14 +1,13 @@
 """The stages by name: how each part of the method is learnt. A new one is a file, a line here, and a YAML."""
 
 from pathlib import Path
-from typing import Any
 
 from models.stages.actor_critic import ActorCriticStage
 from models.stages.base import RunConfig, Stage
 from models.stages.motion_gpt import MotionGPTStage
 from models.stages.sep_vqvae import SepVQVAE
 from models.stages.sep_vqvae_root import SepVQVAERoot
-from utils.config import ConfigError, apply_overrides, check, read_yaml
+from utils.config import ConfigError, check, current_keys, merge, read_layers, read_overrides
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage for stage in (SepVQVAE, SepVQVAERoot, MotionGPTStage, ActorCriticStage)
@@ -22,11 +21,12 @@ def read_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunC
         FileNotFoundError: if there is no such file.
         ConfigError: naming every wrong key.
     """
-    content: dict[str, Any] = apply_overrides(read_yaml(path), overrides)
-    stage = content.get("stage")
+    layers = [*read_layers(path), *read_overrides(overrides)]
+    stage = merge(layers).get("stage")
     if stage not in STAGES:
         raise ConfigError(f"{path}: stage must be one of {', '.join(STAGES)}, got {stage!r}")
-    return check(STAGES[stage].Config, content, str(path))
+    config = STAGES[stage].Config
+    return check(config, merge([current_keys(config, layer, str(path)) for layer in layers]), str(path))
 
 
 __all__ = ["STAGES", "RunConfig", "Stage", "read_config"]

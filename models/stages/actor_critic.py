@@ -5,7 +5,6 @@ As in the paper it trains on the songs it is judged by: no dances of them are se
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -37,41 +36,36 @@ from models.stages.pieces import Piece, pieces
 from models.stages.rollouts import Composed, Dance, Rollout, Rollouts, mean_earned, split_rollout
 from models.stages.turns import policy_turn, value_turn
 from models.vqvae import ChoreographicMemory, Codes
-from utils.config import config
 from utils.training import distributed
 from utils.training.checkpoint import load_weights
 
 log = logging.getLogger(__name__)
 
 
-@config
 class ActorCriticConfig(DancingConfig):
-    """Config of stage actor_critic.
-
-    Attributes:
-        gpt: checkpoint of stage motion_gpt, or a published one. A published actor-critic one, or a published
-            GPT where there is no run of this stage's own, is what --eval judges if `checkpoint` is null.
-        songs: the split whose songs are danced to while finetuning; `test` as in the paper. Of data that
-            holds songs only, all of them are.
-        value: sizes of the value stack.
-        reward: what a dance earns.
-        advantage: what weighs an action: the `td_error` as it is, as released (nearly every action earns -5,
-            so before the value has learnt, good ones are unlearnt too), or `normalised` over the whole batch.
-        anchor: weight of the policy's divergence from the pretrained GPT, in nats per code; 0 as released.
-        choice: which epoch's weights count.
-        discount: of the next state's value.
-        turn: batches of policy steps before as many of value steps, and so on.
-    """
+    """Config of stage actor_critic."""
 
     gpt: str
+    """Checkpoint of stage motion_gpt, or a published one. A published actor-critic one, or a published GPT
+    where there is no run of this stage's own, is what --eval judges if `checkpoint` is null."""
     songs: str = "test"
-    value: ValueConfig = field(default_factory=ValueConfig)
-    reward: RewardConfig = field(default_factory=RewardConfig)
+    """The split whose songs are danced to while finetuning; `test` as in the paper. Of data that holds songs
+    only, all of them are."""
+    value: ValueConfig = ValueConfig()
+    """Sizes of the value stack."""
+    reward: RewardConfig = RewardConfig()
+    """What a dance earns."""
     advantage: Literal["td_error", "normalised"] = "td_error"
+    """What weighs an action: the `td_error` as it is, as released (nearly every action earns -5, so before
+    the value has learnt, good ones are unlearnt too), or `normalised` over the whole batch."""
     anchor: NonNegativeFloat = 0.0
-    choice: ChoiceConfig = field(default_factory=ChoiceConfig)
+    """Weight of the policy's divergence from the pretrained GPT, in nats per code; 0 as released."""
+    choice: ChoiceConfig = ChoiceConfig()
+    """Which epoch's weights count."""
     discount: PositiveFloat = 1.0
+    """Of the next state's value."""
     turn: PositiveInt = 5
+    """Batches of policy steps before as many of value steps, and so on."""
 
     @property
     def other_gpt(self) -> Path:
@@ -97,7 +91,9 @@ class ActorCriticStage(Stage):
         self.model = ActorCritic(self.pretrained_gpt(), config.value).to(device)
         self.before = self.pretrained_gpt().requires_grad_(False)
         self.learner = self.model
-        how = replace(config.generation, compile=False)  # weights that are compiled do not learn
+        how = config.generation.model_copy(
+            update={"compile": False}
+        )  # weights that are compiled do not learn
         rules, batch, steps = config.reward, config.training.batch_size, self.model.gpt.config.context + 1
         self.performer = Performer(self._memory, how, rules, batch, steps, device)
         self.choice = Choice(config.choice)

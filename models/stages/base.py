@@ -7,7 +7,6 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +23,7 @@ from models.evaluation.dances import EvaluationConfig
 from models.published.conversion import load_either
 from models.stages.changes import Counting, check_changes, find_changes, fingerprint
 from models.vqvae import ChoreographicMemory
-from utils.config import config, to_plain
+from utils.config import ConfigModel, to_plain
 from utils.training import distributed
 from utils.training.checkpoint import load_weights
 from utils.training.config import TrainingConfig
@@ -32,66 +31,53 @@ from utils.training.config import TrainingConfig
 MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
 
 
-@config
-class DataConfig:
-    """What is trained and evaluated on.
-
-    Attributes:
-        root: folder of prepared data; made by prepare_aistpp_data.py.
-        on_device: whether all clips are kept on the training device, if they fit. (The actor-critic reads no
-            clips.)
-        clips: which windows are trained on.
-    """
+class DataConfig(ConfigModel):
+    """What is trained and evaluated on."""
 
     root: str = "data/aistpp"
+    """Folder of prepared data; made by prepare_aistpp_data.py."""
     on_device: bool = False
-    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    """Whether all clips are kept on the training device, if they fit. (The actor-critic reads no clips.)"""
+    clips: ClipsConfig = ClipsConfig()
+    """Which windows are trained on."""
 
 
-@config
-class SampleConfig:
-    """What --sample decodes.
-
-    Attributes:
-        upper: upper codes, one after the other; random if null.
-        lower: lower codes; random if null.
-        length: how many random codes.
-        seed: of the random codes.
-    """
+class SampleConfig(ConfigModel):
+    """What --sample decodes."""
 
     upper: tuple[int, ...] | None = None
+    """Upper codes, one after the other; random if null."""
     lower: tuple[int, ...] | None = None
+    """Lower codes; random if null."""
     length: PositiveInt = 30
+    """How many random codes."""
     seed: int = 0
+    """Of the random codes."""
 
 
-@config
-class RunConfig:
-    """What every stage's config has.
-
-    Attributes:
-        stage: which stage this is.
-        name: of the run: its folder is <output>/<name>. It equals the config's path below configs/.
-        output: folder of all runs.
-        seed: decides everything random.
-        device: auto, cpu, cuda or cuda:N.
-        checkpoint: what --eval, --anl and --sample use; the run's own ckpt/last.pt if null.
-        data: see DataConfig.
-        training: see TrainingConfig.
-        evaluation: see EvaluationConfig.
-        sample: see SampleConfig.
-    """
+class RunConfig(ConfigModel):
+    """What every stage's config has."""
 
     stage: str
+    """Which stage this is."""
     name: str
+    """Of the run: its folder is <output>/<name>. It equals the config's path below configs/."""
     output: str = "experiments"
+    """Folder of all runs."""
     seed: int = 42
+    """Decides everything random."""
     device: str = "auto"
+    """Auto, cpu, cuda or cuda:N."""
     checkpoint: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
+    """What --eval, --anl and --sample use; the run's own ckpt/last.pt if null."""
+    data: DataConfig = DataConfig()
+    """See DataConfig."""
     training: TrainingConfig
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    sample: SampleConfig = field(default_factory=SampleConfig)
+    """See TrainingConfig."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """See EvaluationConfig."""
+    sample: SampleConfig = SampleConfig()
+    """See SampleConfig."""
 
     @property
     def folder(self) -> Path:

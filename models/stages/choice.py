@@ -19,29 +19,25 @@ from torch import Tensor, nn
 from datasets.rollouts import Windows
 from models.gpt import MotionGPT, code_losses
 from models.vqvae import Codes
-from utils.config import config
+from utils.config import ConfigModel
 
 log = logging.getLogger(__name__)
 _EACH = 8  # codes per window that count towards the surprise; windows start so many codes apart
 
 
-@config
-class ChoiceConfig:
-    """Which epoch's weights count.
-
-    Attributes:
-        by: `last`, as released, or the one of the highest `reward` among those the guard lets pass, the
-            pretrained GPT itself included.
-        songs: the split on whose songs epochs are judged, e.g. held-out ones; null: those it trains on.
-        guard: nats per code by which its dances may surprise the pretrained GPT more than that one's own do;
-            null lets everything pass.
-        patience: epochs without a better one before training stops; 0 never stops.
-    """
+class ChoiceConfig(ConfigModel):
+    """Which epoch's weights count."""
 
     by: Literal["last", "reward"] = "last"
+    """`last`, as released, or the one of the highest `reward` among those the guard lets pass, the pretrained
+    GPT itself included."""
     songs: str | None = None
+    """The split on whose songs epochs are judged, e.g. held-out ones; null: those it trains on."""
     guard: NonNegativeFloat | None = None
+    """Nats per code by which its dances may surprise the pretrained GPT more than that one's own do; null
+    lets everything pass."""
     patience: NonNegativeInt = 0
+    """Epochs without a better one before training stops; 0 never stops."""
 
 
 @torch.no_grad()

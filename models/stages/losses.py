@@ -7,23 +7,19 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from models.vqvae import ChoreographicMemory, Reconstruction
-from utils.config import config
+from utils.config import ConfigModel
 from utils.motion import difference
 
 
-@config
-class MotionLossConfig:
-    """Weights of the memory's loss; the reconstruction's is 1.
-
-    Attributes:
-        velocity: of the first difference along time.
-        acceleration: of the second difference along time.
-        commitment: of the squared distance from latent to code. The paper prints 0.1; released is 0.02.
-    """
+class MotionLossConfig(ConfigModel):
+    """Weights of the memory's loss; the reconstruction's is 1."""
 
     velocity: NonNegativeFloat = 1.0
+    """Of the first difference along time."""
     acceleration: NonNegativeFloat = 1.0
+    """Of the second difference along time."""
     commitment: NonNegativeFloat = 0.02
+    """Of the squared distance from latent to code. The paper prints 0.1; released is 0.02."""
 
 
 def half_loss(

@@ -1,7 +1,6 @@
 """Stage 3: the motion GPT learns which codes follow which music. Bailando (CVPR 2022), section 3.4."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,14 @@ from models.published.conversion import load_either
 from models.stages.base import Stage, fingerprint_of_memory, load_memory
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
-from utils.config import config
 from utils.training.checkpoint import load_weights
 
 
-@config
 class MotionGPTConfig(DancingConfig):
-    """Config of stage motion_gpt.
+    """Config of stage motion_gpt."""
 
-    Attributes:
-        model: sizes of the GPT.
-    """
-
-    model: GPTConfig = field(default_factory=GPTConfig)
+    model: GPTConfig = GPTConfig()
+    """Sizes of the GPT."""
 
 
 class MotionGPTStage(Stage):

@@ -4,7 +4,6 @@ Source: Bailando (CVPR 2022), section 3.2.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,15 @@ from models.stages.base import RunConfig, Stage
 from models.stages.health import CodebookHealth
 from models.stages.losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig
-from utils.config import config
 
 
-@config
 class SepVQVAEConfig(RunConfig):
-    """Config of stage sep_vqvae.
+    """Config of stage sep_vqvae."""
 
-    Attributes:
-        model: sizes of the memory.
-        loss: weights of the loss.
-    """
-
-    model: MemoryConfig = field(default_factory=MemoryConfig)
-    loss: MotionLossConfig = field(default_factory=MotionLossConfig)
+    model: MemoryConfig = MemoryConfig()
+    """Sizes of the memory."""
+    loss: MotionLossConfig = MotionLossConfig()
+    """Weights of the loss."""
 
 
 class SepVQVAE(Stage):

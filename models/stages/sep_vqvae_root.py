@@ -20,23 +20,18 @@ from models.conv import use_channels_last
 from models.stages.base import RunConfig, Stage, fingerprint_of_memory, load_memory
 from models.stages.losses import velocity_loss
 from models.vqvae import ChoreographicMemory, Codes
-from utils.config import config
 from utils.motion import root_velocity
 
 
-@config
 class SepVQVAERootConfig(RunConfig):
-    """Config of stage sep_vqvae_root.
-
-    Attributes:
-        vqvae: checkpoint of stage sep_vqvae.
-        acceleration: weight of the first difference of the velocity.
-        position: weight of the integrated root's error in a clip, in metres; 0 in the paper.
-    """
+    """Config of stage sep_vqvae_root."""
 
     vqvae: str
+    """Checkpoint of stage sep_vqvae."""
     acceleration: NonNegativeFloat = 1.0
+    """Weight of the first difference of the velocity."""
     position: NonNegativeFloat = 0.0
+    """Weight of the integrated root's error in a clip, in metres; 0 in the paper."""
 
 
 class VelocityClip(NamedTuple):

@@ -14,7 +14,6 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import NamedTuple
@@ -82,7 +81,7 @@ class OurLoop:
             for k in range(1, min(music.shape[1], 3 * self.composer.window)):
                 self.step(k)
             self.start_up = time.perf_counter() - start
-            self._begin(gpt, replace(way.how, compile=False))
+            self._begin(gpt, way.how.model_copy(update={"compile": False}))
             self.composer.compiled = compiled
 
     def _begin(self, gpt: MotionGPT, how: GenerationConfig) -> None:

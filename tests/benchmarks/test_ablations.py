@@ -20,7 +20,7 @@ from tests.benchmarks.ablations.running import RESULT, carry_out, jobs_of
 from tests.benchmarks.ablations.runs import Place, chain, config_path, data_digest, in_order, schedule
 from tests.benchmarks.ablations.work import SPEC, work
 from tests.models.stages import tiny
-from utils.config import read_yaml
+from utils.config import read_merged
 from utils.motion import pose_to_joints
 
 
@@ -62,7 +62,7 @@ def test_runs_are_shared_and_told_apart(tmp_path):
 
 
 def test_milestones_keep_their_share():
-    training = read_yaml(config_path("memory"))["training"]
+    training = read_merged(config_path("memory"))["training"]
     settings = dict(setting.split("=") for setting in schedule("memory", "short"))
     epochs = int(settings["training.epochs"])
     for short, full in zip(json.loads(settings["training.milestones"]), training["milestones"], strict=False):

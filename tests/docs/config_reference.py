@@ -1,62 +1,60 @@
-"""docs/CONFIG.md: every key of every stage, out of the dataclasses' docstrings and the shipped YAMLs.
+"""docs/CONFIG.md: every key of every stage, from the strings below its fields and the shipped YAMLs.
 
     python -m tests.docs.config_reference > docs/CONFIG.md
 
-A key without a line under `Attributes:` of its dataclass is an error, so that none stays undocumented.
+A key without an explanation is an error.
 """
 
 import argparse
-import dataclasses
 import inspect
-import re
 import sys
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
 
 from models.stages import STAGES, RunConfig
-from utils.config import read_yaml
+from utils.config import ConfigModel, read_merged, section_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 KINDS = {"published": CONFIGS, "sample": CONFIGS / "sample"}
 HEAD = """# Every key of every config
 
-Generated from the dataclasses beside the code and from `configs/`; do not edit it, but run
+Generated from the models beside the code and from `configs/`; do not edit it, but run
 
     python -m tests.docs.config_reference > docs/CONFIG.md
 
-*Default* is what the dataclass has; the shipped files write every key out all the same. *Published* and
-*sample* are what `configs/` and `configs/sample/` say; where files differ, each value is followed by those
-that have it. On the command line `key.sub=value` overrides a key: `training.lr=1e-4`,
-`training.milestones=[100,200]`, `checkpoint=null`.
+*Default* is what the code has. *Published* and *sample* are what `configs/` and `configs/sample/` say, with
+what they take over from their base; where files differ, each value is followed by those that have it. A
+file with `base: OTHER.yaml` holds only what differs from that one. On the command line `key.sub=value`
+overrides a key: `training.lr=1e-4`, `training.milestones=[100,200]`, `checkpoint=null`.
 """
 
 
 class Section(NamedTuple):
-    """One dataclass at one place: the path of keys to it, and the stages that have it there."""
+    """One model at one place: the path of keys to it, and the stages that have it there."""
 
     path: str
-    cls: type
+    cls: type[ConfigModel]
     stages: tuple[str, ...]
 
 
 def sections(stages: Mapping[str, type[RunConfig]]) -> list[Section]:
-    """All sections, in the order of the stages' fields; stages that share a dataclass share a section."""
-    found: dict[tuple[str, type], list[str]] = {}
+    """All sections, in the order of the stages' fields; stages that share a model share a section."""
+    found: dict[tuple[str, type[ConfigModel]], list[str]] = {}
     for name, cls in stages.items():
         for path, part in _parts(cls, ""):
             found.setdefault((path, part), []).append(name)
     return [Section(path, cls, tuple(names)) for (path, cls), names in found.items()]
 
 
-def _parts(cls: type, path: str) -> Iterator[tuple[str, type]]:
-    """The dataclass and the ones in it; what a stage inherits from RunConfig is a section of its own."""
+def _parts(cls: type[ConfigModel], path: str) -> Iterator[tuple[str, type[ConfigModel]]]:
+    """The model and the ones in it; what a stage inherits from RunConfig is a section of its own."""
     if issubclass(cls, RunConfig):
         for base in reversed(cls.__mro__):
-            if dataclasses.is_dataclass(base) and own_fields(base):
+            if issubclass(base, ConfigModel) and own_fields(base):
                 yield path, base
     else:
         yield path, cls
@@ -64,53 +62,31 @@ def _parts(cls: type, path: str) -> Iterator[tuple[str, type]]:
         yield from _parts(part, f"{path}{name}.")
 
 
-def own_fields(cls: type) -> list[dataclasses.Field[Any]]:
-    """The fields a dataclass declares itself, sections left out; of a section, inherited ones too."""
+def own_fields(cls: type[ConfigModel]) -> dict[str, FieldInfo]:
+    """The fields that a model declares itself, sections left out; of a section, inherited ones too."""
     inherited: set[str] = set()
     if issubclass(cls, RunConfig):
-        bases = [base for base in cls.__mro__[1:] if dataclasses.is_dataclass(base)]
-        inherited = {field.name for base in bases for field in dataclasses.fields(base)}
-    apart = {name for name, _ in _nested(cls)}
-    return [f for f in dataclasses.fields(cls) if f.name not in inherited and f.name not in apart]
+        bases = [base for base in cls.__mro__[1:] if issubclass(base, ConfigModel)]
+        inherited = {name for base in bases for name in base.model_fields}
+    apart = inherited | {name for name, _ in _nested(cls)}
+    return {name: field for name, field in cls.model_fields.items() if name not in apart}
 
 
-def _nested(cls: type) -> list[tuple[str, type]]:
-    hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
-    return [(name, hints[name]) for name in names if dataclasses.is_dataclass(hints[name])]
+def _nested(cls: type[ConfigModel]) -> list[tuple[str, type[ConfigModel]]]:
+    found = [(name, section_of(cls, name)) for name in cls.model_fields]
+    return [(name, section) for name, section in found if section is not None]
 
 
-def described(cls: type) -> dict[str, str]:
-    """What the docstrings of a dataclass and of those it inherits from say of each attribute.
+def described(cls: type[ConfigModel]) -> dict[str, str]:
+    """The explanation of each field of a model, inherited ones included, each on one line.
 
     Raises:
-        ValueError: if a field, sections included, has no line there.
+        ValueError: if a field, sections included, has none.
     """
-    texts: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if dataclasses.is_dataclass(base):
-            texts |= _attributes(inspect.cleandoc(base.__doc__ or ""))
-    bare = [field.name for field in dataclasses.fields(cls) if field.name not in texts]
+    bare = [name for name, field in cls.model_fields.items() if not field.description]
     if bare:
-        raise ValueError(f"the docstring of {cls.__name__} says nothing of: {', '.join(bare)} (Attributes:)")
-    return texts
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """The entries of a docstring's `Attributes:`, each joined to one line."""
-    _, _, after = docstring.partition("Attributes:\n")
-    texts: dict[str, str] = {}
-    name = ""
-    for line in after.splitlines():
-        if line and not line.startswith(" "):
-            break  # another part of the docstring
-        entry = re.fullmatch(r" {4}(\w+): (.*)", line)
-        if entry:
-            name = entry[1]
-            texts[name] = entry[2]
-        elif name:
-            texts[name] = f"{texts[name]} {line.strip()}".strip()
-    return texts
+        raise ValueError(f"{cls.__name__} does not explain: {', '.join(bare)} (a string below the field)")
+    return {name: " ".join((field.description or "").split()) for name, field in cls.model_fields.items()}
 
 
 def kind_of(schema: Mapping[str, Any]) -> str:
@@ -161,10 +137,10 @@ def table(section: Section, configs: Mapping[str, Mapping[str, Mapping[str, Any]
         f"| key | meaning | type | default | {' | '.join(configs)} |",
         "|---|---|---|---|" + "---|" * len(configs),
     ]
-    for field in keys:
-        default = "required" if field.default is dataclasses.MISSING else shown(field.default)
-        cells = [f"`{section.path}{field.name}`", texts[field.name], kind_of(schema[field.name]), default]
-        cells += [_values(named, section.path, field.name) for named in configs.values()]
+    for name, field in keys.items():
+        default = "required" if field.is_required() else shown(field.default)
+        cells = [f"`{section.path}{name}`", texts[name], kind_of(schema[name]), default]
+        cells += [_values(named, section.path, name) for named in configs.values()]
         lines.append(
             "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
         )
@@ -179,7 +155,7 @@ def markdown(stages: Mapping[str, type[RunConfig]] | None = None, kinds: Mapping
     """
     stages = stages or {name: stage.Config for name, stage in STAGES.items()}
     yamls = {
-        kind: {path.stem: read_yaml(path) for path in sorted(folder.glob("*.yaml"))}
+        kind: {path.stem: read_merged(path) for path in sorted(folder.glob("*.yaml"))}
         for kind, folder in kinds.items()
     }
     parts = [HEAD]

@@ -1,6 +1,5 @@
 """docs/CONFIG.md is what its generator writes, and the generator passes over no key."""
 
-from dataclasses import field
 from typing import Annotated, Literal
 
 import pytest
@@ -10,33 +9,24 @@ from models.stages import STAGES
 from models.stages.base import RunConfig
 from tests.docs.config_reference import described, kind_of, main, markdown, sections, shown
 from tests.helpers import ROOT
-from tests.utils.test_config import _keys
-from utils.config import config
+from utils.config import ConfigModel, keys_of
 
 
-@config
-class Inner:
-    """An inner one.
-
-    Attributes:
-        depth: how deep,
-            in metres.
-    """
+class Inner(ConfigModel):
+    """An inner one."""
 
     depth: float = 2.0
+    """Depth,
+    in metres."""
 
 
-@config
 class Outer(RunConfig):
-    """An outer one.
-
-    Attributes:
-        extra: whatever.
-        inner: see Inner.
-    """
+    """An outer one."""
 
     extra: tuple[int, ...] | None = None
-    inner: Inner = field(default_factory=Inner)
+    """Anything."""
+    inner: Inner = Inner()
+    """See Inner."""
 
 
 def test_the_committed_file_is_the_generated_one():
@@ -48,32 +38,27 @@ def test_every_key_of_every_stage_is_there(capsys):
     assert main([]) == 0
     text = capsys.readouterr().out
     for stage in STAGES.values():
-        missing = [key for key in _keys(stage.Config) if f"| `{key}` |" not in text]
+        missing = [key for key in keys_of(stage.Config) if f"| `{key}` |" not in text]
         assert not missing, (stage.name, missing)
 
 
 def test_an_undocumented_key_is_an_error():
-    @config
     class Bare(RunConfig):
-        """No word of its key.
-
-        Attributes:
-            other: of another one.
-        """
+        """A key without an explanation."""
 
         secret: int = 0
 
-    with pytest.raises(ValueError, match="docstring of Bare says nothing of: secret"):
+    with pytest.raises(ValueError, match="Bare does not explain: secret"):
         described(Bare)
 
 
 def test_sections_and_texts():
     assert [(s.path, s.cls) for s in sections({"outer": Outer})][:2] == [("", RunConfig), ("", Outer)]
     assert ("inner.", Inner) in [(s.path, s.cls) for s in sections({"outer": Outer})]
-    assert described(Inner) == {"depth": "how deep, in metres."}
+    assert described(Inner) == {"depth": "Depth, in metres."}
     text = markdown({"outer": Outer}, {})
-    assert "| `inner.depth` | how deep, in metres. | number | `2` |" in text
-    assert "| `extra` | whatever. | list, each whole number or `null` | `null` |" in text
+    assert "| `inner.depth` | Depth, in metres. | number | `2` |" in text
+    assert "| `extra` | Anything. | list, each whole number or `null` | `null` |" in text
 
 
 @pytest.mark.parametrize(

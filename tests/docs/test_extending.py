@@ -43,8 +43,8 @@ def carry_out(recipe: str, folder: Path, later: list[str] | None = None) -> str:
     for block in RECIPES[recipe]:
         if block.language == "diff":
             change(folder, block.text)
-        elif block.language == "python":
-            name = re.match(r"# (\S+\.py)\n", block.text)
+        elif block.language in ("python", "yaml"):
+            name = re.match(r"# (\S+\.(?:py|yaml))\n", block.text)
             assert name, f"{recipe}: a block does not name its file:\n{block.text[:200]}"
             (folder / name[1]).write_text(block.text[name.end() :])
         else:

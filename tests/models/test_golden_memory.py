@@ -1,6 +1,5 @@
 """The choreographic memory against the published system's numbers."""
 
-import dataclasses
 import itertools
 from functools import lru_cache
 
@@ -118,7 +117,7 @@ def updates(mode, disturbance, betas=None, decay=None, loss=None):
     memory = memory_small().to(torch.get_default_dtype()).train()
     for half in (memory.upper, memory.lower):
         codebook = half.codebook
-        codebook.config = dataclasses.replace(codebook.config, decay=decay or codebook.config.decay)
+        codebook.config = codebook.config.model_copy(update={"decay": decay or codebook.config.decay})
         if mode == "train_fresh":
             codebook.initialised.fill_(False)
         if mode == "train_restored_n":

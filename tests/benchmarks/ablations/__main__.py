@@ -23,7 +23,7 @@ from tests.benchmarks.ablations.questions import Question, Variant, compat_root,
 from tests.benchmarks.ablations.report import gather, write
 from tests.benchmarks.ablations.running import Outcome, carry_out, estimate, jobs_of, missing, result_of
 from tests.benchmarks.ablations.runs import EPOCHS, Place, config_path, data_digest
-from utils.config import read_yaml
+from utils.config import read_merged
 
 log = logging.getLogger("ablations")
 
@@ -58,7 +58,7 @@ def prepare(out: Path, wanted: list[Question]) -> str:
     Raises:
         RuntimeError: if it cannot be.
     """
-    root = Path(read_yaml(config_path("memory"))["data"]["root"])
+    root = Path(read_merged(config_path("memory"))["data"]["root"])
     needed = [] if (root / MANIFEST).is_file() else [["--sample", "--out", str(root)]]
     compat = compat_root(out)
     if any(question.name == "features" for question in wanted) and not (compat / MANIFEST).is_file():
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     seeds = list(range(options.seeds))
     wanted = [question for question in questions(options.out) if question.name in options.only]
-    root = Path(read_yaml(config_path("memory"))["data"]["root"])
+    root = Path(read_merged(config_path("memory"))["data"]["root"])
     digest = data_digest(root) if options.report else prepare(options.out, wanted)
     place = Place(options.out, options.scale, digest)
     judged = [variant.run(seed) for seed in seeds for question in wanted for variant in question.variants]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +140,8 @@ def of_root(pairs: Sequence[tuple[np.ndarray, np.ndarray]], fps: int = 60) -> di
 def test_nats(stage: Stage) -> float:
     """Mean cross-entropy of the next code pair of the test dances, both halves added, in nats."""
     assert isinstance(stage, MotionGPTStage)
-    clips = replace(stage.config.data.clips, starts="all", hop=stage.config.data.clips.frames)
+    whole = {"starts": "all", "hop": stage.config.data.clips.frames}
+    clips = stage.config.data.clips.model_copy(update=whole)
     test = MusicClips(stage.data, "test", clips, stage.memory.frames_per_code)
     test.set_codes(*encode_dances(stage.memory, test.poses, stage.device))
     losses = []

@@ -11,7 +11,7 @@ from typing import Any
 from tests.benchmarks.ablations.columns import COLUMNS
 from tests.benchmarks.ablations.runs import Run, chain, config_path
 from tests.helpers import ROOT
-from utils.config import read_yaml
+from utils.config import read_merged
 
 # Where the sample's recipe differs; of these, what should steady the published one; epochs judged by others.
 RECIPE = ("reward.beats", "reward.context", "advantage", "choice.by", "anchor")
@@ -254,9 +254,9 @@ def _precision() -> Question:
 
 def questions(out: Path) -> tuple[Question, ...]:
     """All questions; `out` is the benchmark's folder, where the second copy of the corpus is."""
-    sizes = read_yaml(config_path("memory"))["model"]
+    sizes = read_merged(config_path("memory"))["model"]
     sample, published = (
-        read_yaml(ROOT / "configs" / folder / "actor_critic.yaml") for folder in ("sample", "")
+        read_merged(ROOT / "configs" / folder / "actor_critic.yaml") for folder in ("sample", "")
     )
     return (
         _pipeline(),

@@ -15,7 +15,7 @@ from typing import Any
 from datasets.sequences import MANIFEST
 from models.stages import RunConfig, read_config
 from tests.helpers import ROOT
-from utils.config import read_yaml, to_plain
+from utils.config import read_merged, to_plain
 
 CONFIGS = {"memory": "sep_vqvae", "root": "sep_vqvae_root", "gpt": "cc_motion_gpt", "critic": "actor_critic"}
 NEEDS = {"memory": (), "root": ("memory",), "gpt": ("root",), "critic": ("root", "gpt")}
@@ -123,7 +123,7 @@ def config_path(stage: str) -> Path:
 @functools.cache
 def shipped(stage: str) -> dict[str, Any]:
     """What the sample config of a stage says."""
-    return read_yaml(config_path(stage))
+    return read_merged(config_path(stage))
 
 
 def schedule(stage: str, scale: str) -> list[str]:

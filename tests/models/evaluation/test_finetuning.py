@@ -1,7 +1,6 @@
 """Finetuning to songs alone: the best epoch counts, and what it did to each song is told."""
 
 import csv
-import dataclasses
 import json
 import shutil
 
@@ -103,8 +102,8 @@ def test_the_last_epoch_where_that_is_asked_for(root, tmp_path):
 def test_the_beat_score_is_the_evaluations(trained, tmp_path):
     """Whole songs, judged by --eval from the checkpoint, have the beat scores that were told."""
     stage = trained.stage
-    evaluation = dataclasses.replace(stage.config.evaluation, split="all", max_frames=10**6, videos=0)
-    stage.config = dataclasses.replace(stage.config, evaluation=evaluation)
+    evaluation = stage.config.evaluation.model_copy(update={"split": "all", "max_frames": 10**6, "videos": 0})
+    stage.config = stage.config.model_copy(update={"evaluation": evaluation})
     stage.load()
     stage.evaluate(tmp_path)
     with (tmp_path / "dances.csv").open() as file:

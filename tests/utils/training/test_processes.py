@@ -1,6 +1,5 @@
 """Two processes are one process with the joined batch: losses, weights, codebooks; evaluations too."""
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -74,7 +73,7 @@ def test_the_same_dances_and_metrics(both, tmp_path):
     """`--eval` by one process and by three, of which one has no dance to make."""
     one, _ = both
     config = synthetic.make_config("actor_critic", one.parent / "data", one)
-    config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, videos=2))
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"videos": 2})})
     write_yaml(config, tmp_path / "config.yaml")
     arguments = ["--config", str(tmp_path / "config.yaml"), "--eval"]
     assert main.main(arguments) == 0
