@@ -33,7 +33,7 @@ TURN = 15
 
 
 class Way(NamedTuple):
-    """A way of generating: its name, config, songs at once, and target for its speed over the published loop's."""
+    """A way of generating: its name, config, songs at once, and the target of its factor over the published loop."""
 
     name: str
     how: GenerationConfig
