@@ -59,8 +59,8 @@ def counted(config: Names) -> Counted:
             log.info("%s is evaluated as the %s", path, NAMES[content["stage"]])
             return _counted(path, content, True)
     content = load_either(own, config.made_by(own), ("actor_critic",))
-    if "choice" in content:
-        log.info("%s: epoch %d of %d is the best", own, content["choice"]["epoch"], content["epoch"])
+    if "selection" in content:
+        log.info("%s: epoch %d of %d is the best", own, content["selection"]["epoch"], content["epoch"])
     return _counted(own, content, False)
 
 
@@ -68,5 +68,5 @@ NAMES = {"motion_gpt": "GPT", "actor_critic": "actor-critic"}  # rows of the tab
 
 
 def _counted(path: Path, content: dict[str, Any], published: bool) -> Counted:
-    weights = content["choice"]["weights"] if "choice" in content else content["model"]
+    weights = content["selection"]["weights"] if "selection" in content else content["model"]
     return Counted(path, content["stage"], content["architecture"], weights, int(content["epoch"]), published)

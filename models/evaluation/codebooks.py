@@ -17,7 +17,7 @@ from tqdm import tqdm
 from datasets.aistpp.annotations import GENRES
 from datasets.clips import usable_frames, whole_dance
 from datasets.sequences import PreparedData
-from models.stages.health import usage
+from models.stages.sep_vqvae import usage
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import pose_to_joints, without_root
 from utils.render.codes import CodeCard, CodeSection, RealClip, write_code_page

@@ -17,7 +17,7 @@ from datasets.sequences import PreparedData
 from datasets.sequences import Sequence as RealSequence
 from models.generation import GenerationConfig, generate_all
 from models.gpt import MotionGPT
-from models.stages.pieces import pieces
+from models.stages.rollouts import target_songs
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import ConfigModel
 from utils.motion import pose_to_joints, with_root
@@ -135,7 +135,7 @@ class DanceMaker:
 
     def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[MadeDance]:
         """The GPT's dances to the split's songs, each from its real dance's first codes where it has one."""
-        found = pieces(self.data, self.split, self.memory, how.first_codes, self.device)
+        found = target_songs(self.data, self.split, self.memory, how.first_codes, self.device)
         found = [found[i] for i in distributed.own_share(len(found))]
         if not found:  # more processes than songs
             return distributed.gather_shares([])

@@ -18,7 +18,7 @@ from models.stages.base import RunConfig, load_memory
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import ConfigModel
 from utils.motion import joints_to_pose, pad_to_multiple
-from utils.training.checkpoint import load_weights
+from utils.training.checkpoints import load_weights
 
 GPT_STAGES = ("motion_gpt", "actor_critic")
 
@@ -116,7 +116,7 @@ def load_dancer(config: DancingConfig, device: torch.device) -> Dancer:
     architecture = content["architecture"]
     finetuned = content["stage"] == "actor_critic"
     model = (ActorCritic if finetuned else MotionGPT).from_architecture(architecture, str(path))
-    chosen = content.get("choice")
+    chosen = content.get("selection")
     load_weights(model, chosen["weights"] if chosen else content["model"], path)
     gpt = (model.gpt if isinstance(model, ActorCritic) else model).to(device).eval().requires_grad_(False)
     if gpt.num_codes != memory.num_codes:

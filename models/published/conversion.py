@@ -44,7 +44,7 @@ from models.quantizer import CodebookConfig
 from models.vqvae import MemoryConfig
 from utils.config import check, to_plain
 from utils.terminal import tolerant_output
-from utils.training.checkpoint import load_checkpoint, save_checkpoint
+from utils.training.checkpoints import load_checkpoint, save_checkpoint
 
 FEATURES = "compat"  # what published GPTs heard
 HEADS = 12  # of published GPTs; no tensor shows it
