@@ -53,10 +53,10 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     with _replacing(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save({"format": FORMAT, **content}, file)
-        except RuntimeError as error:  # torch reports a failed write, on a full disk, without its errno
-            if "write" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        except RuntimeError as error:  # raised by torch when it closes the archive after a failed write
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         file.flush()
         os.fsync(file.fileno())
 
