@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from datasets.columns import NUM_FEATURES
+from datasets.sequences import NUM_FEATURES
 from models.checkpoints import load_memory, load_run_policy
 from models.generation import FREE, GenerationConfig
 from models.gpt import MotionGPT

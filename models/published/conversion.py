@@ -8,19 +8,17 @@ both forms. Published files do not state the version of the music features a GPT
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from models.conv import ConvConfig
 from models.gpt import GPTConfig
-from models.published.files import Published, check_form, is_published, read_published, write_published
+from models.published.files import Published, check_form
 from models.published.names import gpt_table, memory_table, to_ours, to_theirs
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from utils.config import check, to_plain
-from utils.training.checkpoint import load_checkpoint, save_checkpoint
 
 FEATURES = "compat"  # of published GPTs
 HEADS = 12  # of published GPTs; no tensor shows it
@@ -160,37 +158,3 @@ def _named(config: Any, name: str) -> set[int]:
     return (
         set().union(*(_named(inner, name) for inner in config)) if isinstance(config, list | tuple) else set()
     )
-
-
-def import_file(source: Path, target: Path) -> str:
-    """Writes a published file as a checkpoint of ours; returns the name of its network.
-
-    Raises:
-        FileNotFoundError: if the source is missing.
-        ValueError: if it is not a published file, or the target is the source.
-    """
-    _check_target(source, target)
-    content = from_published(read_published(source))
-    save_checkpoint(content, target)
-    return NETWORKS[content["stage"]]
-
-
-def export_file(source: Path, target: Path) -> str:
-    """Writes a checkpoint of ours as a published file; returns the name of its network.
-
-    Raises:
-        FileNotFoundError: if the source is missing.
-        ValueError: if it is not a checkpoint of ours, published files cannot hold its network, or the target
-            is the source.
-    """
-    _check_target(source, target)
-    if is_published(source):
-        raise ValueError(f"{source} has the published form already (`import` converts it to ours)")
-    content = load_checkpoint(source, "python main.py --config CONFIG --train")
-    write_published(to_published(content, str(source)), target)
-    return NETWORKS[content["stage"]]
-
-
-def _check_target(source: Path, target: Path) -> None:
-    if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"{target} is the source itself; name another file")

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.clips import CodeClip, MusicClips
-from datasets.columns import COLUMNS
-from datasets.sequences import PreparedData
+from datasets.sequences import COLUMNS, PreparedData
 from models.checkpoints import load_memory
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.inference.dancer import DancingConfig

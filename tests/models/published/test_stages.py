@@ -16,7 +16,7 @@ from datasets.sequences import PreparedData
 from models.checkpoints import load_memory, load_policy
 from models.conv import ConvConfig
 from models.gpt import GPTConfig
-from models.published.conversion import import_file
+from models.published.__main__ import import_file
 from models.published.names import gpt_table, memory_table
 from models.quantizer import CodebookConfig
 from models.vqvae import Codes, MemoryConfig
