@@ -20,7 +20,6 @@ from models.stages.rollouts import Rollout, RolloutCollector, TargetSong, Window
 from models.stages.selection import nll
 from models.vqvae import ChoreographicMemory, Codes
 from utils.files import write_beside
-from utils.motion import pose_to_joints
 from utils.training import distributed
 
 FILES = ("finetuning.json", "finetuning.md")
@@ -63,13 +62,11 @@ def kl_to_gpt(
     return total / float(dance.mask.sum())
 
 
-@torch.no_grad()
-def beat_align_of(memory: ChoreographicMemory, codes: Codes, beats: Tensor, device: torch.device) -> float:
+def beat_align_of(memory: ChoreographicMemory, codes: Codes, beats: Tensor) -> float:
     """Return the published beat-align score of a dance of codes (L,) to music beats (F,)."""
     from utils.metrics.beats import beat_align
 
-    pose = memory.decode(Codes(codes.upper[None].to(device), codes.lower[None].to(device)))[0]
-    return beat_align(pose_to_joints(pose).cpu().numpy(), beats.numpy())
+    return beat_align(memory.decode_dance(codes).numpy(), beats.numpy())
 
 
 def judge_songs(
@@ -109,7 +106,7 @@ def _score(
     device, batch_size = collector.device, collector.batch_size
     return SongScore(
         mean_rewards([rollout])["reward"],
-        beat_align_of(collector.memory, rollout.codes, songs[rollout.song].beats, device),
+        beat_align_of(collector.memory, rollout.codes, songs[rollout.song].beats),
         nll(gpt, [rollout.windows], device, batch_size),
         kl_to_gpt(policy, gpt, rollout.windows, device, batch_size),
     )

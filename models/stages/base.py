@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Clips, Loader, Resident, ResidentLoader, stacked
 from datasets.sequences import PreparedData
+from models.checkpoints import read_checkpoint
 from models.evaluation.dances import EvaluationConfig
-from models.published.conversion import load_either
 from models.stages.changes import check_changes, find_changes, fingerprint
 from models.vqvae import ChoreographicMemory
 from utils.config import ConfigModel, to_plain
@@ -25,8 +25,6 @@ from utils.training.checkpoints import load_weights
 from utils.training.trainer import Batches, TrainingConfig
 
 log = logging.getLogger(__name__)
-
-MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
 
 
 class DataConfig(ConfigModel):
@@ -189,7 +187,7 @@ class Stage(ABC):
     def load(self) -> int:
         """Load the config's checkpoint into the model, for evaluation; return its epoch."""
         path = self.config.checkpoint_path
-        content = load_either(path, self.config.made_by(path), (self.name,))
+        content = read_checkpoint(path, self.config.made_by(path), (self.name,))
         self.check_architecture(content["architecture"], path)
         load_weights(self.model, content["model"], path)
         self.model.eval()
@@ -211,28 +209,9 @@ class Stage(ABC):
 
 
 def fingerprint_of_memory(memory: ChoreographicMemory) -> str:
-    """Return a hash of a memory's weights without the velocity branch, which does not affect codes."""
-    return fingerprint({k: v for k, v in memory.state_dict().items() if not k.startswith("velocity.")})
+    """Return a hash of a memory's weights without the velocity branch, which does not affect codes.
 
-
-def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory:
-    """Return a trained choreographic memory, frozen, in eval mode.
-
-    Args:
-        path: a checkpoint, ours or published, of sep_vqvae or, with its velocity branch, sep_vqvae_root.
-        made_by: the command that makes it, for error messages.
-        velocity: whether the velocity branch is needed.
-
-    Raises:
-        FileNotFoundError: if the file is missing.
-        ValueError: if the velocity branch is needed and missing, or the checkpoint does not fit.
+    It covers the former names of tensors, so that runs of earlier versions can be resumed.
     """
-    content = load_either(path, made_by, MEMORY_STAGES)
-    memory = ChoreographicMemory.from_architecture(content["architecture"], str(path))
-    load_weights(memory, content["model"], path)
-    if velocity and memory.velocity is None:
-        raise ValueError(
-            f"{path} is a memory without its velocity branch; train that first (stage sep_vqvae_root) "
-            "and name its checkpoint here"
-        )
-    return memory.eval().requires_grad_(False)
+    state = memory.state_dict()
+    return fingerprint({memory.former_name(k): v for k, v in state.items() if not k.startswith("velocity.")})

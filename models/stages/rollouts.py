@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from datasets.clips import usable_frames, whole_dance, whole_music
+from datasets.clips import usable_frames, whole_music
 from datasets.loading import map_tensors
 from datasets.sequences import PreparedData
 from models.generation import GenerationConfig, generate_all
@@ -44,9 +44,8 @@ class TargetSong(NamedTuple):
         return Codes(self.codes.upper[:1], self.codes.lower[:1])
 
 
-@torch.no_grad()
 def target_songs(
-    data: PreparedData, split: str, memory: ChoreographicMemory, fixed: tuple[int, int], device: torch.device
+    data: PreparedData, split: str, memory: ChoreographicMemory, fixed: tuple[int, int]
 ) -> list[TargetSong]:
     """Return a split's dances with their songs; if the data holds songs only, all songs.
 
@@ -69,10 +68,10 @@ def target_songs(
             sequence = data.sequence(name)
             if not len(sequence.music):
                 raise ValueError(f"sequence {name} in {data.root} has no music; prepare it with its song")
-            upper, lower = memory.encode(whole_dance(sequence, memory.frames_per_code).to(device))
-            codes = Codes(upper[0].cpu(), lower[0].cpu())
+            frames = usable_frames(sequence)
+            codes = memory.encode_dance(sequence.joints[:frames])
             music, beats = whole_music(sequence.music)[0], torch.from_numpy(sequence.beats.copy())
-            found.append(TargetSong(name, sequence.song, music, beats, codes, usable_frames(sequence)))
+            found.append(TargetSong(name, sequence.song, music, beats, codes, frames))
     if not found:
         raise ValueError(f"{data.root} has no song in split {split!r}")
     return found

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasets.clips import PoseClips, training_poses
 from models.conv import use_channels_last
-from models.quantizer import Codebook
+from models.quantizer import EMAQuantizer
 from models.stages.base import RunConfig, Stage
 from models.stages.losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig, Reconstruction
@@ -120,14 +120,14 @@ class CodebookHealth:
         """
         metrics: dict[str, Tensor] = {}
         for half, quantized in reconstruction.quantized.items():
-            book = self.memory.halves[half].codebook
-            counts = F.one_hot(quantized.codes.flatten(), book.num_codes).sum(0)
+            book = self.memory.halves[half].quantizer
+            counts = F.one_hot(quantized.indices.flatten(), book.num_codes).sum(0)
             self._counts[half] = self._counts.get(half, 0) + counts
             for name, value in book.step_logs().items():
                 metrics[name] = metrics.get(name, 0) + value
                 if name == "restarted_codes":
                     self._restarted[half] = self._restarted.get(half, 0) + value
-            if isinstance(book, Codebook):
+            if isinstance(book, EMAQuantizer):
                 metrics |= {f"used_codes_{half}": book.used(), f"perplexity_{half}": book.perplexity()}
         return metrics
 
