@@ -182,7 +182,7 @@ def test_three_updates(mode):
         {"betas": (0.5, 0.99)},
         {"decay": 0.989},
         {"loss": MotionLossConfig(velocity=0.999)},
-        {"loss": MotionLossConfig(acceleration=-1.0)},
+        {"loss": MotionLossConfig.model_construct(acceleration=-1.0)},
         {"loss": MotionLossConfig(commitment=0.0201)},
     ],
     ids=lambda mistake: "-".join(mistake),
