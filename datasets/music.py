@@ -23,7 +23,7 @@ import librosa
 import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
-from datasets.columns import BEAT_COLUMN, COLUMNS, NUM_FEATURES
+from datasets.sequences import BEAT_COLUMN, COLUMNS, NUM_FEATURES
 from utils.music import FeatureVersion
 from utils.music.audio import decode_audio
 from utils.music.beats import (
@@ -129,6 +129,15 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
         "tempogram": tempogram(onset, COLUMNS["tempogram"].stop - COLUMNS["tempogram"].start),
     }
     return np.ascontiguousarray(np.concatenate([rows[name] for name in COLUMNS]).T, dtype=np.float32)
+
+
+def compile_functions() -> None:
+    """Compile all numba functions of the features into numba's cache, on three seconds of noise."""
+    for fps in (7.5, 60.0):
+        size = 3 * feature_sample_rate(fps)
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, size).astype(np.float32)
+        music_features(noise, fps)
+        track_beats(noise, fps)
 
 
 def music_beats(features: np.ndarray) -> np.ndarray:

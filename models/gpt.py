@@ -39,9 +39,9 @@ class GPTConfig(ConfigModel):
     onset, beat, ...) to the same total variance. As released they go in as they are: the loudness column,
     around -500, drowns the beat flags."""
     unheard: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
-    """Groups of music features it is deaf to, named as in `datasets.columns`; for `normalise_music` only. The
-    384 columns of the tempogram tell each song from all others: with them a small corpus is learnt by heart,
-    song by song."""
+    """Groups of music features it is deaf to, named as in `datasets.sequences`; for `normalise_music` only.
+    The 384 columns of the tempogram tell each song from all others: with them a small corpus is learnt by
+    heart, song by song."""
     cross_conditional: bool = True
     """Whether a half sees the other's codes, as in the paper. If not, each sees music and itself only: two
     GPTs that share their weights, to compare with."""

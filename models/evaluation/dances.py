@@ -12,15 +12,13 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from datasets.clips import usable_frames, whole_dance
+from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
-from datasets.sequences import Sequence as RealSequence
 from models.generation import GenerationConfig, generate_all
 from models.gpt import MotionGPT
 from models.stages.pieces import pieces
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import ConfigModel
-from utils.motion import pose_to_joints, with_root
 from utils.training import distributed
 
 
@@ -83,28 +81,17 @@ class DanceMaker:
     @cached_property
     def real(self) -> list[MadeDance]:
         """The real dances, as far as their songs go, and their codes."""
-        return [
-            MadeDance(
-                s.name, s.song, np.array(s.joints[: usable_frames(s)], dtype=np.float32), self._codes(s)
-            )
-            for s in self.sequences
-        ]
+        dances = []
+        for sequence in self.sequences:
+            joints = np.array(sequence.joints[: usable_frames(sequence)], dtype=np.float32)
+            codes = torch.stack(self.memory.encode_dance(joints), dim=1).numpy()
+            dances.append(MadeDance(sequence.name, sequence.song, joints, codes))
+        return dances
 
-    @torch.no_grad()
-    def _codes(self, sequence: RealSequence) -> np.ndarray:
-        pose = whole_dance(sequence, self.memory.frames_per_code).to(self.device)
-        codes = self.memory.encode(pose)
-        return torch.stack([codes.upper[0], codes.lower[0]], dim=1).cpu().numpy()
-
-    @torch.no_grad()
     def decode(self, codes: np.ndarray, root: Tensor | None = None) -> np.ndarray:
-        """Joints (T, 24, 3) of codes (T', 2); the root as the velocity branch has it, or as given (T, 3)."""
-        upper, lower = torch.from_numpy(codes).to(self.device).T[:, None]
-        pose = self.memory.decode(Codes(upper, lower))[0]
-        if root is None:
-            return pose_to_joints(pose).cpu().numpy()
-        joints = pose_to_joints(with_root(pose, torch.zeros_like(pose[:, :3]))).cpu()
-        return (joints + root.unsqueeze(1)).numpy()
+        """Joints (T, 24, 3) of codes (T', 2); the root from the velocity branch, or as given (T, 3)."""
+        upper, lower = torch.from_numpy(codes).T
+        return self.memory.decode_dance(Codes(upper, lower), root).numpy()
 
     def reconstructions(self, real_root: bool = False) -> list[MadeDance]:
         """The real dances through the memory, at their own length."""
@@ -135,7 +122,7 @@ class DanceMaker:
 
     def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[MadeDance]:
         """The GPT's dances to the split's songs, each from its real dance's first codes where it has one."""
-        found = pieces(self.data, self.split, self.memory, how.first_codes, self.device)
+        found = pieces(self.data, self.split, self.memory, how.first_codes)
         found = [found[i] for i in distributed.own_share(len(found))]
         if not found:  # more processes than songs
             return distributed.gather_shares([])

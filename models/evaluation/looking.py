@@ -12,7 +12,6 @@ from models.evaluation.judging import file_names
 from models.stages.base import RunConfig, Stage
 from models.vqvae import Codes
 from utils.files import write_npz
-from utils.motion import pose_to_joints
 from utils.render.video import render_video
 
 
@@ -44,10 +43,9 @@ def show_real(config: RunConfig) -> list[Path]:
 
 def analyse_codes(stage: Stage, folder: Path) -> None:
     """Usage, perplexity and galleries of the stage's memory, on the training dances."""
-    analyse(stage.memory, stage.data, "train", folder, stage.device)
+    analyse(stage.memory, stage.data, "train", folder)
 
 
-@torch.no_grad()
 def decode_codes(stage: Stage, folder: Path) -> Path:
     """A video of the config's codes, or of random ones.
 
@@ -72,12 +70,9 @@ def decode_codes(stage: Stage, folder: Path) -> Path:
             raise ValueError(
                 f"sample.{half} holds {chosen.min()}..{chosen.max()}; the codebook has codes 0..{k - 1}"
             )
-        halves.append(torch.from_numpy(chosen).to(stage.device).unsqueeze(0))
-    pose = memory.decode(Codes(*halves))[0]
-    if memory.velocity is None:  # the root slot holds no velocity: the dancer stays where it is
-        pose = torch.cat([torch.zeros_like(pose[:, :3]), pose[:, 3:]], dim=1)
-    joints = pose_to_joints(pose).cpu().numpy()
-    both = torch.cat(halves).T.cpu().numpy()
+        halves.append(torch.from_numpy(chosen))
+    joints = memory.decode_dance(Codes(*halves)).numpy()
+    both = torch.stack(halves, dim=1).numpy()
     write_npz(folder / "codes.npz", joints=joints, codes=both, fps=memory.skeleton.fps)
     path = folder / "codes.mp4"
     render_video(

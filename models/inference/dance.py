@@ -32,20 +32,17 @@ from models.inference.pages import Failures, kept_apart
 from models.inference.progress import Progress, clock, say
 from models.inference.songs import FileNames, Found, HeardSong, find_songs, hear_each, named, one_line
 from models.stages.base import RunConfig
-from models.streaming import look_ahead
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import to_plain
 from utils.export import level_floor
 from utils.metrics.beats import mean_speed
 from utils.metrics.physical import STILL_SPEED, freezing
-from utils.motion import pose_to_joints
 from utils.render.index import IndexEntry, write_index
 
 log = logging.getLogger(__name__)
 _DANCES_PER_TURN = 8  # composed as one batch and then written: larger batches are hardly faster
 _COMPILED_PER_TURN = 64  # likewise with generation.compile, which costs each batch half a minute at its start
 _BATCH_STEPS = 400_000  # music steps of a batch, padding included: 0.7 GB of features; more go by turns
-_DECODED = 512  # codes decoded at a time, so that an hour needs no more memory than a minute
 _PACKAGES = ("torch", "numpy", "scipy", "librosa", "av")
 _STILL_SHARE = 0.4  # of the time, from which a dance is said to stand still mostly; real dances: 0
 _STILL_SPEED = 0.12  # m/s, mean over joints and time, likewise; half of that of the slowest real dances
@@ -314,29 +311,13 @@ def compose(
     return [composed[i] for i in range(len(plans))]
 
 
-@torch.no_grad()
-def decode(memory: ChoreographicMemory, codes: Codes, device: torch.device) -> np.ndarray:
-    """Joints (T, J, 3) float32 of codes (n,) each; the dancer starts at the origin.
-
-    In stretches that overlap by all that a frame depends on: the same as at once.
-    """
-    length, margin, each = len(codes.upper), look_ahead(memory.config.conv), memory.frames_per_code
-    parts = []
-    for start in range(0, length, _DECODED):
-        end = min(start + _DECODED, length)
-        first, last = max(0, start - margin), min(length, end + margin)
-        pose = memory.decode(Codes(*(half[None, first:last].to(device) for half in codes)))[0]
-        parts.append(pose[(start - first) * each : (end - first) * each].cpu())
-    return pose_to_joints(torch.cat(parts).double()).float().numpy()
-
-
 def _danced(
     plan: Plan, codes: Codes, dancer: Dancer, level: bool, facts: Mapping[str, str | int | float]
 ) -> Danced:
     """The dance as joints as long as the song, with the rest before it sets out."""
     memory, rest = dancer.memory, plan.first_step
     still = rest * memory.frames_per_code
-    joints = decode(memory, codes, next(memory.parameters()).device)[: len(plan.song.beats) - still]
+    joints = memory.decode_dance(codes).numpy()[: len(plan.song.beats) - still]
     wandered = None
     if level:
         joints, wandered = level_floor(joints, float(memory.skeleton.fps))

@@ -3,24 +3,19 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from datasets.columns import NUM_FEATURES
-from models.actor_critic import ActorCritic
+from datasets.sequences import NUM_FEATURES
+from models.checkpoints import load_memory, load_run_policy
 from models.generation import FREE, GenerationConfig
 from models.gpt import MotionGPT
-from models.published.conversion import is_published, load_either
-from models.stages.base import RunConfig, load_memory
+from models.stages.base import RunConfig
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import ConfigModel
-from utils.motion import joints_to_pose, pad_to_multiple
-from utils.training.checkpoint import load_weights
-
-GPT_STAGES = ("motion_gpt", "actor_critic")
 
 
 class DanceConfig(ConfigModel):
@@ -112,13 +107,9 @@ def load_dancer(config: DancingConfig, device: torch.device) -> Dancer:
     """
     vqvae = Path(config.vqvae)
     memory = load_memory(vqvae, config.made_by(vqvae), velocity=True).to(device)
-    path, content = _weights(config)
-    architecture = content["architecture"]
-    finetuned = content["stage"] == "actor_critic"
-    model = (ActorCritic if finetuned else MotionGPT).from_architecture(architecture, str(path))
-    chosen = content.get("choice")
-    load_weights(model, chosen["weights"] if chosen else content["model"], path)
-    gpt = (model.gpt if isinstance(model, ActorCritic) else model).to(device).eval().requires_grad_(False)
+    policy = load_run_policy(config)
+    path, features = policy.path, policy.architecture["music"]
+    gpt = policy.gpt.to(device).eval().requires_grad_(False)
     if gpt.num_codes != memory.num_codes:
         raise ValueError(
             f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {vqvae} has {memory.num_codes}; "
@@ -129,24 +120,15 @@ def load_dancer(config: DancingConfig, device: torch.device) -> Dancer:
             f"{path} hears {gpt.music_channels} music features; of a song {NUM_FEATURES} can be made"
         )
     facts: dict[str, str | int | float] = {
-        "stage": content["stage"],
+        "stage": policy.stage,
         "checkpoint": str(path),
         "checkpoint_sha256": _digest(path),
-        "epoch": int(chosen["epoch"] if chosen else content["epoch"]),
+        "epoch": policy.epoch,
         "memory": str(vqvae),
         "memory_sha256": _digest(vqvae),
-        "music_features": architecture["music"],
+        "music_features": features,
     }
-    return Dancer(memory, gpt, architecture["music"], facts)
-
-
-def _weights(config: DancingConfig) -> tuple[Path, dict[str, Any]]:
-    own, other = config.checkpoint_path, config.other_gpt
-    if config.checkpoint is None and other is not None and is_published(other):
-        content = load_either(other, config.made_by(other), GPT_STAGES)
-        if content["stage"] == "actor_critic" or not own.is_file():
-            return other, content
-    return own, load_either(own, config.made_by(own), GPT_STAGES)
+    return Dancer(memory, gpt, features, facts)
 
 
 def _digest(path: Path) -> str:
@@ -175,7 +157,6 @@ def opening_codes(config: DancingConfig, dancer: Dancer) -> Codes:
     return Codes(upper, lower)
 
 
-@torch.no_grad()
 def _encoded(path: Path, dancer: Dancer, number: int) -> Codes:
     """The first codes of a motion, encoded as a whole, as those of a real dance are."""
     from utils.metrics.physical import resample
@@ -188,10 +169,8 @@ def _encoded(path: Path, dancer: Dancer, number: int) -> Codes:
         motion = read_dance(path)
     except NotADance as reason:
         raise ValueError(f"dance.opening: {path} is no motion: {reason.why}") from None
-    joints = torch.from_numpy(resample(motion.joints, motion.fps, memory.skeleton.fps).astype(np.float32))
-    pose = pad_to_multiple(joints_to_pose(joints), memory.frames_per_code)[None]
-    codes = memory.encode(pose.to(next(memory.parameters()).device))
-    return Codes(codes.upper[0, :number].cpu(), codes.lower[0, :number].cpu())
+    codes = memory.encode_dance(resample(motion.joints, motion.fps, memory.skeleton.fps))
+    return Codes(codes.upper[:number], codes.lower[:number])
 
 
 def locked_codes(config: DanceConfig, dancer: Dancer) -> Codes | None:

@@ -10,16 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from datasets.clips import CodeClip, MusicClips
-from datasets.columns import COLUMNS
-from datasets.sequences import PreparedData
-from models.actor_critic import ActorCritic
+from datasets.sequences import COLUMNS, PreparedData
+from models.checkpoints import load_memory
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.inference.dancer import DancingConfig
-from models.published.conversion import load_either
-from models.stages.base import Stage, fingerprint_of_memory, load_memory
+from models.stages.base import Stage, fingerprint_of_memory
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
-from utils.training.checkpoint import load_weights
 
 
 class MotionGPTConfig(DancingConfig):
@@ -66,7 +63,7 @@ class MotionGPTStage(Stage):
         if self.config.data.clips.codes == "per_clip":
             clips.set_codes(*encode_clips(self.memory, clips.poses, self.device))
         else:
-            clips.set_codes(*encode_dances(self.memory, clips.poses, self.device))
+            clips.set_codes(*encode_dances(self.memory, clips.poses))
         return clips
 
     def batches(self, epoch: int) -> Iterable[CodeClip]:
@@ -144,21 +141,6 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
             f"{path} was trained on {trained_on!r} music features, {root} holds {data_version!r} ones; "
             f"prepare the data with --features {trained_on}"
         )
-
-
-def load_gpt(path: Path, made_by: str, data: PreparedData) -> MotionGPT:
-    """A trained GPT, pretrained or finetuned, of ours or as published; made_by is the command that makes it.
-
-    Raises:
-        ValueError: if it does not fit the data's music features, besides what a checkpoint may lack.
-    """
-    content = load_either(path, made_by, ("motion_gpt", "actor_critic"))
-    architecture = content["architecture"]
-    check_features(architecture, data.feature_version, path, str(data.root))
-    finetuned = content["stage"] == "actor_critic"
-    model = (ActorCritic if finetuned else MotionGPT).from_architecture(architecture, str(path))
-    load_weights(model, content["model"], path)
-    return model.gpt if isinstance(model, ActorCritic) else model
 
 
 def music_statistics(data: PreparedData, unheard: Sequence[str] = ()) -> tuple[Tensor, Tensor]:

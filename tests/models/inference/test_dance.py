@@ -14,7 +14,7 @@ from datasets.music import song_features
 from models.generation import GenerationConfig, generate
 from models.inference import dance as dancing
 from models.inference import songs as dance_songs
-from models.published import conversion as official
+from models.published.__main__ import export_file
 from models.vqvae import Codes
 from tests.models.inference.songs import RATE, SILENT, entries, motion, sound
 from tests.utils.metrics.motions import smooth_dance
@@ -213,7 +213,7 @@ def test_published_weights(dance, files, songs, tmp_path, monkeypatch):
     assert dance(songs / "one.wav", *SILENT, weights=("memory", "critic"), out="own") == 0
     names = []
     for name, key in (("memory", "vqvae"), ("gpt", "gpt")):
-        official.convert(files[name], tmp_path / f"{name}.pt", back=True)
+        export_file(files[name], tmp_path / f"{name}.pt")
         names.append(f"{key}={tmp_path / f'{name}.pt'}")
     assert dance(songs / "one.wav", *SILENT, *names, "checkpoint=null", out="published") == 0
     own, other = (motion(tmp_path / name, "one") for name in ("own", "published"))

@@ -5,7 +5,6 @@ import pytest
 from scipy.ndimage import maximum_filter1d
 from scipy.spatial.transform import Rotation
 
-from datasets.aistpp.smpl import forward_kinematics, rest_joints
 from tests.helpers import real_data
 from utils.export import fit as fit_module
 from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, save_motion, worst_stretch, write_smpl
@@ -19,6 +18,7 @@ from utils.metrics.physical import bone_length_drift, foot_skate_ratio, jitter
 from utils.metrics.reading import read_dance
 from utils.pickles import load_pickle
 from utils.skeleton import SMPL_24
+from utils.smpl import forward_kinematics, rest_joints
 
 REST = rest_joints()
 

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from datasets.aistpp.smpl import rest_joints
 from tests.helpers import real_data
 from utils.export import LevelStream, level_floor, save_motion
 from utils.export.__main__ import main
 from utils.metrics.reading import read_dance
+from utils.smpl import rest_joints
 
 STEP = 0.5  # seconds
 
