@@ -33,7 +33,7 @@ TURN = 15
 
 
 class Way(NamedTuple):
-    """A way of generating: name, config, songs at once, and its target speed relative to the published loop."""
+    """A way of generating: name, config, songs at once, and target speed relative to the published loop."""
 
     name: str
     how: GenerationConfig
