@@ -50,7 +50,7 @@ class MotionGPTStage(Stage):
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.trainable = self.model
         if config.model.normalise_music and self.data.names("train"):  # else they are in the checkpoint
-            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.unheard))
+            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -149,19 +149,19 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
         )
 
 
-def music_statistics(data: PreparedData, unheard: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Return mean and scaled std (D,) of the training songs' features, for `normalise_music`.
 
     The std is scaled such that each group of columns has a total variance of 1: the single beat column weighs
     as much as the 384 of the tempogram. A nearly constant column must not be amplified on other songs, so its
-    std is at least a tenth of its group's root mean square. Silent groups are not scaled; the std of unheard
+    std is at least a tenth of its group's root mean square. Silent groups are not scaled; the std of excluded
     groups is infinite, which makes their normalised features 0.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
     std = music.std(0)
     for name, columns in COLUMNS.items():
-        if name in unheard:
+        if name in excluded:
             std[columns] = np.inf
             continue
         group = std[columns]

@@ -12,7 +12,7 @@ from torch import Tensor
 from datasets.clips import usable_frames, whole_music
 from datasets.loading import map_tensors
 from datasets.sequences import PreparedData
-from models.generation import GenerationConfig, generate_all
+from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
 from models.reward import RewardConfig, reward
 from models.vqvae import ChoreographicMemory, Codes
@@ -196,15 +196,8 @@ class RolloutCollector:
         done: list[tuple[int, Codes, dict[str, Tensor]]] = []
         if own:
             share = [songs[i] for i in own]
-            dances = generate_all(
-                policy.eval(),
-                [song.music for song in share],
-                [song.first for song in share],
-                self.generation,
-                self.device,
-                progress=True,
-                keys=[song.name for song in share],
-            )
+            prompts = [Prompt(song.music, song.first, song.name) for song in share]
+            dances = generate(policy.eval(), prompts, self.generation, self.device, progress=True)
             for i, codes in zip(own, dances, strict=True):
                 done.append((i, codes, self._rewards(codes, songs[i])))
         results = distributed.gather_shares(done)
