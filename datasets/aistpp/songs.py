@@ -14,6 +14,7 @@ from datasets.aistpp.source import FileRef, Source
 from datasets.aistpp.tasks import SongRead, SongTask
 from datasets.columns import NUM_FEATURES, RECIPES
 from datasets.sequences import write_bytes
+from utils.dance import beat_indices
 from utils.files import AUDIO_SUFFIXES
 from utils.music.audio import audio_seconds
 from utils.skeleton import SMPL_24
@@ -116,8 +117,6 @@ def read_beats(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} with the beats of the songs does not exist")
-    from utils.metrics.beats import beat_indices  # scipy is slow to import
-
     table, flags = parse_json(path.read_bytes(), str(path)), {}
     for song, entry in table.items() if isinstance(table, dict) else [("the whole file", table)]:
         try:

@@ -25,9 +25,8 @@ from models.actor_critic import (
 from models.checkpoints import NAMES, counted
 from models.evaluation.finetuning import FILES, judge_songs, report
 from models.gpt import MotionGPT
-from models.inference.dancer import DancingConfig
 from models.reward import RewardConfig
-from models.stages.base import Stage, fingerprint_of_memory, load_memory
+from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory, load_memory
 from models.stages.changes import fingerprint
 from models.stages.choice import Choice, ChoiceConfig, surprise
 from models.stages.motion_gpt import check_features, check_rate, load_gpt
@@ -42,7 +41,7 @@ from utils.training.checkpoint import load_weights
 log = logging.getLogger(__name__)
 
 
-class ActorCriticConfig(DancingConfig):
+class ActorCriticConfig(GPTRunConfig):
     """Config of stage actor_critic."""
 
     gpt: str

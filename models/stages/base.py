@@ -19,7 +19,9 @@ from torch.utils.data import Dataset
 from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Loader, Resident, ResidentLoader, split_batch, stacked
 from datasets.sequences import PreparedData
-from models.evaluation.dances import EvaluationConfig
+from models.evaluation.config import EvaluationConfig
+from models.generation import GenerationConfig
+from models.inference.config import DanceConfig
 from models.published.conversion import load_either
 from models.stages.changes import Counting, check_changes, find_changes, fingerprint
 from models.vqvae import ChoreographicMemory
@@ -98,6 +100,22 @@ class RunConfig(ConfigModel):
         return f"python main.py --config configs/{name}.yaml --train"
 
 
+class GPTRunConfig(RunConfig):
+    """Keys that the stages with a motion GPT share."""
+
+    vqvae: str
+    """Checkpoint of stage sep_vqvae_root."""
+    generation: GenerationConfig = GenerationConfig()
+    """How codes are generated."""
+    dance: DanceConfig = DanceConfig()
+    """What --dance makes of a song."""
+
+    @property
+    def other_gpt(self) -> Path | None:
+        """A file that is used instead of the run's own checkpoint if it is a published one."""
+        return None
+
+
 class Stage(ABC):
     """A step of the method.
 
@@ -137,9 +155,7 @@ class Stage(ABC):
 
     def evaluation(self) -> Any:
         """An `Evaluation` that makes and scores the dances of the config's split."""
-        from models.evaluation.evaluation import (
-            Evaluation,  # scipy, av and matplotlib, which training needs not
-        )
+        from models.evaluation.report import Evaluation  # scipy, av, matplotlib: training does without
 
         return Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
 

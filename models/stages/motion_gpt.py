@@ -14,15 +14,14 @@ from datasets.columns import COLUMNS
 from datasets.sequences import PreparedData
 from models.actor_critic import ActorCritic
 from models.gpt import GPTConfig, MotionGPT, code_losses
-from models.inference.dancer import DancingConfig
 from models.published.conversion import load_either
-from models.stages.base import Stage, fingerprint_of_memory, load_memory
+from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory, load_memory
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
 from utils.training.checkpoint import load_weights
 
 
-class MotionGPTConfig(DancingConfig):
+class MotionGPTConfig(GPTRunConfig):
     """Config of stage motion_gpt."""
 
     model: GPTConfig = GPTConfig()

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
+from utils.dance import checked_joints
 from utils.export.align import align
 from utils.export.chain import children, clip_offsets, descendants, drift, forward
 from utils.skeleton import SMPL_24, Skeleton
@@ -95,7 +96,7 @@ def fit_body(
     Raises:
         ValueError: if the joints are not (T >= 1, J, 3) finite numbers, or the rest joints do not fit.
     """
-    joints = checked_joints(joints, skeleton)
+    joints = checked_joints(joints, skeleton).astype(np.float64)
     offsets = clip_offsets(joints, rest, skeleton) if offsets is None else np.asarray(offsets, np.float64)
     if offsets.shape != joints.shape[1:]:
         raise ValueError(f"offsets must be {joints.shape[1:]}, got {offsets.shape}")
@@ -158,21 +159,6 @@ def continuous(rotations: np.ndarray) -> np.ndarray:
     sign[0] = np.where(rotations[0, :, 3] < 0, -1.0, 1.0)
     sign[1:] = np.where((rotations[1:] * rotations[:-1]).sum(-1) < 0, -1.0, 1.0)
     return rotations * np.cumprod(sign, axis=0)[..., None]
-
-
-def checked_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> np.ndarray:
-    """Joints (T, J, 3) as float64.
-
-    Raises:
-        ValueError: if they are something else, or not finite.
-    """
-    joints = np.asarray(joints, np.float64)
-    if joints.ndim != 3 or joints.shape[1:] != (skeleton.num_joints, 3) or not len(joints):
-        raise ValueError(f"joints must be (T >= 1, {skeleton.num_joints}, 3), got {joints.shape}")
-    if not np.isfinite(joints).all():
-        frame = int((~np.isfinite(joints)).any((1, 2)).argmax())
-        raise ValueError(f"joints must be finite numbers, frame {frame} holds something else")
-    return joints
 
 
 def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
+from utils.dance import checked_joints
 from utils.export.align import HINGES, smallest_turn, unit
 from utils.export.chain import forward
-from utils.export.fit import Fit, checked_joints, continuous, matrices, measured
+from utils.export.fit import Fit, continuous, matrices, measured
 from utils.skeleton import SMPL_24, Skeleton
 
 LOW = 0.05  # metres above the floor below which a toe may be planted
@@ -59,7 +60,7 @@ def lock_feet(
     Raises:
         ValueError: if joints and fit differ in length.
     """
-    joints = checked_joints(joints, skeleton)
+    joints = checked_joints(joints, skeleton).astype(np.float64)
     if len(joints) != len(fit.root):
         raise ValueError(f"the fit has {len(fit.root)} frames, the joints {len(joints)}")
     local = matrices(fit.rotations)

@@ -100,8 +100,3 @@ class Overlay:
             canvas.text(x + 93 * unit, top + 20.5 * unit, text, 15.5 * unit, _DARK, bold=True, align=1.0)
             x += 114 * unit
         return canvas.pixels
-
-    def label(self, canvas: Canvas, middle: float, name: str) -> None:
-        """Write the name of a panel under it, `middle` pixels from the left."""
-        name = fitting(name, 15 * self.unit, self.height * 0.7, bold=True)  # of a panel's width of 0.75
-        canvas.text(middle, self.height - 34 * self.unit, name, 15 * self.unit, _INK, bold=True, align=0.5)
