@@ -1,7 +1,7 @@
-"""Scores anybody's dances.
+"""Score any dances, from this code base or elsewhere.
 
-    python -m utils.metrics DANCES --reference DATA [--protocol bailando|corrected|both] [--fps 60] [--music
-    SONGS]
+    python -m utils.metrics DANCES --reference DATA [--protocol bailando|corrected|both] [--fps 60]
+                            [--music SONGS]
 
 DANCES is a file or a folder (.npz, .npy, .pkl.npy, .pkl). DATA is a prepared folder that holds
 reference_features.npz, such a file, or a folder of real dances. Writes metrics.json, dances.csv, table.md and
@@ -133,7 +133,7 @@ def _version(reference: Path | None) -> str:
     try:
         return str(json.loads((reference / MANIFEST).read_bytes())["music"]["version"])
     except (ValueError, KeyError, TypeError):
-        return "standard"  # a damaged manifest is told where the reference is read
+        return "standard"  # reading the reference reports a damaged manifest
 
 
 def _features(dances: list[Dance], max_frames: int | None, what: str) -> list[DanceFeatures]:

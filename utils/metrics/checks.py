@@ -1,4 +1,4 @@
-"""Input checks that all metrics share."""
+"""Input validation of all metrics, in one place, so that every message has the same form."""
 
 import math
 

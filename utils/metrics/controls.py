@@ -1,4 +1,4 @@
-"""What a number has to be compared with: shuffled songs, the finite-sample floor, and bootstrap intervals.
+"""Controls for every score: shuffled songs, the finite-sample floor, and bootstrap intervals.
 
 Forty dances against 1,320 give an FID far above 0 even if both come from one distribution, and unrelated
 songs give a beat score far above 0: without these controls neither number means anything.

@@ -39,7 +39,7 @@ def corrected_beat_scores(dance: DanceFeatures) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one protocol scores.
+    """Rules of one protocol.
 
     Attributes:
         name: as on the command line.

@@ -30,7 +30,7 @@ SHUFFLED = "real, songs shuffled"
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Attributes:
         name: of the row that is judged.

@@ -57,7 +57,7 @@ def track_beats(samples: np.ndarray, fps: float, version: FeatureVersion = "stan
 
 
 def mono_mix(version: str) -> MonoMix:
-    """How a version mixes channels: `compat` takes their mean, as published, even where they cancel."""
+    """Channel mix of a feature version: `compat` takes the mean, as published, even where channels cancel."""
     return "mean" if version == "compat" else "audible"
 
 
