@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Failures = dict[str, str]
-"""What could not be made -> why."""
+"""File or picture that could not be made -> why."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class WriterInput:
 
     @property
     def body(self) -> "Fit":
-        """What bvh and glb hold: the own fit, with its feet locked if they are to be."""
+        """Content of bvh and glb: the own fit, with its feet locked if so wanted."""
         return self.own_fit if self.foot_lock is None else self.foot_lock.fit
 
     @cached_property
@@ -118,7 +118,7 @@ class WriterInput:
 
     @cached_property
     def smpl_body(self) -> "tuple[Fit, float]":
-        """What smpl holds: SMPL's body, with its feet locked if they are to be, and its size."""
+        """Content of smpl: SMPL's body, with its feet locked if so wanted, and its size."""
         fit, size = self.smpl_fit
         return (self._locked(fit).fit if self.options.footlock else fit), size
 
@@ -199,7 +199,7 @@ class Writer(NamedTuple):
     Attributes:
         suffix: what its files add to the name of the dance.
         label: its name in messages and links.
-        needs: the fit that it takes long to compute: of the dancer's own body, of SMPL's, or none.
+        needs: the body that is fitted for it: `body` with the dancer's own lengths, `smpl`, or none.
         write: writes the file, beside its place and renamed.
         contains: what the file holds, for the help of the command.
     """
@@ -226,9 +226,10 @@ def attempt(what: str, failures: Failures, *files: Path) -> Iterator[None]:
     """Log and note an error within, and go on.
 
     Args:
-        what: is made within.
+        what: name of what is made within.
         failures: takes why it could not be made.
-        files: that it would have replaced; older ones are removed, so that no page links to another dance.
+        files: files that it would have replaced; older ones are removed, so that no page links to the file
+            of another dance.
     """
     from av import FFmpegError
 

@@ -245,7 +245,7 @@ def write_pages(
         number: how many dances.
 
     Returns:
-        What could not be made -> why.
+        File or picture that could not be made -> why.
     """
     shown, failures, entries = report.name, Failures(), []
     beside = [row for row in ("GPT", "real") if row in rows and row != shown]

@@ -15,7 +15,7 @@ _FORMER = {"video": "mp4", "player": "html", "bvh": "bvh", "glb": "glb", "smpl":
 
 
 class DanceConfig(ConfigModel):
-    """What --dance makes of a song."""
+    """How --dance turns a song into dances and files."""
 
     start: Literal["first", "beat"] = "first"
     """When the dance begins. `first`: with the first moment of the song; `beat`: the dancer stands still

@@ -132,7 +132,7 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """What --dance does now and what it has done, and how long that took.
+    """Progress and timing of --dance.
 
     Lines are logged; bars appear on a terminal only, so that log files do not fill with them.
 

@@ -1,4 +1,4 @@
-"""--dance before a code is generated: its config, the weights, and the codes that are given."""
+"""Inputs of generation in --dance: the weights, and the codes that are given."""
 
 import hashlib
 import logging

@@ -108,7 +108,7 @@ class GPTRunConfig(RunConfig):
     generation: GenerationConfig = GenerationConfig()
     """How codes are generated."""
     dance: DanceConfig = DanceConfig()
-    """What --dance makes of a song."""
+    """How --dance turns a song into dances and files."""
 
     @property
     def other_gpt(self) -> Path | None:

@@ -8,7 +8,7 @@ p = forward kinematics of local rotations R and root, all in metres and radians.
 what joints cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees
 and elbows are cheap to bend about their hinge and dear about the rest. The weights v make turns that the
 positions do not show (twist of thigh, upper arm and forearm; ankle and wrist) up to ten times as dear, so
-that no joint spins while its dancer stays still. Neighbouring frames meet only in the last term, so that the
+that no joint spins while the body is still. Neighbouring frames meet only in the last term, so that the
 normal equations are banded and a clip costs time in proportion to its length.
 """
 
@@ -91,7 +91,7 @@ def fit_body(
         joints: (T, J, 3) metres, y up, at the skeleton's frame rate.
         rest: (J, 3) rest joints of a body of any size; its bones' directions are used.
         offsets: (J, 3) the body to be used, metres; by default the dancer's own (`clip_offsets`).
-        skeleton: which joint hangs on which.
+        skeleton: the tree of joints.
 
     Raises:
         ValueError: if the joints are not (T >= 1, J, 3) finite numbers, or the rest joints do not fit.
@@ -188,7 +188,7 @@ def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> 
 
 
 class _State(NamedTuple):
-    """Where the fit of a window stands."""
+    """State of the fit of a window."""
 
     local: np.ndarray  # (T, J, 3, 3)
     root: np.ndarray  # (T, 3)

@@ -1,4 +1,4 @@
-"""glTF 2.0 in one binary file (.glb): a skinned figure that dances, for Blender, game engines and browsers.
+"""glTF 2.0 in one binary file (.glb): a skinned, animated figure for Blender, game engines and browsers.
 
 A node `root` on the ground, which carries the pelvis' x and z, and one node per joint below it; one mesh of
 capsules, upper and lower half in a colour each; one animation with the rotation of each joint that moves, the
@@ -30,7 +30,7 @@ _ROUND, _CAP = 12, 3  # corners around a limb; rings on each of its ends
 
 
 class _Buffer:
-    """The binary part, and the accessors that say what lies where."""
+    """The binary part, and the accessors that describe it."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -38,7 +38,7 @@ class _Buffer:
         self.accessors: list[dict[str, Any]] = []
 
     def add(self, array: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
-        """Append an array; the number of its accessor."""
+        """Append an array; returns the number of its accessor."""
         self.data += bytes(-len(self.data) % 4)
         view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes}
         self.views.append(view | ({} if target is None else {"target": target}))
@@ -125,7 +125,7 @@ def _material(half: str) -> dict[str, Any]:
 
 
 def _inverse(buffer: _Buffer, rest: np.ndarray) -> int:
-    """World -> joint at rest, where no joint is turned: the joint's place taken away. Column-major."""
+    """Matrices from the world to each joint at rest: minus the joint's position. Column-major."""
     matrices = np.tile(np.eye(4, dtype=np.float32), (len(rest), 1, 1))
     matrices[:, 3, :3] = -rest  # the transpose of a 4 x 4 whose last column is the translation
     return buffer.add(matrices.reshape(-1, 16))

@@ -4,7 +4,7 @@ AIST++'s convention: with p = forward kinematics of `smpl_poses` and `smpl_trans
 joints of betas = 0 (the rest pelvis stays in), the dancer's joints are `smpl_scaling * p`. Here the result
 is metres, so the scaling is the dancer's size relative to that body, near 1. y up.
 
-Beside them are AMASS's keys, which SMPL add-ons for Blender open. AMASS is z up and knows no scaling, so that
+Beside them are AMASS's keys, which SMPL add-ons for Blender open. AMASS is z up and has no scaling, so that
 `poses` and `trans` move SMPL's own body of betas = 0: the path is divided by `smpl_scaling`, and its feet
 stand on the ground as the dancer's do.
 """

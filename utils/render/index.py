@@ -1,4 +1,4 @@
-"""A page that leads to all that was made: the summary, then a card per dance: picture, links, metrics."""
+"""The index page of --eval and --dance: tables, then a card per dance with picture, links and metrics."""
 
 import io
 import os
@@ -30,7 +30,7 @@ Table = Mapping[str, Mapping[str, Any]]  # row -> column -> value
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A dance of the page. Files lie in the page's folder or below; paths are as the caller sees them.
+    """A dance of the page. Its files lie in the folder of the page or below; paths are those of the caller.
 
     Attributes:
         name: of the dance; any text.
@@ -58,7 +58,7 @@ class IndexEntry:
 def write_index(
     folder: Path, entries: Sequence[IndexEntry], title: str, tables: Mapping[str, Table] | None = None
 ) -> Path:
-    """Writes index.html, which links its files relatively, so that the folder may be moved or served.
+    """Write index.html, which links files relatively, so that the folder may be moved or served.
 
     Args:
         folder: where the page goes; made if missing.
@@ -144,7 +144,7 @@ def _sortable(value: Any) -> float | str | None:
 
 
 def lively_frame(joints: np.ndarray, fps: float) -> int:
-    """The first frame in which the joints are nearly as fast as they ever get in this dance.
+    """The first frame in which the joints reach 70 % of their highest speed in this dance.
 
     Args:
         joints: (T, J, 3) metres.

@@ -12,7 +12,7 @@ _DARK: Colour = (0.06, 0.07, 0.10)
 
 
 class Overlay:
-    """What is written over every frame of a video.
+    """The text over every frame of a video.
 
     Args:
         width: of the picture, pixels.
@@ -46,7 +46,7 @@ class Overlay:
         self._ticks = np.stack([np.stack([x, low], 1), np.stack([x, low - 4 * self.unit], 1)], 1)
 
     def prepare(self, canvas: Canvas) -> None:
-        """Write what never changes; it goes under the dance, once, which costs nothing per frame."""
+        """Write the text that never changes, once, onto the background."""
         right = self.width - self._margin
         y, length = self._bar
         total = canvas.text(

@@ -126,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 after a message about what is wrong."""
+    """Run the command; returns its exit status: 0, or 2 after an error message."""
     tolerant_output()
     options = parser().parse_args(arguments)
     try:
@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Reads, writes the page, and says how large it is.
+    """Read the dances, write the page, and print its size.
 
     Raises:
         ValueError: naming what is wrong with the options or a file.
@@ -180,7 +180,7 @@ def _read(path: Path) -> Dance:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """File names, or the folders that files of one name lie in, as `GPT` and `actor-critic`."""
+    """File names; if those are equal, the folders of the files, as `GPT` and `actor-critic`."""
     names = [path.stem for path in paths]
     folders = [path.resolve().parent.name.replace("_", " ") for path in paths]
     return names if len(set(names)) == len(names) else folders

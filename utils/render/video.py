@@ -30,7 +30,7 @@ def render_video(
     Args:
         path: of the video; written beside and renamed.
         dance: what is drawn, with its codes and music beats if they are known.
-        audio: sound file of the song; cut to the length of the dance. Where it is missing, the video is
+        audio: sound file of the song; cut to the length of the dance. If it is missing, the video is
             silent and a warning names it.
         title: written at the top left.
         height: of the picture, pixels, at least 64; rounded up to an even number.
