@@ -110,7 +110,7 @@ def run(config: "RunConfig", mode: str) -> None:
     if mode == "anl":
         from models.evaluation.codebooks import analyse
 
-        analyse(stage.memory, stage.data, "train", folder, stage.device)
+        analyse(stage.memory, stage.data, "train", folder)
     else:
         from models.evaluation.videos import show_codes
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from datasets.sequences import PreparedData, Sequence
 from utils.config import ConfigModel
-from utils.motion import joints_to_pose, pad_to_multiple, root_velocity
+from utils.motion import joints_to_pose, root_velocity
 
 
 class ClipsConfig(ConfigModel):
@@ -159,12 +159,6 @@ class MusicClips(Dataset[CodeClip]):
         music = self.poses.sequences[sequence].music[first : first + self.steps]
         upper, lower = self._codes
         return CodeClip(upper[index], lower[index], torch.from_numpy(np.array(music, dtype=np.float32)))
-
-
-def whole_dance(sequence: Sequence, frames_per_code: int) -> Tensor:
-    """The dance's pose (1, T, J*3), with root position, padded by its last frame to the *next* whole code."""
-    joints = np.array(sequence.joints[: usable_frames(sequence)], dtype=np.float32)
-    return pad_to_multiple(joints_to_pose(torch.from_numpy(joints)), frames_per_code).unsqueeze(0)
 
 
 def whole_music(features: np.ndarray) -> Tensor:

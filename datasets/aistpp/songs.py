@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.aistpp.annotations import SONG_FOLDERS
-from datasets.aistpp.checks import Rejected
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.source import FileRef, Source
-from datasets.aistpp.tasks import SongRead, SongTask
-from datasets.columns import NUM_FEATURES, RECIPES
-from datasets.sequences import write_bytes
+from datasets.aistpp.tasks import Rejected, SongRead, SongTask
+from datasets.sequences import NUM_FEATURES, RECIPES, write_bytes
 from utils.dance import beat_indices
 from utils.files import AUDIO_SUFFIXES
 from utils.music.audio import audio_seconds

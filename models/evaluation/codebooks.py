@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.aistpp.annotations import GENRES
-from datasets.clips import usable_frames, whole_dance
+from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
 from models.stages.health import usage
 from models.vqvae import ChoreographicMemory, Codes
@@ -24,17 +24,14 @@ from utils.render.codes import CodeCard, CodeSection, RealClip, write_code_page
 from utils.render.gallery import GalleryPanel, draw_gallery, draw_usage
 
 
-@torch.no_grad()
-def encode_split(
-    memory: ChoreographicMemory, data: PreparedData, split: str, device: torch.device
-) -> dict[str, Codes]:
+def encode_split(memory: ChoreographicMemory, data: PreparedData, split: str) -> dict[str, Codes]:
     """Codes (T',) of every dance of a split, by name."""
     codes = {}
     for name in tqdm(data.names(split), "encoding", leave=False, disable=None):
         sequence = data.sequence(name)
-        upper, lower = memory.encode(whole_dance(sequence, memory.frames_per_code).to(device))
-        steps = usable_frames(sequence) // memory.frames_per_code  # without the padding
-        codes[name] = Codes(upper[0, :steps].cpu(), lower[0, :steps].cpu())
+        frames = usable_frames(sequence)
+        whole = memory.encode_dance(sequence.joints[:frames])
+        codes[name] = Codes(*(half[: frames // memory.frames_per_code] for half in whole))  # without padding
     return codes
 
 
@@ -62,7 +59,6 @@ def analyse(
     data: PreparedData,
     split: str,
     folder: Path,
-    device: torch.device,
     most: int = 24,
 ) -> dict[str, Any]:
     """Write usage, perplexity and galleries of the codebooks into the folder.
@@ -72,7 +68,6 @@ def analyse(
         data: the prepared dances.
         split: which of them are encoded.
         folder: analysis.json, codes.html, usage.png and a gallery_<half>.png of each half go here.
-        device: where the memory is.
         most: how many codes each picture shows; the page shows all that are used.
 
     Returns:
@@ -80,7 +75,7 @@ def analyse(
         and per code its count and the genres in which it is used most.
     """
     memory.eval()
-    dances = encode_split(memory, data, split, device)
+    dances = encode_split(memory, data, split)
     if not dances:
         raise ValueError(f"{data.root} has no sequences of split {split!r} to analyse")
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +84,7 @@ def analyse(
     for half, part in memory.halves.items():
         joined = torch.cat([dance.of(half) for dance in dances.values()])
         others = torch.cat([dance.of("lower" if half == "upper" else "upper") for dance in dances.values()])
-        counts[half] = np.bincount(joined.numpy(), minlength=part.codebook.num_codes)
+        counts[half] = np.bincount(joined.numpy(), minlength=part.quantizer.num_codes)
         used = torch.from_numpy(np.flatnonzero(counts[half]))
         companions = torch.stack([_companion(joined, others, int(code)) for code in used])
         motions = dict(zip(used.tolist(), code_motions(memory, half, used, companions), strict=True))
@@ -173,7 +168,7 @@ def nearest_clips(
     step = memory.frames_per_code
     halves = {"upper": memory.skeleton.upper, "lower": memory.skeleton.lower}
     chosen = list(halves.get(half, range(memory.skeleton.num_joints)))
-    table = np.zeros((memory.halves[half].codebook.num_codes, step, len(chosen), 3), np.float32)
+    table = np.zeros((memory.halves[half].quantizer.num_codes, step, len(chosen), 3), np.float32)
     for code, motion in motions.items():
         table[code] = (motion - motion[:, :1])[:, chosen]
     found: dict[int, list[tuple[float, str, int]]] = defaultdict(list)

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.clips import usable_frames, whole_dance
+from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
-from datasets.sequences import Sequence as RealSequence
-from models.generation import GenerationConfig, generate_all
+from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
 from models.stages.pieces import pieces
 from models.vqvae import ChoreographicMemory, Codes
 from utils.dance import Dance
-from utils.motion import pose_to_joints, with_root
 from utils.training import distributed
 
 
@@ -51,25 +49,23 @@ class DanceMaker:
     @cached_property
     def real(self) -> list[Dance]:
         """The real dances, cut to whole codes and to their songs, and their codes."""
-        return [
-            self._dance(
-                s.name, s.song, np.array(s.joints[: usable_frames(s)], dtype=np.float32), self._codes(s)
-            )
-            for s in self.sequences
-        ]
+        dances = []
+        for sequence in self.sequences:
+            joints = np.array(sequence.joints[: usable_frames(sequence)], dtype=np.float32)
+            codes = torch.stack(self.memory.encode_dance(joints), dim=1).numpy()
+            dances.append(self._dance(sequence.name, sequence.song, joints, codes))
+        return dances
 
     def _dance(self, name: str, song: str, joints: np.ndarray, codes: np.ndarray) -> Dance:
         """The record of a dance, with the beats of its song if they are known."""
-        beats = self._beats.get(song)
-        per_code = self.memory.frames_per_code
         return Dance(
             name,
             joints,
-            beats,
+            self._beats.get(song),
             self.data.fps,
             song,
             codes,
-            frames_per_code=per_code,
+            frames_per_code=self.memory.frames_per_code,
             skeleton=self.data.skeleton,
         )
 
@@ -78,21 +74,10 @@ class DanceMaker:
         """Beat flags per frame of each song."""
         return {name: np.array(self.data.song(name).beats) for name in self.data.songs}
 
-    @torch.no_grad()
-    def _codes(self, sequence: RealSequence) -> np.ndarray:
-        pose = whole_dance(sequence, self.memory.frames_per_code).to(self.device)
-        codes = self.memory.encode(pose)
-        return torch.stack([codes.upper[0], codes.lower[0]], dim=1).cpu().numpy()
-
-    @torch.no_grad()
     def decode(self, codes: np.ndarray, root: Tensor | None = None) -> np.ndarray:
         """Joints (T, 24, 3) of codes (T', 2); the root from the velocity branch, or as given (T, 3)."""
-        upper, lower = torch.from_numpy(codes).to(self.device).T[:, None]
-        pose = self.memory.decode(Codes(upper, lower))[0]
-        if root is None:
-            return pose_to_joints(pose).cpu().numpy()
-        joints = pose_to_joints(with_root(pose, torch.zeros_like(pose[:, :3]))).cpu()
-        return (joints + root.unsqueeze(1)).numpy()
+        upper, lower = torch.from_numpy(codes).T
+        return self.memory.decode_dance(Codes(upper, lower), root).numpy()
 
     def reconstructions(self, real_root: bool = False) -> list[Dance]:
         """The real dances, encoded and decoded, at their own length; with their own root if `real_root`."""
@@ -123,21 +108,14 @@ class DanceMaker:
 
     def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[Dance]:
         """The GPT's dances to the split's songs, each from its real dance's first codes if it has one."""
-        found = pieces(self.data, self.split, self.memory, how.first_codes, self.device)
+        found = pieces(self.data, self.split, self.memory, how.first_codes)
         found = [found[i] for i in distributed.own_share(len(found))]
         if not found:  # more processes than songs
             return distributed.gather_shares([])
         whole = self.length == "song"
         music = [p.music if whole or not p.frames else p.music[: len(p.codes.upper)] for p in found]
-        codes = generate_all(
-            gpt.eval(),
-            music,
-            [p.first for p in found],
-            how,
-            self.device,
-            progress=distributed.is_main(),
-            keys=[p.name for p in found],
-        )
+        prompts = [Prompt(song, p.first, p.name) for song, p in zip(music, found, strict=True)]
+        codes = generate(gpt.eval(), prompts, how, self.device, progress=distributed.is_main())
         dances = []
         for piece, dance in zip(found, codes, strict=True):
             both = torch.stack([dance.upper, dance.lower], dim=1).numpy()

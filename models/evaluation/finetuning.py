@@ -23,7 +23,6 @@ from models.stages.pieces import Piece
 from models.stages.rollouts import Composed, mean_earned
 from models.vqvae import ChoreographicMemory, Codes
 from utils.files import write_beside
-from utils.motion import pose_to_joints
 from utils.training import distributed
 
 FILES = ("finetuning.json", "finetuning.md")
@@ -66,13 +65,11 @@ def kl_to_gpt(
     return total / float(dance.mask.sum())
 
 
-@torch.no_grad()
-def beat_align_of(memory: ChoreographicMemory, codes: Codes, beats: Tensor, device: torch.device) -> float:
+def beat_align_of(memory: ChoreographicMemory, codes: Codes, beats: Tensor) -> float:
     """Published beat-align score of a dance of codes (L,) to music beats (F,)."""
     from utils.metrics.beats import beat_align
 
-    pose = memory.decode(Codes(codes.upper[None].to(device), codes.lower[None].to(device)))[0]
-    return beat_align(pose_to_joints(pose).cpu().numpy(), beats.numpy())
+    return beat_align(memory.decode_dance(codes).numpy(), beats.numpy())
 
 
 def judge_songs(
@@ -108,7 +105,7 @@ def _score(
     device, batch_size = performer.device, performer.batch_size
     return SongScore(
         mean_earned([dance])["reward"],
-        beat_align_of(performer.memory, composed.codes, found[composed.piece].beats, device),
+        beat_align_of(performer.memory, composed.codes, found[composed.piece].beats),
         surprise(gpt, [dance[0]], device, batch_size),
         kl_to_gpt(policy, gpt, dance[0], device, batch_size),
     )

@@ -11,7 +11,6 @@ from models.evaluation.report import file_names
 from models.stages.base import RunConfig, Stage
 from models.vqvae import Codes
 from utils.dance import Dance, save_dance
-from utils.motion import pose_to_joints
 from utils.render.video import render_video
 
 
@@ -36,7 +35,6 @@ def show_real(config: RunConfig) -> list[Path]:
     return made
 
 
-@torch.no_grad()
 def show_codes(stage: Stage, folder: Path) -> Path:
     """Make a video of the config's codes (section `sample`), or of random ones.
 
@@ -61,12 +59,9 @@ def show_codes(stage: Stage, folder: Path) -> Path:
             raise ValueError(
                 f"sample.{half} holds {chosen.min()}..{chosen.max()}; the codebook has codes 0..{k - 1}"
             )
-        halves.append(torch.from_numpy(chosen).to(stage.device).unsqueeze(0))
-    pose = memory.decode(Codes(*halves))[0]
-    if memory.velocity is None:  # the root slot holds no velocity: the root stays where it is
-        pose = torch.cat([torch.zeros_like(pose[:, :3]), pose[:, 3:]], dim=1)
-    joints = pose_to_joints(pose).cpu().numpy()
-    both = torch.cat(halves).T.cpu().numpy()
+        halves.append(torch.from_numpy(chosen))
+    joints = memory.decode_dance(Codes(*halves)).numpy()
+    both = torch.stack(halves, dim=1).numpy()
     dance = Dance(
         "codes",
         joints,

@@ -22,30 +22,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from models.generation import FREE, GenerationConfig, generate_all
+from models.generation import FREE, GenerationConfig, Prompt, cut, generate, overlay
 from models.inference.config import DanceConfig
 from models.inference.outputs import write_dance
 from models.inference.prompts import Networks, load_networks, locked_codes, opening_codes
 from models.inference.songs import FileNames, Found, Song, analyse_each, find_songs, named, one_line
 from models.stages.base import GPTRunConfig, RunConfig
-from models.streaming import look_ahead
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import to_plain
 from utils.dance import Dance, Provenance
 from utils.export import level_floor
 from utils.metrics.beats import mean_speed
 from utils.metrics.physical import STILL_SPEED, freezing
-from utils.motion import pose_to_joints
 from utils.render.index import IndexEntry, write_index
 from utils.writers import WRITERS, Failures, attempt
 
 log = logging.getLogger(__name__)
 _DANCES_PER_BATCH = 8  # larger batches are hardly faster
-_COMPILED_PER_BATCH = (
-    64  # likewise with generation.compile, which costs each batch half a minute at its start
-)
+_COMPILED_PER_BATCH = 64  # with generation.compile, which costs each batch half a minute at its start
 _BATCH_STEPS = 400_000  # music steps generated together, padding included: 0.7 GB of features
-_DECODED = 512  # codes decoded at a time, so that an hour needs no more memory than a minute
 _PACKAGES = ("torch", "numpy", "scipy", "librosa", "av")
 _STILL_SHARE = 0.4  # of the time, from which a dance is reported to stand still mostly; real dances: 0
 _STILL_SPEED = 0.12  # m/s, mean over joints and time, likewise; half of that of the slowest real dances
@@ -306,7 +301,7 @@ class _Run:
         for request, codes in zip(requests, generated, strict=True):
             about = self._about(request.song)
             with progress.of("joints"):
-                dance, drift = decode_dance(request, codes, self.networks, wanted.level, self.facts)
+                dance, drift = decode(request, codes, self.networks, wanted.level, self.facts)
             with progress.writing(len(self.entries) + 1, total, request.title, about):
                 entry = write_dance(
                     self.folder,
@@ -394,56 +389,27 @@ def generate_codes(
 
     Locked codes take precedence over the opening.
     """
-    music = [request.song.features[request.first_step :] for request in requests]
-    locks = [
-        None if locked is None else Codes(*(h[request.first_step :] for h in locked)) for request in requests
-    ]
-    openings = []
-    for song, lock in zip(music, locks, strict=True):
-        halves = [half[: len(song)].clone() for half in opening]
-        for half, given in zip(halves, lock or (), strict=False):
-            part = given[: len(half)]
-            half[: len(part)] = torch.where(part == FREE, half[: len(part)], part)
-        openings.append(Codes(*halves))
-    order = sorted(range(len(requests)), key=lambda i: -len(music[i]))
+    prompts = []
+    for request in requests:
+        music = request.song.features[request.first_step :]
+        given = cut(opening, 0, len(music))
+        if locked is not None:
+            given = overlay(given, cut(locked, request.first_step, len(music)))
+        prompts.append(Prompt(music, given, request.key))
+    order = sorted(range(len(requests)), key=lambda i: -len(prompts[i].music))
     generated: dict[int, Codes] = {}
     while order:
-        size = max(1, _BATCH_STEPS // len(music[order[0]]))
+        size = max(1, _BATCH_STEPS // len(prompts[order[0]].music))
         now, order = order[:size], order[size:]
-        codes = generate_all(
-            networks.gpt,
-            [music[i] for i in now],
-            [openings[i] for i in now],
-            config.generation,
-            device,
-            progress=True,
-            locked=None if locked is None else [locks[i] for i in now],
-            keys=[requests[i].key for i in now],
-        )
+        codes = generate(networks.gpt, [prompts[i] for i in now], config.generation, device, progress=True)
         generated |= dict(zip(now, codes, strict=True))
     return [generated[i] for i in range(len(requests))]
 
 
-@torch.no_grad()
-def decode(memory: ChoreographicMemory, codes: Codes, device: torch.device) -> np.ndarray:
-    """Joints (T, J, 3) float32 of codes (n,) each; the root starts at the origin.
-
-    Long dances are decoded in pieces that overlap by everything a frame depends on: the result is the same.
-    """
-    length, margin, each = len(codes.upper), look_ahead(memory.config.conv), memory.frames_per_code
-    parts = []
-    for start in range(0, length, _DECODED):
-        end = min(start + _DECODED, length)
-        first, last = max(0, start - margin), min(length, end + margin)
-        pose = memory.decode(Codes(*(half[None, first:last].to(device) for half in codes)))[0]
-        parts.append(pose[(start - first) * each : (end - first) * each].cpu())
-    return pose_to_joints(torch.cat(parts).double()).float().numpy()
-
-
-def decode_dance(
+def decode(
     request: Request, codes: Codes, networks: Networks, level: bool, facts: Provenance
 ) -> tuple[Dance, float | None]:
-    """The dance as long as its song, still until its first step, and metres of drift that were removed.
+    """The dance as long as its song, still until its first step.
 
     Args:
         request: the dance.
@@ -457,7 +423,7 @@ def decode_dance(
     """
     memory, rest, song = networks.memory, request.first_step, request.song
     still, fps = rest * memory.frames_per_code, float(memory.skeleton.fps)
-    joints = decode(memory, codes, next(memory.parameters()).device)[: len(song.beats) - still]
+    joints = memory.decode_dance(codes).numpy()[: len(song.beats) - still]
     drift = None
     if level:
         joints, drift = level_floor(joints, fps)

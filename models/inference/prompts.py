@@ -1,28 +1,21 @@
 """Inputs of generation in --dance: the weights, and the codes that are given."""
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from datasets.columns import NUM_FEATURES
-from models.actor_critic import ActorCritic
+from datasets.sequences import NUM_FEATURES
+from models.checkpoints import load_memory, load_run_policy
 from models.generation import FREE
 from models.gpt import MotionGPT
 from models.inference.config import DanceConfig
-from models.published.conversion import is_published, load_either
-from models.stages.base import GPTRunConfig, load_memory
+from models.stages.base import GPTRunConfig
 from models.vqvae import ChoreographicMemory, Codes
 from utils.dance import load_codes
-from utils.motion import joints_to_pose, pad_to_multiple
-from utils.training.checkpoint import load_weights
-
-log = logging.getLogger(__name__)
-GPT_STAGES = ("motion_gpt", "actor_critic")
 
 
 class Networks(NamedTuple):
@@ -58,13 +51,9 @@ def load_networks(config: GPTRunConfig, device: torch.device) -> Networks:
     """
     vqvae = Path(config.vqvae)
     memory = load_memory(vqvae, config.made_by(vqvae), velocity=True).to(device)
-    path, content = _weights(config)
-    architecture = content["architecture"]
-    finetuned = content["stage"] == "actor_critic"
-    model = (ActorCritic if finetuned else MotionGPT).from_architecture(architecture, str(path))
-    chosen = content.get("choice")
-    load_weights(model, chosen["weights"] if chosen else content["model"], path)
-    gpt = (model.gpt if isinstance(model, ActorCritic) else model).to(device).eval().requires_grad_(False)
+    policy = load_run_policy(config)
+    path, features = policy.path, policy.architecture["music"]
+    gpt = policy.gpt.to(device).eval().requires_grad_(False)
     if gpt.num_codes != memory.num_codes:
         raise ValueError(
             f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {vqvae} has {memory.num_codes}; "
@@ -73,24 +62,15 @@ def load_networks(config: GPTRunConfig, device: torch.device) -> Networks:
     if gpt.music_channels != NUM_FEATURES:
         raise ValueError(f"{path} needs {gpt.music_channels} music features; a song gives {NUM_FEATURES}")
     facts: dict[str, str | int | float] = {
-        "stage": content["stage"],
+        "stage": policy.stage,
         "checkpoint": str(path),
         "checkpoint_sha256": _digest(path),
-        "epoch": int(chosen["epoch"] if chosen else content["epoch"]),
+        "epoch": policy.epoch,
         "memory": str(vqvae),
         "memory_sha256": _digest(vqvae),
-        "music_features": architecture["music"],
+        "music_features": features,
     }
-    return Networks(memory, gpt, architecture["music"], facts)
-
-
-def _weights(config: GPTRunConfig) -> tuple[Path, dict[str, Any]]:
-    own, other = config.checkpoint_path, config.other_gpt
-    if config.checkpoint is None and other is not None and is_published(other):
-        content = load_either(other, config.made_by(other), GPT_STAGES)
-        if content["stage"] == "actor_critic" or not own.is_file():
-            return other, content
-    return own, load_either(own, config.made_by(own), GPT_STAGES)
+    return Networks(memory, gpt, features, facts)
 
 
 def _digest(path: Path) -> str:
@@ -119,7 +99,6 @@ def opening_codes(config: GPTRunConfig, networks: Networks) -> Codes:
     return Codes(upper, lower)
 
 
-@torch.no_grad()
 def _encoded(path: Path, networks: Networks, number: int) -> Codes:
     """The first codes of a motion that is encoded as a whole, as real dances are."""
     from utils.metrics.physical import resample
@@ -132,10 +111,8 @@ def _encoded(path: Path, networks: Networks, number: int) -> Codes:
         motion = read_dance(path)
     except NotADance as reason:
         raise ValueError(f"dance.opening: {path} is no motion: {reason.why}") from None
-    joints = torch.from_numpy(resample(motion.joints, motion.fps, memory.skeleton.fps).astype(np.float32))
-    pose = pad_to_multiple(joints_to_pose(joints), memory.frames_per_code)[None]
-    codes = memory.encode(pose.to(next(memory.parameters()).device))
-    return Codes(codes.upper[0, :number].cpu(), codes.lower[0, :number].cpu())
+    codes = memory.encode_dance(resample(motion.joints, motion.fps, memory.skeleton.fps))
+    return Codes(codes.upper[:number], codes.lower[:number])
 
 
 def locked_codes(config: DanceConfig, networks: Networks) -> Codes | None:

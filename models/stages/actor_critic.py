@@ -22,14 +22,14 @@ from models.actor_critic import (
     normalise,
     td_error,
 )
-from models.checkpoints import NAMES, counted
+from models.checkpoints import ROWS, load_memory, load_policy, load_run_policy
 from models.evaluation.finetuning import FILES, judge_songs, report
 from models.gpt import MotionGPT
 from models.reward import RewardConfig
-from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory, load_memory
+from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory
 from models.stages.changes import fingerprint
 from models.stages.choice import Choice, ChoiceConfig, surprise
-from models.stages.motion_gpt import check_features, check_rate, load_gpt
+from models.stages.motion_gpt import check_features, check_rate
 from models.stages.performer import Performer
 from models.stages.pieces import Piece, pieces
 from models.stages.rollouts import Composed, Dance, Rollout, Rollouts, mean_earned, split_rollout
@@ -115,7 +115,9 @@ class ActorCriticStage(Stage):
             ValueError: if it does not fit the memory or the data's music features.
         """
         path = Path(self.config.gpt)
-        gpt = load_gpt(path, self.config.made_by(path), self.data)
+        policy = load_policy(path, self.config.made_by(path))
+        check_features(policy.architecture, self.data.feature_version, path, self.config.data.root)
+        gpt = policy.gpt
         if gpt.num_codes != self._memory.num_codes:
             raise ValueError(
                 f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {self.config.vqvae} has "
@@ -140,7 +142,7 @@ class ActorCriticStage(Stage):
         return self._pieces(self.config.songs)
 
     def _pieces(self, split: str) -> list[Piece]:
-        return pieces(self.data, split, self._memory, self.config.generation.first_codes, self.device)
+        return pieces(self.data, split, self._memory, self.config.generation.first_codes)
 
     def epoch_state(self) -> Mapping[str, Any]:
         """The dances: they were composed with the weights of the epoch's start, which are gone."""
@@ -222,19 +224,18 @@ class ActorCriticStage(Stage):
             self.choice.restore(content["choice"], content["config"]["choice"]["guard"])
 
     def load(self) -> int:
-        """The published file that `gpt` names, or the config's checkpoint: its best epoch, if chosen."""
-        found = counted(self.config)
-        self.judged = NAMES[found.stage] if found.published else None
-        if found.stage != self.name:
-            return found.epoch
-        if found.published:
-            self.model = ActorCritic.from_architecture(found.architecture, str(found.path)).to(self.device)
-            self.learner = self.model
-        else:
-            self.check_architecture(found.architecture, found.path)
-        load_weights(self.model, found.weights, found.path)
+        """Load the weights of `load_run_policy` into the model; returns the run's number of epochs."""
+        policy = load_run_policy(self.config, (self.name,))
+        replaces_run = policy.published and policy.path != self.config.checkpoint_path
+        self.judged = ROWS[policy.stage] if replaces_run else None
+        if isinstance(policy.model, ActorCritic):
+            if replaces_run:
+                self.model = self.learner = policy.model.to(self.device)
+            else:
+                self.check_architecture(policy.architecture, policy.path)
+                load_weights(self.model, policy.model.state_dict(), policy.path)
         self.model.eval()
-        return found.epoch
+        return policy.epochs
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Dances to the test songs, before and after finetuning."""

@@ -19,18 +19,16 @@ from torch.utils.data import Dataset
 from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Loader, Resident, ResidentLoader, split_batch, stacked
 from datasets.sequences import PreparedData
+from models.checkpoints import read_checkpoint
 from models.evaluation.config import EvaluationConfig
 from models.generation import GenerationConfig
 from models.inference.config import DanceConfig
-from models.published.conversion import load_either
 from models.stages.changes import Counting, check_changes, find_changes, fingerprint
 from models.vqvae import ChoreographicMemory
 from utils.config import ConfigModel, to_plain
 from utils.training import distributed
 from utils.training.checkpoint import load_weights
 from utils.training.config import TrainingConfig
-
-MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
 
 
 class DataConfig(ConfigModel):
@@ -274,7 +272,7 @@ class Stage(ABC):
     def load(self) -> int:
         """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""
         path = self.config.checkpoint_path
-        content = load_either(path, self.config.made_by(path), (self.name,))
+        content = read_checkpoint(path, self.config.made_by(path), (self.name,))
         self.check_architecture(content["architecture"], path)
         load_weights(self.model, content["model"], path)
         self.model.eval()
@@ -297,27 +295,9 @@ class Stage(ABC):
 
 
 def fingerprint_of_memory(memory: ChoreographicMemory) -> str:
-    """Hash of a memory's weights without the velocity branch, which has no part in what codes mean."""
-    return fingerprint({k: v for k, v in memory.state_dict().items() if not k.startswith("velocity.")})
+    """Hash of a memory's weights without the velocity branch, which does not affect codes.
 
-
-def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory:
-    """A trained choreographic memory, frozen, in eval mode.
-
-    Args:
-        path: a checkpoint, ours or published, of sep_vqvae or, with its velocity branch, sep_vqvae_root.
-        made_by: the command that makes it.
-        velocity: whether the velocity branch is needed.
-
-    Raises:
-        ValueError: if it is needed and missing, besides what a checkpoint may lack.
+    Tensors have their former names in it, so that runs of earlier versions can be resumed.
     """
-    content = load_either(path, made_by, MEMORY_STAGES)
-    memory = ChoreographicMemory.from_architecture(content["architecture"], str(path))
-    load_weights(memory, content["model"], path)
-    if velocity and memory.velocity is None:
-        raise ValueError(
-            f"{path} is a memory without its velocity branch; train that first (stage sep_vqvae_root) "
-            "and name its checkpoint here"
-        )
-    return memory.eval().requires_grad_(False)
+    state = memory.state_dict()
+    return fingerprint({memory.former_name(k): v for k, v in state.items() if not k.startswith("velocity.")})

@@ -17,7 +17,10 @@ Group = Literal["refused", "chosen", "epoch", "dances", "at once", "no part"]
 
 # The first pattern that fits a key decides; docs/FAQ.md explains the groups.
 GROUPS: tuple[tuple[Group, tuple[str, ...]], ...] = (
-    ("at once", ("model.dropout", "model.codebook.decay", "model.codebook.restart*")),
+    (
+        "at once",
+        ("model.dropout", "model.codebook.decay", "model.codebook.restarts", "model.codebook.dead_code_*"),
+    ),
     ("refused", ("stage", "model", "model.*", "value.*", "vqvae", "gpt", "choice.by", "choice.songs")),
     ("epoch", ("seed", "data.root", "data.clips.*", "training.batch_size", "songs", "turn")),
     ("dances", ("reward.*", "generation.*")),

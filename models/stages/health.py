@@ -40,8 +40,8 @@ class CodebookHealth:
         """Counts what a batch became; returns the step's logs of all halves together."""
         logs: dict[str, Tensor] = {}
         for half, quantized in reconstruction.quantized.items():
-            book = self.memory.halves[half].codebook
-            counts = F.one_hot(quantized.codes.flatten(), book.num_codes).sum(0)
+            book = self.memory.halves[half].quantizer
+            counts = F.one_hot(quantized.indices.flatten(), book.num_codes).sum(0)
             self._counts[half] = self._counts.get(half, 0) + counts
             for name, value in book.step_logs().items():
                 logs[name] = logs.get(name, 0) + value

@@ -10,15 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from datasets.clips import CodeClip, MusicClips
-from datasets.columns import COLUMNS
-from datasets.sequences import PreparedData
-from models.actor_critic import ActorCritic
+from datasets.sequences import COLUMNS, PreparedData
+from models.checkpoints import load_memory
 from models.gpt import GPTConfig, MotionGPT, code_losses
-from models.published.conversion import load_either
-from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory, load_memory
+from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
-from utils.training.checkpoint import load_weights
 
 
 class MotionGPTConfig(GPTRunConfig):
@@ -51,7 +48,7 @@ class MotionGPTStage(Stage):
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.learner = self.model
         if config.model.normalise_music and self.data.names("train"):  # else the checkpoint has them
-            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.unheard))
+            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -65,7 +62,7 @@ class MotionGPTStage(Stage):
         if self.config.data.clips.codes == "per_clip":
             clips.set_codes(*encode_clips(self.memory, clips.poses, self.device))
         else:
-            clips.set_codes(*encode_dances(self.memory, clips.poses, self.device))
+            clips.set_codes(*encode_dances(self.memory, clips.poses))
         return clips
 
     def batches(self, epoch: int) -> Iterable[CodeClip]:
@@ -145,34 +142,19 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
         )
 
 
-def load_gpt(path: Path, made_by: str, data: PreparedData) -> MotionGPT:
-    """A trained GPT, pretrained or finetuned, of ours or as published; made_by is the command that makes it.
-
-    Raises:
-        ValueError: if it does not fit the data's music features, besides what a checkpoint may lack.
-    """
-    content = load_either(path, made_by, ("motion_gpt", "actor_critic"))
-    architecture = content["architecture"]
-    check_features(architecture, data.feature_version, path, str(data.root))
-    finetuned = content["stage"] == "actor_critic"
-    model = (ActorCritic if finetuned else MotionGPT).from_architecture(architecture, str(path))
-    load_weights(model, content["model"], path)
-    return model.gpt if isinstance(model, ActorCritic) else model
-
-
-def music_statistics(data: PreparedData, unheard: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) of the training songs' features, for `normalise_music`.
 
     Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs
     as much as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in
     another one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as
-    they are; those that are to be unheard deviate infinitely, which mutes them.
+    they are; excluded groups get an infinite deviation, which makes them 0.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
     deviation = music.std(0)
     for name, columns in COLUMNS.items():
-        if name in unheard:
+        if name in excluded:
             deviation[columns] = np.inf
             continue
         group = deviation[columns]

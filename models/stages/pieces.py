@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datasets.clips import usable_frames, whole_dance, whole_music
+from datasets.clips import usable_frames, whole_music
 from datasets.sequences import PreparedData
 from models.vqvae import ChoreographicMemory, Codes
 
@@ -35,9 +35,8 @@ class Piece(NamedTuple):
         return Codes(self.codes.upper[:1], self.codes.lower[:1])
 
 
-@torch.no_grad()
 def pieces(
-    data: PreparedData, split: str, memory: ChoreographicMemory, fixed: tuple[int, int], device: torch.device
+    data: PreparedData, split: str, memory: ChoreographicMemory, fixed: tuple[int, int]
 ) -> list[Piece]:
     """The pieces of a split; of data that holds songs only, all songs.
 
@@ -62,15 +61,15 @@ def pieces(
             sequence = data.sequence(name)
             if not len(sequence.music):
                 raise ValueError(f"sequence {name} in {data.root} has no music; prepare it with its song")
-            upper, lower = memory.encode(whole_dance(sequence, memory.frames_per_code).to(device))
+            frames = usable_frames(sequence)
             found.append(
                 Piece(
                     name,
                     sequence.song,
                     whole_music(sequence.music)[0],
                     torch.from_numpy(sequence.beats.copy()),
-                    Codes(upper[0].cpu(), lower[0].cpu()),
-                    usable_frames(sequence),
+                    memory.encode_dance(sequence.joints[:frames]),
+                    frames,
                 )
             )
     if not found:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datasets.clips import PoseClips, training_poses
 from models.conv import use_channels_last
-from models.quantizer import Codebook
+from models.quantizer import EMAQuantizer
 from models.stages.base import RunConfig, Stage
 from models.stages.health import CodebookHealth
 from models.stages.losses import MotionLossConfig, memory_loss
@@ -81,10 +81,10 @@ class SepVQVAE(Stage):
         return self.health.epoch_logs()
 
     @property
-    def _learnt(self) -> dict[str, Codebook]:
-        """The codebooks that learn by moving averages, by half; scalar quantisation has none."""
+    def _learnt(self) -> dict[str, EMAQuantizer]:
+        """The codebooks that are updated by moving averages, by half; FSQ has none."""
         parts = self.memory.halves.items()
-        return {half: part.codebook for half, part in parts if isinstance(part.codebook, Codebook)}
+        return {half: part.quantizer for half, part in parts if isinstance(part.quantizer, EMAQuantizer)}
 
     def gauges(self) -> Mapping[str, Tensor]:
         """Of each learnt codebook: how many codes the batch used, and their perplexity."""

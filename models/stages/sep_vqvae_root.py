@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets.clips import PoseClips, training_velocities, whole_dance
+from datasets.clips import PoseClips, training_velocities, usable_frames
+from models.checkpoints import load_memory
 from models.conv import use_channels_last
-from models.stages.base import RunConfig, Stage, fingerprint_of_memory, load_memory
+from models.stages.base import RunConfig, Stage, fingerprint_of_memory
 from models.stages.losses import velocity_loss
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import root_velocity
@@ -93,7 +94,7 @@ class SepVQVAERoot(Stage):
 
     def loss(self, learner: nn.Module, batch: VelocityClip) -> tuple[Tensor, Mapping[str, Tensor]]:
         """L1 of the root velocity and of its first difference."""
-        latents = self.memory.lower.codebook.lookup(batch.lower.to(self.device, non_blocking=True))
+        latents = self.memory.lower.quantizer.decode(batch.lower.to(self.device, non_blocking=True))
         velocity = learner(latents).transpose(1, 2)
         target = batch.velocity.to(self.device, non_blocking=True)
         return velocity_loss(velocity, target, self.config.acceleration, self.config.position)
@@ -124,8 +125,7 @@ def encode_clips(
     return Codes(*(torch.cat(half).cpu() for half in zip(*codes, strict=True)))
 
 
-@torch.no_grad()
-def encode_dances(memory: ChoreographicMemory, clips: PoseClips, device: torch.device) -> Codes:
+def encode_dances(memory: ChoreographicMemory, clips: PoseClips) -> Codes:
     """Codes (N, T') of all clips, cut out of the codes of their whole dances.
 
     Raises:
@@ -137,13 +137,13 @@ def encode_dances(memory: ChoreographicMemory, clips: PoseClips, device: torch.d
             f"data.clips.hop {clips.config.hop} must divide by {step} with data.clips.codes whole_dance"
         )
     whole = [
-        memory.encode(whole_dance(sequence, step).to(device))
+        memory.encode_dance(sequence.joints[: usable_frames(sequence)])
         for sequence in tqdm(clips.sequences, "encoding", leave=False, disable=None)
     ]
     length = clips.config.frames // step
 
     def cut(half: str) -> Tensor:
-        parts = [getattr(whole[p.sequence], half)[0, p.start // step :][:length] for p in clips.places]
-        return torch.stack(parts).cpu()
+        codes = [getattr(dance, half) for dance in whole]
+        return torch.stack([codes[place.sequence][place.start // step :][:length] for place in clips.places])
 
     return Codes(cut("upper"), cut("lower"))

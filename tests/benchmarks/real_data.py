@@ -24,10 +24,10 @@ import prepare_aistpp_data
 from datasets.clips import ClipsConfig, clip_starts
 from datasets.sample import make_corpus
 from datasets.sequences import PreparedData
+from models.checkpoints import load_memory
 from models.evaluation.dances import DanceMaker
 from models.evaluation.report import reconstruction
 from models.stages import read_config
-from models.stages.base import load_memory
 from tests.benchmarks.ablations.runs import EPOCHS, config_path
 from tests.helpers import SHARED
 from utils.dance import Dance

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.aistpp.smpl import forward_kinematics
 from datasets.sample import plan_corpus
 from datasets.sample.dances import make_dance
 from datasets.sample.instruments import SAMPLE_RATE_HZ
 from datasets.sample.songs import render_song
 from utils.dance import Dance
 from utils.render.video import render_video
+from utils.smpl import forward_kinematics
 
 
 def main() -> None:

@@ -160,7 +160,7 @@ def test_absolute_root_comes_back_as_the_path_it_decodes():
     torch.manual_seed(0)
     config = MemoryConfig(codes_upper=5, codes_lower=5)
     memory = PlacedMemory(config, velocity=True).eval()
-    memory.lower.codebook.codes.normal_()
+    memory.lower.quantizer.codebook.normal_()
     codes = Codes(*torch.randint(5, (2, 1, 6)))
     with torch.no_grad():
         place = ChoreographicMemory.decode_velocity(memory, codes.lower)

@@ -83,8 +83,8 @@ def make_checkpoints(folder: Path) -> dict[str, str]:
     """Files of an untrained memory and GPT of the published sizes."""
     memory = ChoreographicMemory(MemoryConfig(), velocity=True)
     for half in (memory.upper, memory.lower):
-        half.codebook.codes.normal_()
-        half.codebook.restore()
+        half.quantizer.codebook.normal_()
+        half.quantizer.restore()
     gpt = MotionGPT(GPTConfig(), memory.num_codes, NUM_FEATURES)
     files = {"vqvae": folder / "memory.pt", "gpt": folder / "gpt.pt"}
     for path, stage, model, more in (

@@ -5,9 +5,9 @@ import torch
 
 from models.actor_critic import ActorCritic, ValueConfig
 from models.conv import ConvConfig, Decoder
-from models.generation import GenerationConfig, generate, generate_all
-from models.gpt import GPTConfig, MotionGPT, cross_conditional_mask
-from models.quantizer import Codebook, CodebookConfig
+from models.generation import GenerationConfig, Prompt, generate
+from models.gpt import GPTConfig, MotionGPT
+from models.quantizer import CodebookConfig, EMAQuantizer
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 
 
@@ -106,7 +106,7 @@ def test_memory_refuses_wrong_poses(shape):
 
 
 def codebook(num_codes=4, dim=3, **more):
-    book = Codebook(num_codes, CodebookConfig(dim=dim, **more)).train()
+    book = EMAQuantizer(num_codes, CodebookConfig(dim=dim, **more)).train()
     return book
 
 
@@ -119,10 +119,10 @@ def test_straight_through_gradient_is_one():
 
 def test_commitment_pulls_latents_to_their_codes():
     book = codebook().eval()
-    book.codes.copy_(torch.eye(4, 3))
+    book.codebook.copy_(torch.eye(4, 3))
     latents = torch.tensor([0.9, 0.2, 0.0]).view(1, 3, 1).requires_grad_(True)
     quantized = book(latents)
-    assert quantized.codes.item() == 0
+    assert quantized.indices.item() == 0
     quantized.commitment.backward()
     torch.testing.assert_close(latents.grad.flatten(), 2 / 3 * torch.tensor([-0.1, 0.2, 0.0]))
 
@@ -136,33 +136,26 @@ def test_eval_mode_learns_nothing():
 
 
 def test_restarts():
-    """A dead code jumps onto a latent; released it keeps its old sums and jumps again, mended it stays."""
+    """A dead code jumps onto a latent; as published it keeps its old sum and jumps again, mended it stays."""
     latents = torch.randn(1, 3, 50, generator=torch.Generator().manual_seed(0)) * 0.01
-    for restarts, jumps_again in (("released", True), ("mended", False)):
+    for restarts, jumps_again in (("published", True), ("mended", False)):
         torch.manual_seed(1)
         book = codebook(num_codes=2, restarts=restarts)
-        book.codes.copy_(torch.tensor([[0.0, 0, 0], [100.0, 100, 100]]))
+        book.codebook.copy_(torch.tensor([[0.0, 0, 0], [100.0, 100, 100]]))
         book.restore()
-        book.counts.fill_(1.0)
+        book.ema_count.fill_(1.0)
         book(latents)
-        first = book.codes[1].clone()
+        first = book.codebook[1].clone()
         assert int(book.restarted) == 1
         assert (latents[0].T - first).norm(dim=1).min() < 1e-6
-        assert (book.counts[1] == 1.0) == (restarts == "mended")
-        book.codes[1] = first + 100  # far from every latent again
+        assert (book.ema_count[1] == 1.0) == (restarts == "mended")
+        book.codebook[1] = first + 100  # far from every latent again
         if restarts == "mended":
-            book.sums[1] = book.codes[1] * book.counts[1]
-            book.counts[1] = 1.2
-            book.sums[1] = book.codes[1] * 1.2
+            book.ema_sum[1] = book.codebook[1] * book.ema_count[1]
+            book.ema_count[1] = 1.2
+            book.ema_sum[1] = book.codebook[1] * 1.2
         book(latents)
         assert (int(book.restarted) == 1) == jumps_again
-
-
-def test_mask_is_causal_across_streams():
-    mask = cross_conditional_mask(4)
-    for row in range(12):
-        for column in range(12):
-            assert mask[row, column] == (column % 4 <= row % 4)
 
 
 @pytest.mark.parametrize("stream", ["music", "upper", "lower"])
@@ -187,55 +180,33 @@ def test_each_half_sees_the_other():
     assert not torch.allclose(gpt(music, codes).upper[:, 0], gpt(music, other).upper[:, 0])
 
 
-def test_songs_in_a_batch_are_as_if_alone():
-    gpt = tiny_gpt()
-    music = [
-        torch.randn(length, 6, generator=torch.Generator().manual_seed(length)) for length in (12, 30, 5)
-    ]
-    first = [Codes(torch.tensor([i]), torch.tensor([i])) for i in range(3)]
-    together = generate_all(gpt, music, first, None, torch.device("cpu"))
-    for song, start, made in zip(music, first, together, strict=True):
-        alone = generate(gpt, song.unsqueeze(0), start)
-        assert torch.equal(made.upper, alone.upper[0])
-        assert torch.equal(made.lower, alone.lower[0])
-        assert len(made.upper) == len(song)
-
-
 def test_drawing_codes():
-    gpt, music = tiny_gpt(), torch.randn(2, 40, 6)
-    first = Codes(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long))
-    draw = GenerationConfig(temperature=1.0, seed=1)
-    made = generate(gpt, music, first, draw)
-    assert torch.equal(made.upper, generate(gpt, music, first, draw).upper)
-    assert not torch.equal(
-        made.upper, generate(gpt, music, first, GenerationConfig(temperature=1.0, seed=2)).upper
-    )
-    greedy = generate(gpt, music, first)
-    assert torch.equal(
-        greedy.upper, generate(gpt, music, first, GenerationConfig(temperature=1.0, top_k=1)).upper
-    )
+    gpt, device = tiny_gpt(), torch.device("cpu")
+    first = Codes(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    prompts = [Prompt(torch.randn(40, 6), first, key) for key in "ab"]
+
+    def upper(**how):
+        return torch.stack([dance.upper for dance in generate(gpt, prompts, GenerationConfig(**how), device)])
+
+    drawn = upper(temperature=1.0, seed=1)
+    assert torch.equal(drawn, upper(temperature=1.0, seed=1))
+    assert not torch.equal(drawn, upper(temperature=1.0, seed=2))
+    assert torch.equal(upper(), upper(temperature=1.0, top_k=1))
 
 
 @pytest.mark.parametrize(
-    ("config", "music", "message"),
+    ("how", "channels", "message"),
     [
-        (GenerationConfig(window_codes=10), torch.zeros(1, 5, 6), "does not fit the GPT's context of 9"),
-        (
-            GenerationConfig(window="hop", window_codes=4, hop=5),
-            torch.zeros(1, 5, 6),
-            "must not exceed the window",
-        ),
-        (None, torch.zeros(1, 5, 7), r"must be \(B, N, 6\)"),
+        ({"window_codes": 10}, 6, "does not fit the GPT's context of 9"),
+        ({"window": "hop", "window_codes": 4, "hop": 5}, 6, "must not exceed the window"),
+        ({}, 7, r"must be \(N, 6\)"),
     ],
 )
-def test_generation_refuses(config, music, message):
+def test_generation_refuses(how, channels, message):
+    first = Codes(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    prompts = [Prompt(torch.zeros(5, channels), first)]
     with pytest.raises(ValueError, match=message):
-        generate(
-            tiny_gpt(),
-            music,
-            Codes(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)),
-            config,
-        )
+        generate(tiny_gpt(), prompts, GenerationConfig(**how), torch.device("cpu"))
 
 
 def test_nothing_drops_out_in_actor_critic():

@@ -48,7 +48,7 @@ class Protocol:
         physical: physical metrics it prints.
     """
 
-    name: str
+    name: ProtocolName
     sets: tuple[tuple[str, str], ...]
     beats: Callable[[DanceFeatures], dict[str, float]]
     physical: tuple[str, ...]

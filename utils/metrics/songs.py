@@ -19,6 +19,7 @@ from utils.dance import Dance, beat_indices
 from utils.files import AUDIO_SUFFIXES
 from utils.metrics.controls import song_of
 from utils.metrics.reference import Reference
+from utils.music import FeatureVersion
 from utils.skeleton import SMPL_24
 
 
@@ -37,7 +38,7 @@ class Songs:
         FileNotFoundError: if there is no such path.
     """
 
-    def __init__(self, path: Path, version: str = "standard") -> None:
+    def __init__(self, path: Path, version: FeatureVersion = "standard") -> None:
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; songs or beats are expected there")
@@ -110,7 +111,7 @@ def _table(path: Path) -> dict[str, list[float]]:
 
 
 @cache
-def _read(path: Path, version: str) -> np.ndarray:
+def _read(path: Path, version: FeatureVersion) -> np.ndarray:
     """Beats in seconds of one file; a file without a suffix of beat files is read as a song."""
     if path.suffix.lower() not in (".npy", ".npz", ".txt"):
         return track_beats(path, version)
@@ -125,7 +126,7 @@ def _read(path: Path, version: str) -> np.ndarray:
         raise ValueError(f"{path}: no beats can be read from it ({error})") from None
 
 
-def track_beats(path: Path, version: str = "standard") -> np.ndarray:
+def track_beats(path: Path, version: FeatureVersion = "standard") -> np.ndarray:
     """Beats of a song in seconds, at 60 fps: those of its prepared data.
 
     Raises:

@@ -9,10 +9,11 @@ from typing import get_args
 
 import numpy as np
 
+from utils.music import FeatureVersion
 from utils.music.audio import MonoMix, decode_audio, resample
 from utils.music.hpss import HOP, PadMode, percussive_part
 from utils.music.resampling import resample_as_published
-from utils.music.rhythm import FeatureVersion, beat_frames, onset_strength
+from utils.music.rhythm import beat_frames, onset_strength
 
 MIN_SECONDS = 2.0
 

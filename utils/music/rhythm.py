@@ -4,15 +4,13 @@ Onset strength as in Böck & Widmer (DAFx 2013), beats by dynamic programming as
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import librosa
 import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
+from utils.music import FeatureVersion
 from utils.music.hpss import BLOCK, FFT_SIZE, HOP, spectrum_blocks
-
-FeatureVersion = Literal["standard", "compat"]
 
 _MEL_BANDS = 128
 _COMPAT_HIGHEST_HZ = 11025.0

@@ -136,10 +136,15 @@ def load_checkpoint(path: Path, made_by: str, stages: tuple[str, ...] = ()) -> d
 def load_weights(model: nn.Module, state: dict[str, Any], path: Path) -> None:
     """Loads a state dict strictly, naming what does not fit.
 
+    A model that has renamed its parameters or buffers has a method `current_name`, by which state dicts with
+    the former names are read.
+
     Raises:
         ValueError: naming missing and extra keys and differing shapes.
     """
     own = model.state_dict()
+    current_name = getattr(model, "current_name", str)
+    state = {current_name(key): value for key, value in state.items()}
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
     shapes = [

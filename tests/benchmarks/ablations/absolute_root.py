@@ -73,5 +73,5 @@ class AbsoluteRoot(SepVQVAERoot):
 
     def loss(self, learner: nn.Module, batch: PlaceClip) -> tuple[Tensor, Mapping[str, Tensor]]:  # type: ignore[override]
         """L1 of the place and of its first difference."""
-        latents = self.memory.lower.codebook.lookup(batch.lower)
+        latents = self.memory.lower.quantizer.decode(batch.lower)
         return velocity_loss(learner(latents).transpose(1, 2), batch.place, self.config.acceleration)

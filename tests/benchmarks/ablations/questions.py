@@ -219,10 +219,10 @@ def _quantizer(sizes: Mapping[str, Any]) -> Question:
     shipped = sizes["fsq"]["levels_upper"]
     return Question(
         "quantizer",
-        "Codebook restarts mended or as released, or finite scalar quantisation?",
+        "Codebook restarts mended or as published, or finite scalar quantization?",
         (
             _memory("moving averages, restarts mended", "model.codebook.restarts=mended"),
-            _memory("moving averages, restarts as released", "model.codebook.restarts=released"),
+            _memory("moving averages, restarts as published", "model.codebook.restarts=published"),
             _memory(f"FSQ {shipped}", fsq),
             _memory("FSQ [5, 5, 5]", fsq, *coarser),
         ),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import prepare_aistpp_data
-from datasets.aistpp.checks import Rejected, check_joints
+from datasets.aistpp.tasks import Rejected, check_joints
 from datasets.reference import real_reference
 from datasets.sequences import PreparedData
 from tests.models.stages.synthetic import make_data, make_stage

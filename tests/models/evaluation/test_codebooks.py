@@ -10,8 +10,8 @@ import torch
 
 import main
 from datasets.sequences import PreparedData
+from models.checkpoints import load_memory
 from models.evaluation.codebooks import encode_split, genre_shares, nearest_clips
-from models.stages.base import load_memory
 from models.stages.health import CodebookHealth, usage
 from tests.models.stages.tiny import arguments, checkpoint, run
 from utils.render.codes import CodeCard, CodeSection, RealClip, write_code_page
@@ -43,7 +43,7 @@ def test_finite_scalars_resume_bit_for_bit(folders):
 
 def test_one_kind_refuses_the_other(folders, small_data, capsys):
     for mode, why in (
-        ("eval", ("is of another architecture", "upper.codebook.levels")),
+        ("eval", ("is of another architecture", "upper.quantizer.levels")),
         ("train", ("was trained with other values of ", "model.quantizer", "Put them back")),
     ):
         assert main.main(arguments("sep_vqvae", small_data, folders[0], mode, "training.epochs=3")) == 2
@@ -97,7 +97,7 @@ def test_the_nearest_clips_are_the_nearest(folders, small_data):
         load_memory(checkpoint(folders[0], "sep_vqvae"), "", velocity=False),
         PreparedData(small_data),
     )
-    dances = encode_split(memory, data, "train", torch.device("cpu"))
+    dances = encode_split(memory, data, "train")
     code = int(next(iter(dances.values())).upper[3])
     motion = np.random.default_rng(0).normal(size=(8, 24, 3)).astype(np.float32)
     best = {}

@@ -175,7 +175,7 @@ def test_a_memory_that_was_trained_again_is_refused_and_a_moved_one_is_not(runs,
     for memory in ("sep_vqvae", "sep_vqvae_root"):  # one more step, and all codes mean something else
         path = tmp_path / "moved" / memory / "ckpt" / "last.pt"
         content = torch.load(path, weights_only=True)
-        content["model"]["lower.codebook.codes"][0] += 1
+        content["model"]["lower.quantizer.codebook"][0] += 1
         torch.save({**content, "format": 1}, path)
     for name in synthetic.ORDER[1:]:
         trainer = going_on(runs, tmp_path / "other", name, before=tmp_path / "moved")
@@ -228,7 +228,7 @@ def test_rewards_count_from_the_next_dances(runs, tmp_path, caplog):
 
 def keys():
     return sorted(
-        f"{section.path}{field.name}" for section in sections(CONFIGS) for field in own_fields(section.cls)
+        f"{section.path}{name}" for section in sections(CONFIGS) for name in own_fields(section.cls)
     )
 
 

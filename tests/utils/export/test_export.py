@@ -5,7 +5,6 @@ import pytest
 from scipy.ndimage import maximum_filter1d
 from scipy.spatial.transform import Rotation
 
-from datasets.aistpp.smpl import forward_kinematics, rest_joints
 from tests.helpers import real_data
 from utils.dance import Dance, load_dance, save_dance
 from utils.export import fit as fit_module
@@ -20,6 +19,7 @@ from utils.metrics.physical import bone_length_drift, foot_skate_ratio, jitter
 from utils.metrics.reading import read_dance
 from utils.pickles import load_pickle
 from utils.skeleton import SMPL_24
+from utils.smpl import forward_kinematics, rest_joints
 
 REST = rest_joints()
 

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from datasets.aistpp.smpl import rest_joints
 from tests.helpers import real_data
 from utils.dance import Dance, save_dance
 from utils.export import LevelStream, level_floor
 from utils.export.__main__ import main
 from utils.metrics.reading import read_dance
+from utils.smpl import rest_joints
 
 STEP = 0.5  # seconds
 
