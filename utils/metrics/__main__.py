@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, dance_features
+from utils.dance import Dance
+from utils.metrics.dances import MAX_FRAMES, DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
 from utils.metrics.protocols import PROTOCOLS, ProtocolName
 from utils.metrics.reading import read_dances

@@ -10,8 +10,8 @@ from tests.helpers import ROOT
 from tests.utils.export.test_export import dance
 from utils.export import fit_body, fitted_joints, write_bvh, write_glb
 from utils.export.bvh import PER_METRE
-from utils.export.capsules import capsule
 from utils.export.euler import ORDERS, angles_in, euler_angles
+from utils.export.gltf import capsule
 from utils.export.names import TABLES
 from utils.skeleton import SMPL_24
 from utils.smpl import rest_joints
