@@ -20,20 +20,24 @@ It can be stopped at any moment and goes on where it was when run again; what is
 """
 
 import argparse
+import contextlib
+import multiprocessing
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from datasets.aistpp.layouts import official_plan, plain_plan
-from datasets.aistpp.preparation import Plan, library_versions, prepare, report_lines
+from datasets.aistpp.layouts import aistpp_plan, plain_plan
+from datasets.aistpp.preparation import WORKER_MEMORY, Plan, library_versions, prepare, report_lines
 from datasets.aistpp.published import published_plan
-from datasets.aistpp.running import WORKER_MEMORY
-from datasets.aistpp.smpl import GENDERS, read_rest_joints, rest_joints
+from datasets.aistpp.smpl import read_rest_joints
 from datasets.aistpp.songs import MusicOptions, songs_plan
-from utils.processors import worker_count
+from datasets.sequences import MANIFEST
+from utils.processors import start_worker, worker_count
 from utils.skeleton import SKELETONS, SMPL_24
+from utils.smpl import GENDERS, rest_joints
 from utils.terminal import tolerant_output
 
 
@@ -89,8 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build_plan(args: argparse.Namespace, out: Path) -> Plan:
-    """What the command line asks for.
+def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
+    """The plan that the command line describes; with --sample the corpus is made first.
 
     Raises:
         FileNotFoundError: if the source, its splits or its songs are missing.
@@ -108,19 +112,42 @@ def build_plan(args: argparse.Namespace, out: Path) -> Plan:
         return songs_plan(music)
     rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
     if not args.sample:
-        plan = official_plan(args.source, rest, music)
+        plan = aistpp_plan(args.source, rest, music)
         if args.smpl:
             apart = 1000 * np.abs(rest - rest_joints(args.gender)).max()
             plan.notes.append(
                 f"rest joints of {args.smpl}: up to {apart:.1f} mm from the built-in {args.gender} ones"
             )
         return plan
-    from datasets.sample import make_corpus  # only here: it needs more than the rest
+    from datasets.sample import make_corpus  # only here: it imports more than the rest
 
-    make_corpus(out / "raw", seed=args.seed)
-    plan = official_plan(out / "raw", rest, music, name="sample")
+    with compiling_music_functions(workers > 1 and not (out / MANIFEST).is_file()):
+        make_corpus(out / "raw", args.seed, workers)
+    plan = aistpp_plan(out / "raw", rest, music, name="sample")
     plan.expected = None
     return plan
+
+
+@contextlib.contextmanager
+def compiling_music_functions(wanted: bool) -> Iterator[None]:
+    """Compile the functions of the music features in a process beside; wait for it at the end.
+
+    On a new machine this takes half a minute, which all workers would otherwise spend on their first song.
+    """
+    if not wanted:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=_compile_music_functions, daemon=True)
+    process.start()
+    yield
+    process.join()
+
+
+def _compile_music_functions() -> None:
+    start_worker()
+    from datasets.music import compile_functions  # librosa is slow to import
+
+    compile_functions()
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:
@@ -156,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = args.out or Path("data") / ("aistpp" if dances else "sample" if args.sample else "songs")
     workers = args.workers or worker_count(WORKER_MEMORY)
     try:
-        plan = build_plan(args, out)
+        plan = build_plan(args, out, workers)
         done = prepare(plan, out, library_versions(), workers, progress=sys.stderr.isatty())
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -23,7 +23,8 @@ import librosa
 import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
-from datasets.columns import BEAT_COLUMN, COLUMNS, NUM_FEATURES
+from datasets.sequences import BEAT_COLUMN, COLUMNS, NUM_FEATURES
+from utils.music import FeatureVersion
 from utils.music.audio import decode_audio
 from utils.music.beats import (
     MIN_SECONDS,
@@ -35,7 +36,7 @@ from utils.music.beats import (
     track_beats,
 )
 from utils.music.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, spectrum_blocks
-from utils.music.rhythm import FeatureVersion, beat_frames, onset_strength, tempogram
+from utils.music.rhythm import beat_frames, onset_strength, tempogram
 
 _LOWEST_HZ = 440.0 * 2.0 ** ((24 - 69) / 12)  # C1, MIDI note 24
 _MAX_OCTAVES = 7
@@ -128,6 +129,15 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
         "tempogram": tempogram(onset, COLUMNS["tempogram"].stop - COLUMNS["tempogram"].start),
     }
     return np.ascontiguousarray(np.concatenate([rows[name] for name in COLUMNS]).T, dtype=np.float32)
+
+
+def compile_functions() -> None:
+    """Compile all numba functions of the features into numba's cache, on three seconds of noise."""
+    for fps in (7.5, 60.0):
+        size = 3 * feature_sample_rate(fps)
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, size).astype(np.float32)
+        music_features(noise, fps)
+        track_beats(noise, fps)
 
 
 def music_beats(features: np.ndarray) -> np.ndarray:

@@ -1,72 +1,166 @@
-"""Which weights count when a finetuned GPT is judged: the run's own best epoch, or a published file."""
+"""Trained weights: the only way to them, for checkpoints of ours and for published files.
+
+Training, --eval and --dance load memories by `load_memory` and motion GPTs by `load_policy` or
+`load_run_policy`. Where an epoch of finetuning was selected, its weights are the ones that are loaded.
+"""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from models.published.conversion import is_published, load_either
+from models.actor_critic import ActorCritic
+from models.gpt import MotionGPT
+from models.published.conversion import NETWORKS, from_published
+from models.published.files import is_published, read_published
+from models.vqvae import ChoreographicMemory
+from utils.training.checkpoints import load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
+MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
+POLICY_STAGES = ("motion_gpt", "actor_critic")
+ROWS = {"motion_gpt": "GPT", "actor_critic": "actor-critic"}  # rows of evaluation tables
 
 
-class Names(Protocol):
-    """What of a config decides it."""
+class PolicyConfig(Protocol):
+    """Config fields that determine which motion GPT --eval and --dance use."""
 
     # ruff: noqa: D102
-    gpt: str
     checkpoint: str | None
 
+    @property
+    def other_gpt(self) -> Path | None: ...
     @property
     def checkpoint_path(self) -> Path: ...
     def made_by(self, path: Path) -> str: ...
 
 
-class Counted(NamedTuple):
-    """Weights, and what they are.
+class Policy(NamedTuple):
+    """A trained motion GPT, pretrained or finetuned.
 
     Attributes:
-        path: of the file they are from.
-        stage: `actor_critic`, or `motion_gpt` where a published GPT is judged as it is.
-        architecture: of the model.
-        weights: its state dict.
-        epoch: how many epochs the run has done.
-        published: whether it is a published file that counts in place of the run's own checkpoint.
+        model: a MotionGPT of stage `motion_gpt`, an ActorCritic of stage `actor_critic`; in eval mode.
+        path: the file.
+        stage: `motion_gpt` or `actor_critic`.
+        architecture: of the model, and the version of the music features that it was trained on (`music`).
+        epoch: of the weights: the selected one, else the last one.
+        epochs: how many the run has done.
+        published: whether it is a published file.
     """
 
+    model: MotionGPT | ActorCritic
     path: Path
     stage: str
-    architecture: dict[str, Any]
-    weights: dict[str, Tensor]
+    architecture: Mapping[str, Any]
     epoch: int
+    epochs: int
     published: bool
 
+    @property
+    def gpt(self) -> MotionGPT:
+        """The motion GPT; of an actor-critic model its policy."""
+        return self.model.gpt if isinstance(self.model, ActorCritic) else self.model
 
-def counted(config: Names) -> Counted:
-    """The published file that `gpt` names if it is finetuned, or if the run has no checkpoint; else that one.
 
-    Of a run's own checkpoint it is the best epoch, if epochs were chosen.
+def read_checkpoint(path: Path, made_by: str, stages: tuple[str, ...]) -> dict[str, Any]:
+    """The content of a checkpoint of ours, or that of a published file in the same form.
+
+    Args:
+        path: the file.
+        made_by: the command that makes checkpoints of ours, for messages.
+        stages: the stages whose checkpoints are accepted.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged, refused, of another architecture or of another stage.
+    """
+    if not is_published(path):
+        return load_checkpoint(path, made_by, stages)
+    content = from_published(read_published(path))
+    if content["stage"] not in stages:
+        raise ValueError(
+            f"{path} is a published {NETWORKS[content['stage']]}; "
+            f"here a {' or a '.join(NETWORKS[stage] for stage in stages)} is needed"
+        )
+    return content
+
+
+def selected_weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], int]:
+    """State dict and epoch of the selected epoch of a checkpoint; of the last one if none was selected."""
+    selection = content.get("selection")
+    if selection is None:
+        return content["model"], int(content["epoch"])
+    return selection["weights"], int(selection["epoch"])
+
+
+def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory:
+    """A trained choreographic memory, frozen, in eval mode.
+
+    Args:
+        path: a checkpoint, ours or published, of sep_vqvae or, with its velocity branch, sep_vqvae_root.
+        made_by: the command that makes checkpoints of ours, for messages.
+        velocity: whether the velocity branch is needed.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if the velocity branch is needed and missing, or as of `read_checkpoint`.
+    """
+    content = read_checkpoint(path, made_by, MEMORY_STAGES)
+    memory = ChoreographicMemory.from_architecture(content["architecture"], str(path))
+    load_weights(memory, content["model"], path)
+    if velocity and memory.velocity is None:
+        raise ValueError(
+            f"{path} is a memory without its velocity branch; train that first (stage sep_vqvae_root) "
+            "and name its checkpoint here"
+        )
+    return memory.eval().requires_grad_(False)
+
+
+def load_policy(path: Path, made_by: str, stages: tuple[str, ...] = POLICY_STAGES) -> Policy:
+    """A trained motion GPT: the selected epoch of a checkpoint of ours, or a published file.
+
+    Args:
+        path: the file.
+        made_by: the command that makes checkpoints of ours, for messages.
+        stages: the stages whose checkpoints are accepted.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: as of `read_checkpoint`.
+    """
+    content = read_checkpoint(path, made_by, stages)
+    weights, epoch = selected_weights(content)
+    stage, architecture, epochs = content["stage"], content["architecture"], int(content["epoch"])
+    model_type = ActorCritic if stage == "actor_critic" else MotionGPT
+    model = model_type.from_architecture(architecture, str(path))
+    load_weights(model, dict(weights), path)
+    return Policy(model.eval(), path, stage, architecture, epoch, epochs, is_published(path))
+
+
+def load_run_policy(config: PolicyConfig, stages: tuple[str, ...] = POLICY_STAGES) -> Policy:
+    """The motion GPT that --eval and --dance use.
+
+    It is the one in the run's own checkpoint, or in the file that the key `checkpoint` names. Where that key
+    is null and the key `gpt` names a published file, it is that file if it is an actor-critic one, or if the
+    run has no checkpoint.
+
+    Args:
+        config: of the run.
+        stages: the stages whose checkpoints are accepted as the run's own.
 
     Raises:
         FileNotFoundError: naming the command that makes the checkpoint, if there is none.
-        ValueError: if the file is no such one.
+        ValueError: as of `load_policy`.
     """
-    path, own = Path(config.gpt), config.checkpoint_path
-    if config.checkpoint is None and is_published(path):
-        content = load_either(path, config.made_by(path), ("motion_gpt", "actor_critic"))
-        if content["stage"] == "actor_critic" or not own.is_file():
-            log.info("%s is evaluated as the %s", path, NAMES[content["stage"]])
-            return _counted(path, content, True)
-    content = load_either(own, config.made_by(own), ("actor_critic",))
-    if "choice" in content:
-        log.info("%s: epoch %d of %d is the best", own, content["choice"]["epoch"], content["epoch"])
-    return _counted(own, content, False)
-
-
-NAMES = {"motion_gpt": "GPT", "actor_critic": "actor-critic"}  # rows of the table
-
-
-def _counted(path: Path, content: dict[str, Any], published: bool) -> Counted:
-    weights = content["choice"]["weights"] if "choice" in content else content["model"]
-    return Counted(path, content["stage"], content["architecture"], weights, int(content["epoch"]), published)
+    own, other = config.checkpoint_path, config.other_gpt
+    if config.checkpoint is None and other is not None and is_published(other):
+        policy = load_policy(other, config.made_by(other))
+        if policy.stage == "actor_critic" or not own.is_file():
+            log.info("%s is used as the %s", other, ROWS[policy.stage])
+            return policy
+    policy = load_policy(own, config.made_by(own), stages)
+    if policy.epoch != policy.epochs:
+        log.info("%s: epoch %d of %d is selected", own, policy.epoch, policy.epochs)
+    return policy

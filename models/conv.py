@@ -16,24 +16,33 @@ class ConvConfig(ConfigModel):
     """Sizes of an encoder and its mirrored decoder."""
 
     width: PositiveInt = 512
-    """Channels between the convolutions."""
+    """Number of channels between the convolutions."""
     downsamplings: PositiveInt = 3
-    """How often time is halved; a code stands for 2**downsamplings frames."""
+    """Number of times that time is halved; a code represents 2**downsamplings frames."""
     depth: PositiveInt = 3
-    """Residual blocks per stack."""
+    """Number of residual blocks per stack."""
     dilation_growth: PositiveInt = 3
-    """Dilation of block d is dilation_growth**d; the decoder runs them backwards."""
+    """The dilation of block d is dilation_growth**d; the decoder has them in reverse order."""
     hidden_multiplier: PositiveFloat = 1.0
-    """Channels inside a residual block, as a multiple of width."""
+    """Number of channels inside a residual block, as a multiple of width."""
 
     @property
     def frames_per_code(self) -> int:
-        """How many frames one code stands for."""
+        """Number of frames that one code represents."""
         return 2**self.downsamplings
+
+    @property
+    def look_ahead(self) -> int:
+        """Number of codes after (and before) its own that a decoded frame depends on: the receptive field."""
+        reach = sum(self.dilation_growth**d for d in range(self.depth))
+        latest = self.frames_per_code  # the output convolution at the last frame of code 0
+        for _ in range(self.downsamplings):
+            latest = latest // 2 + 1 + reach  # outputs 2i, 2i+1 of a transposed convolution need i-1, i, i+1
+        return latest + 1  # the first convolution
 
 
 class Conv(nn.Conv1d):
-    """A convolution along time of (B, C, T), or of (B, C, 1, T) in whatever layout that lies."""
+    """Convolution along time of (B, C, T), or of (B, C, 1, T) in any memory layout."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
@@ -44,7 +53,7 @@ class Conv(nn.Conv1d):
 
 
 class TransposedConv(nn.ConvTranspose1d):
-    """Likewise transposed."""
+    """Transposed convolution along time of (B, C, T), or of (B, C, 1, T) in any memory layout."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
@@ -55,15 +64,16 @@ class TransposedConv(nn.ConvTranspose1d):
 
 
 class ConvNet(nn.Module):
-    """Base of encoder and decoder: units of the motion, and the layout their convolutions work in.
+    """Base of encoder and decoder: normalisation of the motion, and memory layout of the convolutions.
 
     With `normalise` the network works on motion of mean 0 (per channel) and variance 1 (over all channels
-    together); the statistics are buffers, set once from the training data. In metres, where a pose is mostly
-    its mean, the sample memory's joints are 31 instead of 19 mm off after 13 epochs (docs/RESULTS.md).
+    together); the statistics are buffers, set once from the training data. In metres, where a pose is close
+    to its mean, the joint error of the sample memory is 31 instead of 19 mm after 13 epochs
+    (docs/RESULTS.md).
 
-    With `channels_last` and in training, on a processor, they work on (B, T, C): its library then reorders
-    nothing on the way. The numbers are the same but for the order of sums, so what counts elsewhere, codes
-    above all, is computed in the one layout whatever this says.
+    With `channels_last`, in training on a CPU, convolutions work on (B, T, C), which saves its library the
+    reordering. Sums are then in another order, so evaluation mode, which decides codes, always uses (B, C,
+    T).
     """
 
     channels_last = False
@@ -89,12 +99,12 @@ class ConvNet(nn.Module):
         return self.layers(x.unsqueeze(2).contiguous(memory_format=torch.channels_last)).squeeze(2)
 
     def layers(self, x: Tensor) -> Tensor:
-        """The network."""
+        """The network without the normalisation: (B, C, T) -> (B, C', T')."""
         raise NotImplementedError
 
 
 def use_channels_last(model: nn.Module, used: bool) -> None:
-    """Sets the layout of all encoders and decoders in a model; see `ConvNet`."""
+    """Set the memory layout of all encoders and decoders in a model; see `ConvNet`."""
     for module in model.modules():
         if isinstance(module, ConvNet):
             module.channels_last = used
@@ -108,7 +118,7 @@ class ResidualBlock(nn.Module):
         self.layers = nn.Sequential(
             nn.ReLU(),
             Conv(width, hidden, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(inplace=True),  # nobody needs the convolution's output as it was
+            nn.ReLU(inplace=True),  # the convolution's output is not used elsewhere
             Conv(hidden, width, 1),
         )
 
@@ -118,7 +128,7 @@ class ResidualBlock(nn.Module):
 
 
 def residual_stack(config: ConvConfig, reverse: bool) -> nn.Sequential:
-    """Residual blocks with dilations 1, g, g², ..., or backwards."""
+    """Residual blocks with dilations 1, g, g², ..., or in reverse order."""
     hidden = max(1, round(config.hidden_multiplier * config.width))
     dilations = [config.dilation_growth**d for d in range(config.depth)]
     blocks = (ResidualBlock(config.width, hidden, d) for d in (reversed(dilations) if reverse else dilations))
@@ -153,8 +163,8 @@ class Encoder(ConvNet):
 class Decoder(ConvNet):
     """Doubles time `downsamplings` times: (B, code_dim, T') -> (B, channels, T).
 
-    The output is computed in fp32 whatever the precision: a velocity is summed up over a whole song, and bf16
-    in the last layer takes the dancer a third further from where he should be.
+    The output is computed in fp32 at any precision: velocities are integrated over the whole song, and with a
+    bf16 output layer the root position error grows by a third.
     """
 
     def __init__(self, channels: int, code_dim: int, config: ConvConfig, normalise: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""Finite scalar quantisation: each of a few numbers is rounded to one of a few levels. Nothing there can die.
+"""Finite scalar quantization (FSQ): each of a few numbers is rounded to one of a few levels.
 
 Source: Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (arXiv 2309.15505). The codebook is
-the grid of all combinations of levels: it is not learnt, so it needs no moving averages, no restarts and no
+the fixed grid of all combinations of levels, so it needs no moving averages, no restarts of dead codes and no
 commitment loss.
 """
 
@@ -21,26 +21,26 @@ Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
 
 _MOMENTUM = 0.05  # of the moving averages
 _EPSILON = 1e-8  # added to variances
-_RIDGE = 1e-3  # added to variances, in shares of their mean: what hardly varies is not blown up
+_RIDGE = 1e-3  # added to variances, as a share of their mean: directions of small variance are not amplified
 
 
 class FSQConfig(ConfigModel):
-    """The grids."""
+    """Levels of the grids."""
 
     levels_upper: Levels = (8, 8, 8)
-    """Levels of each dimension of the upper half's latents; their product is the number of codes. The paper
-    advises at least 5 each: [5, 5, 5] for about 2**7 codes, [8, 8, 8] for 2**9, [8, 5, 5, 5] for about 2**10.
-    """
+    """Number of levels in each dimension of the upper half's latents; their product is the number of codes.
+    The paper recommends at least 5 each: [5, 5, 5] for about 2**7 codes, [8, 8, 8] for 2**9, [8, 5, 5, 5] for
+    about 2**10."""
     levels_lower: Levels = (8, 8, 8)
-    """The same of the lower half."""
+    """Number of levels in each dimension of the lower half's latents."""
 
 
 def to_levels(z: Tensor, levels: Tensor) -> Tensor:
     """Rounds z (..., d) to the nearest of `levels` (d,) evenly spaced numbers from -1 to 1, bounded by tanh.
 
-    With h = (L - 1) / 2: round(h tanh(z) + h) is a level's index 0..L-1, index / h - 1 its place. Rounding
-    passes gradients straight through, the bound does not: the gradient is that of tanh(z).
-    Differs from the paper: an even number of levels lies evenly about 0, where the paper moves it by half a
+    With h = (L - 1) / 2, round(h tanh(z) + h) is the level's index 0..L-1 and index / h - 1 its value.
+    Rounding passes the gradient straight through and the bound does not: the gradient is that of tanh(z).
+    Differs from the paper: an even number of levels is symmetric about 0, where the paper shifts it by half a
     step so that 0 is a level. For odd numbers both are the same.
     """
     half = (levels - 1).to(z.dtype) / 2
@@ -48,16 +48,16 @@ def to_levels(z: Tensor, levels: Tensor) -> Tensor:
     return (bounded + (torch.round(bounded + half) - half - bounded).detach()) / half
 
 
-def to_codes(values: Tensor, levels: Tensor) -> Tensor:
-    """Codes (...) int64 of places (..., d) of `to_levels`: mixed radix, the first digit runs fastest."""
+def to_indices(values: Tensor, levels: Tensor) -> Tensor:
+    """Indices (...) int64 of values (..., d) of `to_levels`: mixed radix, the first digit runs fastest."""
     half = (levels - 1).to(values.dtype) / 2
     digits = torch.round(values * half + half).long()
     return (digits * _radix(levels)).sum(-1)
 
 
-def from_codes(codes: Tensor, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Places (..., d) in -1..1 of codes (...); inverse of `to_codes`."""
-    digits = codes.unsqueeze(-1) // _radix(levels) % levels
+def from_indices(indices: Tensor, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Values (..., d) in -1..1 of indices (...); inverse of `to_indices`."""
+    digits = indices.unsqueeze(-1) // _radix(levels) % levels
     return 2 * digits.to(dtype) / (levels - 1) - 1
 
 
@@ -66,14 +66,14 @@ def _radix(levels: Tensor) -> Tensor:
 
 
 def whitened(z: Tensor, covariance: Tensor) -> Tensor:
-    """Numbers (..., d) of mean 0 and this covariance (d, d) -> of variance 1, and not correlated."""
+    """Whitens z (..., d) of mean 0 and this covariance (d, d): variances of 1, no correlations."""
     ridge = _RIDGE * covariance.diagonal().mean() + _EPSILON
     root = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(covariance))
     return torch.linalg.solve_triangular(root, z.unsqueeze(-1), upper=False).squeeze(-1)
 
 
 def _mean_over_batch(z: Tensor) -> Tensor:
-    """Mean (...) of (B, T', ...) over the batches of all processes; the gradient goes to all of them."""
+    """Mean (...) of (B, T', ...) over the batches of all processes; the gradient flows to all of them."""
     mean = z.mean((0, 1))
     if world_size() > 1:
         from torch.distributed.nn.functional import all_reduce  # imports torch._dynamo: a second
@@ -83,20 +83,20 @@ def _mean_over_batch(z: Tensor) -> Tensor:
 
 
 class FSQ(Quantizer):
-    """A grid of codes between two linear maps: C channels -> d numbers, rounded -> C channels.
+    """A fixed grid between two linear maps: C channels -> d numbers, rounded -> C channels.
 
-    The maps take the place of an encoder that ends in d channels and a decoder that begins with d; what is
-    around keeps C channels whatever the levels are.
+    The maps replace an encoder that ends in d channels and a decoder that begins with d, so that encoder and
+    decoder have C channels for any levels.
     Differs from the paper: the d numbers are whitened before they are bounded, by the batch's mean and
-    covariance in training and by their moving averages otherwise. A motion encoder's latents hardly differ
-    from each other at first, and without this they drift to where tanh is flat: all codes but one die. Scaled
-    each by itself they also go up and down together, and most of the grid stays empty.
+    covariance in training and by their moving averages otherwise. Without this the latents of a motion
+    encoder, which are nearly equal at first, drift to where tanh is flat and only one code is used; with a
+    scale per dimension alone they stay correlated, and most of the grid is not used.
 
     Buffers: levels (d,), kept in checkpoints so that other levels with the same product are refused; mean
     (d,) and covariance (d, d), the moving averages.
 
     Args:
-        levels: of each of the d dimensions.
+        levels: number of levels in each of the d dimensions.
         dim: C.
     """
 
@@ -120,35 +120,35 @@ class FSQ(Quantizer):
         """K, the product of the levels."""
         return self._num_codes
 
-    def lookup(self, codes: Tensor) -> Tensor:
-        """Vectors (B, C, T') of codes (B, T')."""
-        places = from_codes(codes, self.levels, self.from_grid.weight.dtype)
-        return self.from_grid(places).transpose(1, 2)
+    def decode(self, indices: Tensor) -> Tensor:
+        """Vectors (B, C, T') of indices (B, T')."""
+        values = from_indices(indices, self.levels, self.from_grid.weight.dtype)
+        return self.from_grid(values).transpose(1, 2)
 
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
-        """Codes (B, T') of latents (B, C, T')."""
+        """Indices (B, T') of latents (B, C, T')."""
         with torch.autocast(latents.device.type, enabled=False):
-            return to_codes(self._places(latents), self.levels)
+            return to_indices(self._rounded(latents), self.levels)
 
     def forward(self, latents: Tensor) -> Quantized:
-        """Quantises latents (B, C, T'). The commitment is 0: rounding cannot be far from what it rounds."""
+        """Quantizes latents (B, C, T'). The commitment is 0, as the rounding error is bounded."""
         with torch.autocast(latents.device.type, enabled=False):
-            places = self._places(latents, learn=self.training)
+            values = self._rounded(latents, update=self.training)
             return Quantized(
-                latents=self.from_grid(places).transpose(1, 2),
-                codes=to_codes(places.detach(), self.levels),
-                commitment=places.new_zeros(()),
+                latents=self.from_grid(values).transpose(1, 2),
+                indices=to_indices(values.detach(), self.levels),
+                commitment=values.new_zeros(()),
             )
 
-    def _places(self, latents: Tensor, learn: bool = False) -> Tensor:
-        """(B, T', d) in -1..1; to learn, with the batch's statistics, which enter the moving averages."""
+    def _rounded(self, latents: Tensor, update: bool = False) -> Tensor:
+        """(B, T', d) in -1..1; with `update` by the batch's statistics, which enter the moving averages."""
         z = self.to_grid(latents.to(self.to_grid.weight.dtype).transpose(1, 2))
         mean, covariance = self.mean, self.covariance
-        if learn:
+        if update:
             mean = _mean_over_batch(z)
-            apart = z - mean
-            covariance = _mean_over_batch(apart.unsqueeze(-1) * apart.unsqueeze(-2))
+            centred = z - mean
+            covariance = _mean_over_batch(centred.unsqueeze(-1) * centred.unsqueeze(-2))
             self.mean.lerp_(mean.detach(), _MOMENTUM)
             self.covariance.lerp_(covariance.detach(), _MOMENTUM)
         return to_levels(whitened(z - mean, covariance), self.levels)

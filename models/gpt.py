@@ -44,7 +44,7 @@ class GPTConfig(ConfigModel):
     onset, beat, ...) to the same total variance. As published they are not normalised: the loudness column,
     around -500, drowns the beat flags."""
     excluded_features: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
-    """Groups of music features, named as in `datasets.columns`, that the GPT ignores; this needs
+    """Groups of music features, named as in `datasets.sequences`, that the GPT ignores; this needs
     `normalise_music`. The 384 columns of the tempogram identify each song, so with them a GPT overfits a
     small corpus song by song."""
     cross_conditional: bool = True

@@ -118,8 +118,8 @@ class PoseStream:
     @torch.no_grad()
     def push(self, codes: Codes, last: bool = False) -> Tensor:
         """Append codes (B, n >= 0) and return the joints (B, m, J, 3) they complete, or all that are left."""
-        upper = self.memory.upper.codebook.lookup(codes.upper)
-        lower = self.memory.lower.codebook.lookup(codes.lower)
+        upper = self.memory.upper.quantizer.decode(codes.upper)
+        lower = self.memory.lower.quantizer.decode(codes.lower)
         pose = self.memory.join(
             self.upper.push(upper, last).transpose(1, 2), self.lower.push(lower, last).transpose(1, 2)
         )

@@ -1,22 +1,27 @@
 """The choreographic memory: a VQ-VAE per half of the body, and the global velocity branch.
 
 Source: Bailando (CVPR 2022), sections 3.2 (memory) and 3.3 (global velocity). Both halves share one config;
-their codebooks may differ in size. For comparison there is a memory of the whole body, and finite scalar
-quantisation (models/fsq.py) in place of the learnt codebook.
+their codebooks may differ in size. For comparison there is a memory with one codebook for the whole body, and
+finite scalar quantization (models/fsq.py) in place of the codebook with moving averages.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from models.conv import ConvConfig, Decoder, Encoder
 from models.fsq import FSQ, FSQConfig
-from models.quantizer import Codebook, CodebookConfig, Quantized, Quantizer
+from models.quantizer import CodebookConfig, EMAQuantizer, Quantized, Quantizer
 from utils.config import ConfigModel, check, to_plain
-from utils.motion import with_root, without_root
+from utils.motion import integrate, joints_to_pose, pad_to_multiple, with_root, without_root
 from utils.skeleton import SKELETONS
+
+_DECODED = 512  # codes decoded at a time, so that an hour needs no more memory than a minute
 
 
 class MemoryConfig(ConfigModel):
@@ -25,25 +30,25 @@ class MemoryConfig(ConfigModel):
     skeleton: str = "smpl_24"
     """Name of the skeleton; it decides the channels of both halves."""
     halves: Literal["split", "whole"] = "split"
-    """`split`, a codebook per half as in the paper; or `whole`, one for all joints, to compare with: what is
-    said of the lower half (its codes, its levels) then holds for the whole body."""
+    """`split` has a codebook per half, as in the paper; `whole` has one for all joints, for comparison. The
+    keys of the lower half (codes_lower, fsq.levels_lower) then hold for the whole body."""
     quantizer: Literal["ema", "fsq"] = "ema"
-    """`ema`, a codebook learnt by moving averages as in the paper; or `fsq`, finite scalar quantisation
+    """`ema` is a codebook updated by moving averages, as in the paper; `fsq` is finite scalar quantization
     (arXiv 2309.15505), whose codes are a fixed grid."""
     codes_upper: PositiveInt = 512
-    """Codes in the upper half's codebook (ema)."""
+    """Number of codes in the upper half's codebook (ema)."""
     codes_lower: PositiveInt = 512
-    """Codes in the lower half's codebook (ema)."""
+    """Number of codes in the lower half's codebook (ema)."""
     codebook: CodebookConfig = CodebookConfig()
-    """Length of codes, and how codebooks learn (ema)."""
+    """Size of the codebook's vectors, and how they are updated (ema)."""
     fsq: FSQConfig = FSQConfig()
-    """The grids (fsq)."""
+    """Levels of the grids (fsq)."""
     conv: ConvConfig = ConvConfig()
     """Sizes of encoders and decoders."""
     normalise_pose: bool = False
-    """Bring each half to mean 0 and variance 1 over the training dances before it is encoded, and back after
-    it is decoded; the velocity branch likewise. Published memories work in metres, where a pose is mostly its
-    mean and training is slower (docs/RESULTS.md)."""
+    """Normalise each half to mean 0 and variance 1 over the training dances before it is encoded, and restore
+    metres after it is decoded; likewise in the velocity branch. Published memories work in metres, where a
+    pose is close to its mean and training is slower (docs/RESULTS.md)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -53,7 +58,10 @@ class MemoryConfig(ConfigModel):
 
 
 class Codes(NamedTuple):
-    """A dance as codes: upper and lower, (B, T') int64 each; a memory of the whole body gives them twice."""
+    """Codes of a dance: upper and lower, (B, T') or (T',) int64 each.
+
+    A memory of the whole body gives the same codes twice.
+    """
 
     upper: Tensor
     lower: Tensor
@@ -64,45 +72,47 @@ class Codes(NamedTuple):
 
 
 class Reconstruction(NamedTuple):
-    """A pose (B, T, J*3) that went through the memory, and what quantising each half gave, by its name."""
+    """A reconstructed pose (B, T, J*3), and the result of quantizing each half, by its name."""
 
     pose: Tensor
     quantized: dict[str, Quantized]
 
 
 class HalfVQVAE(nn.Module):
-    """The VQ-VAE of one half: encoder, codebook, decoder."""
+    """The VQ-VAE of one half: encoder, quantizer, decoder."""
 
     def __init__(self, channels: int, num_codes: int, levels: tuple[int, ...], config: MemoryConfig) -> None:
         super().__init__()
         self.encoder = Encoder(channels, config.codebook.dim, config.conv, config.normalise_pose)
-        self.codebook: Quantizer
+        self.quantizer: Quantizer
         if config.quantizer == "fsq":
-            self.codebook = FSQ(levels, config.codebook.dim)
+            self.quantizer = FSQ(levels, config.codebook.dim)
         else:
-            self.codebook = Codebook(num_codes, config.codebook)
+            self.quantizer = EMAQuantizer(num_codes, config.codebook)
         self.decoder = Decoder(channels, config.codebook.dim, config.conv, config.normalise_pose)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, motion: Tensor) -> Tensor:
         """Codes (B, T') of a half's motion (B, T, channels)."""
-        return self.codebook.encode(self.encoder(x.transpose(1, 2)))
+        return self.quantizer.encode(self.encoder(motion.transpose(1, 2)))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The half's motion (B, T, channels) of codes (B, T')."""
-        return self.decoder(self.codebook.lookup(codes)).transpose(1, 2)
+        """Motion (B, T, channels) of a half's codes (B, T')."""
+        return self.decoder(self.quantizer.decode(codes)).transpose(1, 2)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Quantized]:
-        """The half's motion (B, T, channels), reconstructed, and what quantising gave."""
-        quantized = self.codebook(self.encoder(x.transpose(1, 2)))
+    def forward(self, motion: Tensor) -> tuple[Tensor, Quantized]:
+        """The reconstruction of a half's motion (B, T, channels), and the result of quantizing it."""
+        quantized = self.quantizer(self.encoder(motion.transpose(1, 2)))
         return self.decoder(quantized.latents).transpose(1, 2), quantized
 
 
 class ChoreographicMemory(nn.Module):
     """Two halves that encode motion into codes and decode codes into motion.
 
-    The root slot of every input is zeroed here: the memory never sees where the dancer is. With `velocity`,
-    the global velocity branch, decoded poses hold the root velocity in that slot; without it, what the lower
-    decoder makes of a zero. A memory of the whole body has one half only, `lower`, which holds all joints.
+    `encode` and `decode` work on batches of poses, `encode_dance` and `decode_dance` on joints of whole
+    dances. The root slot of every input is zeroed here: codes do not depend on the root's position. With
+    `velocity`, the global velocity branch, decoded poses hold the root velocity in that slot; without it,
+    they hold the lower decoder's output for an input of zeros. A memory of the whole body has one half,
+    `lower`, with all joints.
     """
 
     def __init__(self, config: MemoryConfig, velocity: bool = False) -> None:
@@ -129,7 +139,7 @@ class ChoreographicMemory(nn.Module):
 
     @property
     def frames_per_code(self) -> int:
-        """How many frames one code stands for."""
+        """Number of frames that one code represents."""
         return self.config.conv.frames_per_code
 
     @property
@@ -142,11 +152,11 @@ class ChoreographicMemory(nn.Module):
     @property
     def num_codes(self) -> tuple[int, int]:
         """Sizes of the upper and the lower codebook."""
-        lower = self.lower.codebook.num_codes
-        return lower if self.upper is None else self.upper.codebook.num_codes, lower
+        lower = self.lower.quantizer.num_codes
+        return lower if self.upper is None else self.upper.quantizer.num_codes, lower
 
     def set_pose_statistics(self, poses: Tensor) -> None:
-        """Set what `normalise_pose` needs to that of the training poses (N, J*3)."""
+        """Set the statistics that `normalise_pose` needs to those of the training poses (N, J*3)."""
         upper, lower = self.split(poses)
         for name, half in self.halves.items():
             motion = upper if name == "upper" else lower
@@ -154,25 +164,36 @@ class ChoreographicMemory(nn.Module):
             half.decoder.set_statistics(motion)
 
     def architecture(self) -> dict[str, Any]:
-        """What a checkpoint must hold to build this memory again."""
+        """The entry of a checkpoint from which `from_architecture` builds this memory."""
         return {"memory": to_plain(self.config), "velocity": self.velocity is not None}
 
     @classmethod
     def from_architecture(
-        cls, architecture: dict[str, Any], source: str = "architecture"
+        cls, architecture: Mapping[str, Any], source: str = "architecture"
     ) -> "ChoreographicMemory":
-        """The memory a checkpoint describes, with fresh weights."""
+        """The memory that a checkpoint describes, with new weights."""
         return cls(check(MemoryConfig, architecture["memory"], source), bool(architecture["velocity"]))
 
-    def split(self, pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Upper (B, T, 45), lower (B, T, 27) channels of a pose (B, T, 72), root slot zeroed; for SMPL.
+    @staticmethod
+    def current_name(key: str) -> str:
+        """The present name of a key of a state dict, which may have the former one."""
+        return _replaced(key, "codebook", "quantizer", _RENAMED_BUFFERS)
 
-        Of the whole body: none and all of them.
+    @staticmethod
+    def former_name(key: str) -> str:
+        """The name that a key of the state dict had formerly; inverse of `current_name`."""
+        former = {new: old for old, new in _RENAMED_BUFFERS.items()}
+        return _replaced(key, "quantizer", "codebook", former)
+
+    def split(self, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Upper (B, T, 45) and lower (B, T, 27) channels of a pose (B, T, 72), root slot zeroed (SMPL).
+
+        A memory of the whole body has no upper channels and all of them as lower ones.
         """
         return self.channels(without_root(pose))
 
     def channels(self, pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Upper and lower channels of a pose as it is; inverse of `join`."""
+        """Upper and lower channels of an unchanged pose; inverse of `join`."""
         return pose.index_select(-1, self._upper), pose.index_select(-1, self._lower)
 
     def join(self, upper: Tensor, lower: Tensor) -> Tensor:
@@ -180,7 +201,7 @@ class ChoreographicMemory(nn.Module):
         return torch.cat([upper, lower], dim=-1).index_select(-1, self._whole)
 
     def encode(self, pose: Tensor) -> Codes:
-        """Codes (B, T // frames_per_code) of a pose (B, T, J*3); whatever its root slot holds is ignored.
+        """Codes (B, T // frames_per_code) of a pose (B, T, J*3); its root slot is ignored.
 
         Raises:
             ValueError: if the pose is not (B, T, J*3), or shorter than one code.
@@ -205,10 +226,64 @@ class ChoreographicMemory(nn.Module):
     def decode_velocity(self, lower_codes: Tensor) -> Tensor:
         """Root velocity (B, T, 3), metres per frame, of lower codes (B, T')."""
         assert self.velocity is not None, "this memory was built without its velocity branch"
-        return self.velocity(self.lower.codebook.lookup(lower_codes)).transpose(1, 2)
+        return self.velocity(self.lower.quantizer.decode(lower_codes)).transpose(1, 2)
+
+    @torch.no_grad()
+    def encode_dance(self, joints: np.ndarray | Tensor) -> Codes:
+        """Codes of a whole dance.
+
+        As published, the dance is padded by its last frame to the *next* multiple of frames_per_code: a
+        length that divides gets a whole further code.
+
+        Args:
+            joints: (T, J, 3), metres, at the skeleton's frame rate.
+
+        Returns:
+            Codes (T',) on the CPU, T' = T // frames_per_code + 1.
+
+        Raises:
+            ValueError: if the joints are not (T, J, 3), or there is no frame.
+        """
+        joints = torch.as_tensor(np.array(joints, dtype=np.float32))
+        if joints.ndim != 3 or joints.shape[1:] != (self.skeleton.num_joints, 3) or not len(joints):
+            needed = f"(T, {self.skeleton.num_joints}, 3) with at least one frame"
+            raise ValueError(f"joints of a dance must be {needed}, got {tuple(joints.shape)}")
+        pose = pad_to_multiple(joints_to_pose(joints), self.frames_per_code)
+        codes = self.encode(pose.unsqueeze(0).to(next(self.parameters())))
+        return Codes(*(half[0].cpu() for half in codes))
+
+    @torch.no_grad()
+    def decode_dance(self, codes: Codes, root: Tensor | None = None) -> Tensor:
+        """Joints of a whole dance.
+
+        Long dances are decoded in pieces that overlap by the decoders' receptive field, which gives the same
+        joints in bounded memory. The velocity is integrated in float64.
+
+        Args:
+            codes: (T',) each.
+            root: (T, 3) root positions, metres; None integrates the velocity branch from the origin, or, in a
+                memory without it, keeps the root at the origin.
+
+        Returns:
+            Joints (T, J, 3) float32 in metres on the CPU, T = T' * frames_per_code.
+        """
+        length, overlap, step = len(codes.lower), self.config.conv.look_ahead, self.frames_per_code
+        pieces = []
+        for start in range(0, length, _DECODED):
+            end = min(start + _DECODED, length)
+            first, last = max(0, start - overlap), min(length, end + overlap)
+            piece = Codes(*(half[None, first:last].to(self._whole.device) for half in codes))
+            pieces.append(self.decode(piece)[0, (start - first) * step : (end - first) * step].cpu())
+        pose = torch.cat(pieces)
+        relative = pose[:, 3:].unflatten(-1, (-1, 3))
+        if root is None:
+            velocity = pose[:, :3].double()
+            root = integrate(velocity if self.velocity is not None else torch.zeros_like(velocity))
+        root = root.unsqueeze(1)
+        return torch.cat([root, relative + root], dim=1).to(pose.dtype)
 
     def forward(self, pose: Tensor) -> Reconstruction:
-        """The pose (B, T, J*3) through both halves, root slot zeroed. T must divide by frames_per_code."""
+        """Reconstruction of a pose (B, T, J*3), root slot zeroed; frames_per_code must divide T."""
         upper, lower = self.split(pose)
         if self.upper is None:
             motion, quantized = self.lower(lower)
@@ -217,6 +292,17 @@ class ChoreographicMemory(nn.Module):
         lower_motion, lower_quantized = self.lower(lower)
         quantized = {"upper": upper_quantized, "lower": lower_quantized}
         return Reconstruction(self.join(upper_motion, lower_motion), quantized)
+
+
+_RENAMED_BUFFERS = {"codes": "codebook", "sums": "ema_sum", "counts": "ema_count"}
+
+
+def _replaced(key: str, module: str, other: str, buffers: Mapping[str, str]) -> str:
+    match = re.fullmatch(rf"(upper|lower)\.{module}\.(\w+)(.*)", key)
+    if match is None:
+        return key
+    half, name, rest = match.groups()
+    return f"{half}.{other}.{buffers.get(name, name)}{rest}"
 
 
 def _channels(joints: tuple[int, ...] | list[int]) -> Tensor:

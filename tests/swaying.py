@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from datasets.aistpp.smpl import rest_joints
 from utils.floor import sole_thickness
+from utils.smpl import rest_joints
 
 FRAMES = 45
 

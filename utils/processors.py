@@ -1,13 +1,24 @@
-"""Processors and memory that this process may use: the only place that decides how many workers to start.
+"""Processors and memory that this process may use, and worker processes on them.
 
 `os.cpu_count()` counts the machine. A job often has less of it: `taskset` and Slurm set an affinity,
 containers a quota of time, and Slurm's variables hold on clusters that set no affinity.
 """
 
+import multiprocessing
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 ROOT = Path("/")
+_IN_FLIGHT = 4  # jobs handed out per worker, so that memory does not grow with their number
+Job = TypeVar("Job", bound=tuple[Any, ...])
+Result = TypeVar("Result")
 
 
 def usable_cpus(root: Path = ROOT) -> int:
@@ -62,6 +73,55 @@ def worker_count(bytes_each: int, root: Path = ROOT) -> int:
     memory = usable_memory(root)
     most = usable_cpus(root)
     return most if memory is None else max(1, min(most, memory // bytes_each))
+
+
+def in_processes(
+    function: Callable[..., Result], jobs: Iterable[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
+    """Call a function with the arguments of each job in worker processes; yield results as they are ready.
+
+    Ctrl-C is left to this process, and workers end when it ends.
+
+    Args:
+        function: a function of a module, which workers can import.
+        jobs: a tuple of arguments per call.
+        workers: number of processes; 1 calls the function in this process.
+
+    Raises:
+        RuntimeError: if a worker was killed; and whatever the function raises.
+    """
+    jobs = iter(jobs)
+    if workers <= 1:
+        yield from ((job, function(*job)) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker) as pool:
+        try:
+            running = {pool.submit(function, *job): job for job in islice(jobs, _IN_FLIGHT * workers)}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done = running.pop(future)
+                    running |= {pool.submit(function, *job): job for job in islice(jobs, 1)}
+                    yield done, future.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a worker process was killed, most likely for lack of memory; "
+                "run the same command again with --workers 1 to continue"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def start_worker() -> None:
+    """Prepare a worker process: it leaves Ctrl-C to its parent, and ends when its parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _quotas(root: Path) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.aistpp.checks import Rejected
+from datasets.aistpp.tasks import Rejected
 from utils.pickles import load_pickle
 from utils.skeleton import SMPL_24
 from utils.smpl import forward_kinematics

@@ -22,16 +22,15 @@ from datasets.aistpp.annotations import (
     parse_list,
     parse_name,
 )
-from datasets.aistpp.checks import Rejected
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.songs import MusicOptions, add_songs, parse_json
 from datasets.aistpp.source import MOST_BYTES, FileRef, Source
-from datasets.aistpp.tasks import MotionTask
+from datasets.aistpp.tasks import MotionTask, Rejected
 from utils.files import one_number
 from utils.skeleton import SMPL_24, Skeleton
 
 
-def official_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp") -> Plan:
+def aistpp_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp") -> Plan:
     """A plan for AIST++ as released: motions/*.pkl, splits/, ignore_list.txt, songs.
 
     Args:

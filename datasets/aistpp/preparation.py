@@ -1,46 +1,55 @@
-"""Runs the tasks of a preparation: in parallel, resumable, idempotent; then writes the manifest.
+"""Runs the tasks of a preparation in parallel, and writes the manifest.
 
-While it runs, <out>/progress.jsonl gets a line per finished task. The manifest is written last and the
-journal goes. A second run (after a kill, or with changed inputs) trusts a finished task only if its stamp
-is the same and its files are whole, so it does what is missing or changed and ends with the same bytes.
+A second run, after a kill or with changed inputs, keeps the files of a task if its stamp is the same and they
+are complete, and makes all others, so it ends with the same bytes. Facts and stamps are in the manifest,
+which is written last, and until then in <out>/progress.jsonl, a line per finished task.
 """
 
 import json
+import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
+from tqdm import tqdm
 
-from datasets.aistpp.running import JOURNAL, Runner
-from datasets.aistpp.tasks import MotionTask, SongTask
-from datasets.sequences import MANIFEST, read_manifest, write_bytes, write_manifest
+from datasets.aistpp.tasks import MotionTask, Rejected, SongTask
+from datasets.sequences import MANIFEST, read_manifest, write_array, write_bytes, write_manifest
+from utils.processors import in_processes
 from utils.skeleton import SMPL_24, Skeleton
 
-SHOWN = 5
+log = logging.getLogger(__name__)
+JOURNAL = "progress.jsonl"
+WORKER_MEMORY = 2**30  # bytes: libraries and a song of some minutes take half of it, an hour of sound more
 LENGTHS_NOTE = "nothing is cut in the files; whoever needs both uses the shorter one"
+_SHOWN = 5
+Task = MotionTask | SongTask
+Facts = dict[str, dict[str, Any]]  # facts for the manifest, by the name of a dance or song
+LeftOut = dict[str, tuple[str, str]]  # (kind, detail), by the name of a dance or song
 
 
 @dataclass
 class Plan:
-    """What is to be prepared, as found in a source. Left-out reasons are (kind, detail).
+    """Everything to prepare, as found in a source.
 
     Attributes:
         name: of the data set.
         motions: one task per dance.
-        songs: one task per song, by name; those no dance needs are not run.
+        songs: one task per song, by name; songs that no dance needs are not read.
         music: `version`, `fps` and `columns` of the features.
         lists: names in the split files, by `train`, `val`, `test`.
         ignored: names on the ignore list.
-        left_out: what is left out before anything is read, by sequence.
-        found: how many motion files there are.
+        left_out: dances that are left out before anything is read, with the reason.
+        found: number of motion files.
         song_optional: keep dances whose song is missing or unreadable.
         songs_only: there are no dances; all songs are prepared, and `left_out` is by song.
-        expected: how many there should be, for the report.
+        expected: expected numbers, for the report.
         notes: remarks for the report.
-        skeleton: whose joints the dances are.
+        skeleton: of the dances.
     """
 
     name: str
@@ -49,7 +58,7 @@ class Plan:
     music: dict[str, Any]
     lists: dict[str, list[str]]
     ignored: list[str] = field(default_factory=list)
-    left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
     found: int = 0
     song_optional: bool = False
     songs_only: bool = False
@@ -59,7 +68,7 @@ class Plan:
 
 
 class Prepared(NamedTuple):
-    """The manifest as written, and how many tasks were done now and how many had been done before."""
+    """The manifest, and how many tasks were done now (`fresh`) and in earlier runs (`kept`)."""
 
     manifest: dict[str, Any]
     fresh: int
@@ -72,11 +81,11 @@ def prepare(
     """Carries out a plan.
 
     Args:
-        plan: what to do.
-        out: folder to fill; whatever is whole in it and still fits the plan is kept.
+        plan: the plan.
+        out: folder of the prepared data; complete files in it that still fit the plan are kept.
         libraries: versions, for the manifest.
-        workers: processes; 1 runs here.
-        progress: whether to draw bars.
+        workers: number of processes; 1 uses this one.
+        progress: whether to draw progress bars.
 
     Raises:
         ValueError: if nothing at all could be prepared; an earlier manifest made with the same options
@@ -86,15 +95,13 @@ def prepare(
     """
     known = _known(out)
     _sweep(out)
-    lines = [
-        json.dumps([kind, name, facts]) for kind, entries in known.items() for name, facts in entries.items()
-    ]
+    lines = [json.dumps([kind, name, facts]) for kind in known for name, facts in known[kind].items()]
     write_bytes(out / JOURNAL, "".join(f"{line}\n" for line in lines).encode())
     if _made_otherwise(out, plan):
         (out / MANIFEST).unlink()  # files it describes are about to be replaced
     left_out = dict(plan.left_out)
     with (out / JOURNAL).open("a", encoding="utf-8") as journal:
-        run = Runner(out, known, journal, workers, progress)
+        run = _Run(out, known, journal, workers, progress)
         sequences = run.all(plan.motions, "dances", left_out)
         songs, bad_songs = _songs(plan, sequences, run)
     for name, facts in list(sequences.items()):
@@ -116,20 +123,91 @@ def prepare(
     return Prepared(manifest, run.fresh, run.kept)
 
 
-def _songs(
-    plan: Plan, sequences: dict[str, dict], run: Runner
-) -> tuple[dict[str, dict], dict[str, tuple[str, str]]]:
+class _Outcome(NamedTuple):
+    """Outcome of a task: `facts` for the manifest, or why it is left out; `fresh` if files were written."""
+
+    facts: dict[str, Any] | None
+    left_out: tuple[str, str]
+    fresh: bool
+
+
+class _Run:
+    """Runs tasks, and writes the facts of finished ones to the journal."""
+
+    def __init__(
+        self, out: Path, known: dict[str, Facts], journal: TextIO, workers: int, progress: bool
+    ) -> None:
+        self.out, self.known, self.journal = out, known, journal
+        self.workers, self.progress = workers, progress
+        self.fresh = self.kept = 0
+
+    def all(self, tasks: Sequence[Task], what: str, left_out: LeftOut) -> Facts:
+        """Facts of the tasks that succeed, by name; the others are added to `left_out`."""
+        done: Facts = {}
+        with tqdm(total=len(tasks), desc=what, disable=not self.progress) as bar:
+            for alone in (False, True):
+                some = [task for task in tasks if task.alone == alone]
+                jobs = [(task, self.out, self.known[task.kind].get(task.name)) for task in some]
+                workers = 1 if alone else min(self.workers, len(jobs))
+                for (task, _, _), outcome in in_processes(_run_task, jobs, workers):
+                    bar.update()
+                    if outcome.facts is None:
+                        left_out[task.name] = outcome.left_out
+                        continue
+                    done[task.name] = outcome.facts
+                    self.fresh, self.kept = self.fresh + outcome.fresh, self.kept + (not outcome.fresh)
+                    if outcome.fresh:
+                        self.journal.write(json.dumps([task.kind, task.name, outcome.facts]) + "\n")
+                        self.journal.flush()
+        return dict(sorted(done.items()))
+
+
+def _run_task(task: Task, out: Path, known: dict[str, Any] | None) -> _Outcome:
+    try:
+        stamp = task.stamp()
+        if known and known.get("stamp") == stamp and _complete(task, out, known):
+            return _Outcome(known, ("", ""), False)
+        arrays, facts = task.make(out)
+    except Rejected as error:
+        return _Outcome(None, (error.kind, str(error)), False)
+    except ValueError as error:
+        return _Outcome(None, ("unreadable", " ".join(str(error).split())), False)
+    except OSError:  # of a file that is written: a full disk ends the preparation
+        raise
+    except Exception as error:  # a file in an unforeseen form does not stop the others
+        log.debug("%s", task.name, exc_info=True)
+        where = task.file.path if task.file else task.name
+        why = " ".join(f"{where}: {type(error).__name__}: {error}".split())
+        return _Outcome(None, ("unreadable", why), False)
+    for path, array in arrays.items():
+        write_array(path, array)
+    return _Outcome({**facts, "stamp": stamp}, ("", ""), True)
+
+
+def _complete(task: Task, out: Path, known: dict[str, Any]) -> bool:
+    """Whether the files of a task are there, as its facts describe them."""
+    try:
+        for path, (shape, dtype) in task.outputs(out, known).items():
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if array.shape != shape or array.dtype != dtype:
+                return False
+    except (OSError, ValueError, EOFError, KeyError):
+        return False
+    audio = known.get("audio")
+    return not audio or (out / audio).is_file()
+
+
+def _songs(plan: Plan, sequences: Facts, run: _Run) -> tuple[Facts, LeftOut]:
     """Runs the tasks of the songs that are needed, with the beats that came with the dances, if any."""
     beats: dict[str, np.ndarray] = {}
     for facts in sequences.values():
         flags = _flags(facts.get("music_beats"))
         if len(flags) > len(beats.get(facts["song"], ())):
             beats[facts["song"]] = flags
-    danced = set(plan.songs) if plan.songs_only else {facts["song"] for facts in sequences.values()}
-    used = sorted(danced & set(plan.songs))
-    tasks = [plan.songs[song] for song in used]
+    needed = set(plan.songs) if plan.songs_only else {facts["song"] for facts in sequences.values()}
+    tasks = [plan.songs[song] for song in sorted(needed & set(plan.songs))]
     tasks = [task._replace(beats=beats.get(task.name, task.beats)) for task in tasks]
-    bad: dict[str, tuple[str, str]] = {}
+    bad: LeftOut = {}
     return run.all(tasks, "songs", bad), bad
 
 
@@ -139,15 +217,13 @@ def _flags(known: dict[str, Any] | None) -> np.ndarray:
     return flags
 
 
-def _known(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """What earlier runs finished: from the manifest, then from the journal of a run that did not end."""
-    known: dict[str, dict[str, dict[str, Any]]] = {"sequences": {}, "songs": {}}
+def _known(out: Path) -> dict[str, Facts]:
+    """Facts of earlier runs: from the manifest, then from the journal of a run that did not end."""
+    known: dict[str, Facts] = {"sequences": {}, "songs": {}}
     if (out / MANIFEST).is_file():
         try:
             manifest = read_manifest(out)
-        except (
-            ValueError
-        ):  # damaged or of another version: everything is looked at anew, and it is written anew
+        except ValueError:  # damaged or of another version: everything is made again
             (out / MANIFEST).replace(out / f"{MANIFEST}.damaged")
         else:
             known = {kind: dict(manifest[kind]) for kind in known}
@@ -162,14 +238,14 @@ def _known(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _sweep(out: Path) -> None:
-    """Removes half files that a killed run left beside their places."""
+    """Removes unfinished files that a killed run left."""
     for folder in (out, out / "motion", out / "music", out / "audio"):
         for path in folder.glob(".*.tmp") if folder.is_dir() else ():
             path.unlink(missing_ok=True)
 
 
 def _made_with(plan: Plan) -> dict[str, list[str]]:
-    """All options that decide what is in the files."""
+    """All options that determine the content of the files."""
     songs = plan.songs.values()
     return {
         "motion": sorted({task.options for task in plan.motions}),
@@ -182,7 +258,7 @@ def _made_otherwise(out: Path, plan: Plan) -> bool:
 
 
 def _manifest(
-    plan: Plan, sequences: dict, songs: dict, left_out: dict[str, tuple[str, str]], libraries: dict[str, str]
+    plan: Plan, sequences: Facts, songs: Facts, left_out: LeftOut, libraries: dict[str, str]
 ) -> dict[str, Any]:
     wanted = {"train": plan.lists.get("train", [])}
     wanted["test"] = [name for split in ("val", "test") for name in plan.lists.get(split, [])]
@@ -205,12 +281,12 @@ def _manifest(
 
 def build_report(
     plan: Plan,
-    sequences: dict[str, dict[str, Any]],
-    songs: dict[str, dict[str, Any]],
-    left_out: dict[str, tuple[str, str]],
+    sequences: Facts,
+    songs: Facts,
+    left_out: LeftOut,
     splits: dict[str, list[str]],
 ) -> dict[str, Any]:
-    """The counts: expected, found, prepared, left out by kind, and how dances and songs differ in length."""
+    """Numbers expected, found, prepared and left out by kind, and differences in length of dance and song."""
     excess = {}  # frames by which a dance outlasts its song
     for name, facts in sequences.items():
         beats = songs.get(facts["song"], {}).get("beats", 0)
@@ -242,7 +318,7 @@ def build_report(
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that the numbers depend on."""
+    """Versions of the libraries that affect the numbers."""
     return {name: metadata.version(name) for name in ("librosa", "numpy", "scipy", "numba", "soxr", "av")}
 
 
@@ -280,7 +356,7 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
         names = [name for name, why in reasons.items() if why.split(": ")[0] == kind]
         lines.append(f"          {count} {kind}: {_some(names)}")
         if kind not in ("ignored", "missing motion", "missing song"):
-            lines += [f"            {name}: {reasons[name].partition(': ')[2]}" for name in names[:SHOWN]]
+            lines += [f"            {name}: {reasons[name].partition(': ')[2]}" for name in names[:_SHOWN]]
     if not report["songs_only"]:
         lengths = report["lengths"]
         longer = [f"{name} by {n / SMPL_24.fps:.1f} s" for name, n in lengths["dance_longer"].items()]
@@ -295,5 +371,5 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
 
 
 def _some(items: list[str]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from datasets.aistpp.annotations import EXPECTED, parse_name
-from datasets.aistpp.checks import Rejected
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.source import FileRef, Source
-from datasets.aistpp.tasks import MotionTask, SongRead, SongTask
-from datasets.columns import BEAT_COLUMN, NUM_FEATURES
+from datasets.aistpp.tasks import MotionTask, Rejected, SongRead, SongTask
+from datasets.sequences import BEAT_COLUMN, NUM_FEATURES
 from utils.skeleton import SMPL_24
 
 CODE_RATE_FOLDER = "7.5fps"

@@ -13,9 +13,7 @@ import numpy as np
 
 from utils.pickles import Opaque, load_pickle
 from utils.skeleton import SMPL_24
-from utils.smpl import GENDERS, Gender, forward_kinematics, rest_joints
-
-__all__ = ["GENDERS", "Gender", "forward_kinematics", "read_rest_joints", "rest_joints"]
+from utils.smpl import Gender
 
 MOST_VERTICES = 100_000  # SMPL has 6,890
 

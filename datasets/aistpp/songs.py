@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.aistpp.annotations import SONG_FOLDERS
-from datasets.aistpp.checks import Rejected
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.source import FileRef, Source
-from datasets.aistpp.tasks import SongRead, SongTask
-from datasets.columns import NUM_FEATURES, RECIPES
-from datasets.sequences import write_bytes
+from datasets.aistpp.tasks import Rejected, SongRead, SongTask
+from datasets.sequences import NUM_FEATURES, RECIPES, write_bytes
+from utils.dance import beat_indices
 from utils.files import AUDIO_SUFFIXES
 from utils.music.audio import audio_seconds
 from utils.skeleton import SMPL_24
@@ -116,8 +115,6 @@ def read_beats(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} with the beats of the songs does not exist")
-    from utils.metrics.beats import beat_indices  # scipy is slow to import
-
     table, flags = parse_json(path.read_bytes(), str(path)), {}
     for song, entry in table.items() if isinstance(table, dict) else [("the whole file", table)]:
         try:

@@ -1,6 +1,7 @@
-"""What a preparation does: one task per dance, one per song; plain data, to be sent to worker processes.
+"""Tasks of a preparation, one per dance and one per song: plain data that is sent to worker processes.
 
-Each knows the stamp of its inputs (a hash of contents and options), so a second run redoes only what changed.
+A task has the stamp of its inputs, a hash of contents and options, by which a second run redoes only what
+changed. `check_joints` is the check that every prepared dance passes.
 """
 
 from collections.abc import Callable
@@ -10,24 +11,74 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.aistpp.checks import Rejected, check_joints
 from datasets.aistpp.source import FileRef
 from datasets.sequences import beats_path, features_path, motion_path
 from utils.skeleton import SMPL_24, Skeleton
 
+MIN_FRAMES = 16
+FROZEN_FRAMES = 120
+FROZEN_METRES = 1e-6
+BODY_METRES = (0.3, 3.0)
+
+
+class Rejected(ValueError):
+    """Data that is left out: `kind` is counted in the report, the message has the details."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+def check_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> None:
+    """Refuses a dance that is unfit for training.
+
+    Raises:
+        Rejected: if it is not (T, J, 3) finite numbers with the skeleton's J, is shorter than 16 frames,
+            stands perfectly still for two seconds (a fit that broke off), or is not in metres.
+    """
+    num = skeleton.num_joints
+    if joints.ndim != 3 or joints.shape[1:] != (num, 3):
+        raise Rejected("wrong shape", f"joints are {joints.shape}; (T, {num}, 3) is needed")
+    if joints.dtype.kind != "f":
+        raise Rejected("wrong shape", f"joints are {joints.dtype}; float32 is needed")
+    if len(joints) < MIN_FRAMES:
+        raise Rejected("too short", f"{len(joints)} frames; at least {MIN_FRAMES} are needed")
+    finite = np.isfinite(joints).all((1, 2))
+    if not finite.all():
+        raise Rejected(
+            "NaN", f"{(~finite).sum()} frames are NaN or infinite, the first is {np.argmin(finite)}"
+        )
+    start, length = longest_frozen(joints)
+    if length >= FROZEN_FRAMES:
+        raise Rejected("frozen", f"nothing moves for {length} frames from frame {start} on")
+    size = float(np.median(np.ptp(joints, axis=1).max(axis=1)))
+    if not BODY_METRES[0] <= size <= BODY_METRES[1]:
+        raise Rejected("not metres", f"the body measures {size:.3g}; in metres it would be about 1.5")
+
+
+def longest_frozen(joints: np.ndarray) -> tuple[int, int]:
+    """First frame and length of the longest run of frames in which no joint moves at all."""
+    still = np.abs(np.diff(joints, axis=0)).max((1, 2)) <= FROZEN_METRES
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], still, [False])).astype(np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    if not len(starts):
+        return 0, 1
+    best = int(np.argmax(ends - starts))
+    return int(starts[best]), int(ends[best] - starts[best]) + 1
+
 
 class Made(NamedTuple):
-    """What a task made: arrays by path, and what the manifest says of them."""
+    """Result of a task: arrays by path, and facts for the manifest."""
 
     arrays: dict[Path, np.ndarray]
     facts: dict[str, Any]
 
 
 class SongRead(NamedTuple):
-    """What reading a song gives: features (T', D) float32, beat flags (T60,), and where it can be heard.
+    """A song as read: features (T', D) float32, beat flags (T60,), and the path of its sound file.
 
-    `audio` is relative to the prepared folder if the file lies inside, else absolute; None if there is no
-    sound.
+    `audio` is relative to the prepared folder if the file is inside it, else absolute; None if there is no
+    sound file.
     """
 
     features: np.ndarray
@@ -40,12 +91,12 @@ class MotionTask(NamedTuple):
 
     Attributes:
         name: of the sequence.
-        song: of the song it was danced to.
+        song: name of its song.
         genre: two letters, or ''.
-        file: where it is.
-        read: turns the file's bytes and name into (joints, further facts).
-        options: all that decides the result besides the file.
-        skeleton: whose joints they are.
+        file: the file.
+        read: converts the file's bytes and name to (joints, further facts).
+        options: everything that determines the result besides the file.
+        skeleton: of the joints.
     """
 
     name: str
@@ -56,22 +107,22 @@ class MotionTask(NamedTuple):
     options: str
     skeleton: Skeleton = SMPL_24
 
-    kind = "sequences"
+    kind = "sequences"  # its section of the manifest
     alone = False
 
     def stamp(self) -> str:
-        """Hash of everything the result depends on."""
+        """Hash of everything that determines the result."""
         return _stamp(self.options, self.file.digest())
 
     def outputs(self, root: Path, facts: dict[str, Any]) -> dict[Path, tuple[tuple[int, ...], type]]:
-        """Shape and type of the files that these facts promise."""
+        """Shape and type of each file that the task writes, by these facts."""
         return {motion_path(root, self.name): ((facts["frames"], self.skeleton.num_joints, 3), np.float32)}
 
     def make(self, root: Path) -> Made:
         """The joints, checked.
 
         Raises:
-            ValueError: if the file cannot be read or its dance is not fit for use.
+            ValueError: if the file cannot be read, or its dance is refused by `check_joints`.
         """
         joints, facts = self.read(self.file.read(), self.file.path)
         check_joints(joints, self.skeleton)
@@ -84,12 +135,12 @@ class SongTask(NamedTuple):
 
     Attributes:
         name: of the song.
-        file: its sound, or its features made by others; None where there is neither.
-        read: turns (file, the prepared folder, known beats) into a `SongRead`.
-        options: all that decides the result besides file and beats.
-        columns: how many features there must be.
-        beats: known beat flags (T60,), where the sound is not at hand.
-        alone: it needs so much memory that no other task should run beside it.
+        file: its sound, or features made by others; None if there is neither.
+        read: converts (file, the prepared folder, known beats) to a `SongRead`.
+        options: everything that determines the result besides file and beats.
+        columns: required number of features.
+        beats: known beat flags (T60,) of a song without a sound file.
+        alone: whether it needs so much memory that no other task should run beside it.
     """
 
     name: str
@@ -100,14 +151,14 @@ class SongTask(NamedTuple):
     beats: np.ndarray
     alone: bool = False
 
-    kind = "songs"
+    kind = "songs"  # its section of the manifest
 
     def stamp(self) -> str:
-        """Hash of everything the result depends on."""
+        """Hash of everything that determines the result."""
         return _stamp(self.options, self.file.digest() if self.file else b"", self.beats.tobytes())
 
     def outputs(self, root: Path, facts: dict[str, Any]) -> dict[Path, tuple[tuple[int, ...], type]]:
-        """Shape and type of the files that these facts promise."""
+        """Shape and type of each file that the task writes, by these facts."""
         files = {
             features_path(root, self.name): ((facts["features"], self.columns), np.float32),
             beats_path(root, self.name): ((facts["beats"],), np.bool_),
@@ -118,7 +169,7 @@ class SongTask(NamedTuple):
         """The features and beats.
 
         Raises:
-            ValueError: if the file is no readable sound, or the features are not finite numbers.
+            ValueError: if the file is not a readable sound, or the features are not finite numbers.
         """
         song = SongRead(np.zeros((0, self.columns), np.float32), self.beats, None)
         if self.file:

@@ -20,6 +20,7 @@ from datasets.sample.dances import make_dance
 from datasets.sample.instruments import SAMPLE_RATE_HZ
 from datasets.sample.songs import Song, all_songs, render_song
 from utils.files import write_beside
+from utils.processors import in_processes
 from utils.skeleton import SMPL_24
 
 SCALING = 93.0  # metres = smpl_trans / smpl_scaling; real AIST++ values are around this
@@ -62,7 +63,7 @@ def plan_corpus(seed: int = 0) -> dict[str, list[Sequence]]:
     return {"train": train, "val": val, "test": test}
 
 
-def make_corpus(root: Path, seed: int = 0) -> None:
+def make_corpus(root: Path, seed: int = 0, workers: int = 1) -> None:
     """Write the sample corpus in AIST++'s layout: the same bytes for the same seed.
 
     Files: `motions/*.pkl`, `wav/*.wav`, `splits/crossmodal_{train,val,test}.txt`, `ignore_list.txt`, and
@@ -70,17 +71,15 @@ def make_corpus(root: Path, seed: int = 0) -> None:
 
     Args:
         root: folder, made if missing. Files of these names are replaced, others are left alone.
-        seed: decides every dance.
+        seed: of all dances.
+        workers: number of processes; 1 uses this one.
     """
     splits = plan_corpus(seed)
     sequences = [sequence for split in splits.values() for sequence in split]
     songs = [song for group in all_songs() for song in group]
-    with tqdm(total=len(sequences) + len(songs), desc="sample corpus", unit="file", disable=None) as bar:
-        for song in songs:
-            write_beside(root / "wav" / f"{song.name}.wav", _wav_bytes(render_song(song, seed)))
-            bar.update()
-        for sequence in sequences:
-            write_beside(root / "motions" / f"{sequence.name}.pkl", _motion_bytes(sequence, seed))
+    jobs = [(root, item, seed) for item in (*songs, *sequences)]
+    with tqdm(total=len(jobs), desc="sample corpus", unit="file", disable=None) as bar:
+        for _ in in_processes(_write, jobs, workers):
             bar.update()
     for split, members in splits.items():
         write_beside(
@@ -94,6 +93,13 @@ def make_corpus(root: Path, seed: int = 0) -> None:
         for song in songs
     }
     write_beside(root / "beats.json", (json.dumps(truth, indent=1) + "\n").encode())
+
+
+def _write(root: Path, item: Song | Sequence, seed: int) -> None:
+    if isinstance(item, Song):
+        write_beside(root / "wav" / f"{item.name}.wav", _wav_bytes(render_song(item, seed)))
+    else:
+        write_beside(root / "motions" / f"{item.name}.pkl", _motion_bytes(item, seed))
 
 
 def _motion_bytes(sequence: Sequence, seed: int) -> bytes:

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datasets.aistpp.smpl import rest_joints
+from utils.smpl import rest_joints
 
 # name: (upper arm direction, forearm direction)
 ARM_POSES = {

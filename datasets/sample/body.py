@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datasets.aistpp.smpl import rest_joints
 from datasets.sample.arms import elbow_axis
 from datasets.sample.curves import bump, rotation_curve, scalar_curve, smoothstep, warp
 from datasets.sample.legs import PELVIS_HEIGHT_M, TOE_HEIGHT_M, Foot, reachable_height, solve_leg
 from datasets.sample.steps import CHANNELS
 from utils.skeleton import SMPL_24
+from utils.smpl import rest_joints
 
 _SPINE = tuple(SMPL_24.index(name) for name in ("spine1", "spine2", "spine3"))
 _NECK, _HEAD = SMPL_24.index("neck"), SMPL_24.index("head")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datasets.aistpp.smpl import rest_joints
 from utils.skeleton import SMPL_24
+from utils.smpl import rest_joints
 
 TOE_HEIGHT_M = 0.02  # of the toe base of a standing foot
 PELVIS_HEIGHT_M = float(

@@ -1,4 +1,4 @@
-"""What a choreographic memory has learnt, made visible: usage of its codes, and looks of the most used.
+"""Codebook analysis (--anl): usage of the codes, and what they look like as movement.
 
 The claim of Bailando (CVPR 2022), section 3.2, is that codes are interpretable dancing-style poses; the
 gallery shows it.
@@ -15,26 +15,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.aistpp.annotations import GENRES
-from datasets.clips import usable_frames, whole_dance
+from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
-from models.stages.health import usage
+from models.stages.sep_vqvae import usage
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import pose_to_joints, without_root
 from utils.render.codes import CodeCard, CodeSection, RealClip, write_code_page
 from utils.render.gallery import GalleryPanel, draw_gallery, draw_usage
 
 
-@torch.no_grad()
-def encode_split(
-    memory: ChoreographicMemory, data: PreparedData, split: str, device: torch.device
-) -> dict[str, Codes]:
+def encode_split(memory: ChoreographicMemory, data: PreparedData, split: str) -> dict[str, Codes]:
     """Codes (T',) of every dance of a split, by name."""
     codes = {}
     for name in tqdm(data.names(split), "encoding", leave=False, disable=None):
         sequence = data.sequence(name)
-        upper, lower = memory.encode(whole_dance(sequence, memory.frames_per_code).to(device))
-        steps = usable_frames(sequence) // memory.frames_per_code  # without the padding
-        codes[name] = Codes(upper[0, :steps].cpu(), lower[0, :steps].cpu())
+        frames = usable_frames(sequence)
+        whole = memory.encode_dance(sequence.joints[:frames])
+        codes[name] = Codes(*(half[: frames // memory.frames_per_code] for half in whole))  # without padding
     return codes
 
 
@@ -42,9 +39,9 @@ def encode_split(
 def code_motions(
     memory: ChoreographicMemory, half: str, codes: Tensor, companions: Tensor, around: int = 3
 ) -> np.ndarray:
-    """Joints (N, frames_per_code, 24, 3) of codes (N,), each decoded in a run of itself beside its companion.
+    """Joints (N, frames_per_code, 24, 3) of codes (N,), each decoded within repetitions of it.
 
-    Companions (N,) are codes of the other half; the root stays at the origin.
+    Companions (N,) are the codes of the other half beside them; the root stays at the origin.
     """
     device = next(memory.parameters()).device
     first = around * memory.frames_per_code
@@ -62,25 +59,23 @@ def analyse(
     data: PreparedData,
     split: str,
     folder: Path,
-    device: torch.device,
     most: int = 24,
 ) -> dict[str, Any]:
-    """Usage, perplexity and galleries of the codebooks, written into the folder.
+    """Write usage, perplexity and galleries of the codebooks into the folder.
 
     Args:
         memory: the memory.
         data: the prepared dances.
         split: which of them are encoded.
         folder: analysis.json, codes.html, usage.png and a gallery_<half>.png of each half go here.
-        device: where the memory is.
         most: how many codes each picture shows; the page shows all that are used.
 
     Returns:
-        What analysis.json holds: for each half the size of the codebook, used and dead codes, perplexity,
-        and per code its count and the genres it serves.
+        The content of analysis.json: for each half the size of the codebook, used and dead codes, perplexity,
+        and per code its count and the genres in which it is used most.
     """
     memory.eval()
-    dances = encode_split(memory, data, split, device)
+    dances = encode_split(memory, data, split)
     if not dances:
         raise ValueError(f"{data.root} has no sequences of split {split!r} to analyse")
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +84,7 @@ def analyse(
     for half, part in memory.halves.items():
         joined = torch.cat([dance.of(half) for dance in dances.values()])
         others = torch.cat([dance.of("lower" if half == "upper" else "upper") for dance in dances.values()])
-        counts[half] = np.bincount(joined.numpy(), minlength=part.codebook.num_codes)
+        counts[half] = np.bincount(joined.numpy(), minlength=part.quantizer.num_codes)
         used = torch.from_numpy(np.flatnonzero(counts[half]))
         companions = torch.stack([_companion(joined, others, int(code)) for code in used])
         motions = dict(zip(used.tolist(), code_motions(memory, half, used, companions), strict=True))
@@ -156,7 +151,7 @@ def nearest_clips(
     most: int = 3,
     around: int = 1,
 ) -> dict[int, list[RealClip]]:
-    """For each code the real dances that come nearest to its own movement where they use it.
+    """For each code, clips of the real dances that use it and come nearest to its own movement.
 
     At most one clip of a dance. Distances are means over the half's joints and the code's frames, relative
     to the root.
@@ -168,12 +163,12 @@ def nearest_clips(
         half: `upper`, `lower` or `whole`.
         motions: joints (frames_per_code, J, 3) of each used code.
         most: clips of a code.
-        around: codes before and after that a clip shows too.
+        around: codes before and after it that a clip shows.
     """
     step = memory.frames_per_code
     halves = {"upper": memory.skeleton.upper, "lower": memory.skeleton.lower}
     chosen = list(halves.get(half, range(memory.skeleton.num_joints)))
-    table = np.zeros((memory.halves[half].codebook.num_codes, step, len(chosen), 3), np.float32)
+    table = np.zeros((memory.halves[half].quantizer.num_codes, step, len(chosen), 3), np.float32)
     for code, motion in motions.items():
         table[code] = (motion - motion[:, :1])[:, chosen]
     found: dict[int, list[tuple[float, str, int]]] = defaultdict(list)
@@ -202,12 +197,12 @@ def _cut(data: PreparedData, name: str, place: int, step: int, around: int) -> n
 
 
 def _companion(codes: Tensor, others: Tensor, code: int) -> Tensor:
-    """The other half's code that is met most often beside this one."""
+    """The code of the other half that occurs most often together with this one."""
     return torch.bincount(others[codes == code]).argmax()
 
 
 def genre_shares(dances: dict[str, Codes], data: PreparedData, half: str) -> dict[int, dict[str, float]]:
-    """Of each used code the share of its uses by genre ('' where a name holds none), the largest first."""
+    """Share of the uses of each used code by genre ('' if the name has none), the largest first."""
     met: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for name, dance in dances.items():
         for code in dance.of(half).tolist():

@@ -1,1 +1,1 @@
-"""The published checkpoints: their names, their files, and conversion in both directions."""
+"""Published checkpoints: names of their tensors, their files, conversion in both directions."""

@@ -1,4 +1,4 @@
-"""Published `.pt` files on disk: told from ours, read without trusting them, checked whole, written.
+"""Published `.pt` files: recognise them, read them safely, check their tensors, write them.
 
 Source: a published file is `torch.save({'model': state_dict, 'config': EasyDict, 'epoch': int})`, keys
 prefixed `module.`, in torch's zip format or in the older one. It is read by torch's weights-only unpickler,
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.published.names import HALVES, PARTS, Form, causal_mask
+from models.published.names import HALVES, MASK, PARTS, Table, causal_mask
 
 DOCUMENT = "docs/PUBLISHED_WEIGHTS.md"
 _OLD_FORMAT = (
@@ -35,7 +35,7 @@ _DAMAGED = (
 
 
 class Published(NamedTuple):
-    """What a published file holds.
+    """Content of a published file.
 
     Attributes:
         path: of the file.
@@ -163,18 +163,18 @@ def _kind(path: Path, state: Mapping[str, Tensor]) -> str:
     parts = {key.split(".")[0] for key in state}
     if parts & HALVES.keys():
         return "memory"
-    if parts & PARTS.keys():
+    if parts.intersection(PARTS):
         return "actor_critic" if "critic_net" in parts else "gpt"
     begin = f"its keys begin with {', '.join(sorted(parts)[:5])}" if parts else "it has no tensors"
     raise ValueError(f"{path} holds no published network ({', '.join([*HALVES, *PARTS])}): {begin}")
 
 
-def check_form(published: Published, form: Form, what: str) -> None:
-    """Compares a file's tensors with the list of what they must be.
+def check_form(published: Published, table: Table, what: str) -> None:
+    """Compares a file's tensors with the table of its network.
 
     Args:
         published: the file.
-        form: keys and shapes.
+        table: its keys and shapes.
         what: the network, for the message.
 
     Raises:
@@ -182,11 +182,11 @@ def check_form(published: Published, form: Form, what: str) -> None:
             weights that are not finite; the first few of each, and how many.
     """
     state = published.state
-    both = [key for key in form if key in state]
+    both = {key: entry.shape for key, entry in table.items() if key in state}
     shapes = [
-        f"{key} is {tuple(state[key].shape)}, not {form[key]}"
-        for key in both
-        if tuple(state[key].shape) != form[key]
+        f"{key} is {tuple(state[key].shape)}, not {shape}"
+        for key, shape in both.items()
+        if tuple(state[key].shape) != shape
     ]
     kinds = [
         f"{key} is {state[key].dtype}"
@@ -194,15 +194,15 @@ def check_form(published: Published, form: Form, what: str) -> None:
         if state[key].dtype != torch.float32 or state[key].layout != torch.strided or state[key].is_meta
     ]
     problems = [
-        _some("missing", [key for key in form if key not in state]),
-        _some("unknown", [key for key in state if key not in form]),
+        _some("missing", [key for key in table if key not in state]),
+        _some("unknown", [key for key in state if key not in table]),
         _some("of another shape", shapes),
         _some("not plain float32", kinds),
     ]
     if not any(problems):
-        masks = [key for key in form if key.endswith("attn.mask")]
-        masks = [key for key in masks if not torch.equal(state[key], causal_mask(form[key][-1]))]
-        broken = [key for key in form if not bool(torch.isfinite(state[key]).all())]
+        masks = [key for key in table if key.endswith(MASK)]
+        masks = [key for key in masks if not torch.equal(state[key], causal_mask(table[key].shape[-1]))]
+        broken = [key for key in table if not bool(torch.isfinite(state[key]).all())]
         problems = [_some("not the causal mask", masks), _some("not finite", broken)]
     if any(problems):
         raise ValueError(f"{published.path} is no published {what}: {'; '.join(p for p in problems if p)}")

@@ -33,7 +33,7 @@ TURN = 15
 
 
 class Way(NamedTuple):
-    """A way of generating: its name, config, songs at once, and the target of its factor over the published loop."""
+    """A way of generating: name, config, songs at once, and target speed relative to the published loop."""
 
     name: str
     how: GenerationConfig

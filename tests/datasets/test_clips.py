@@ -11,12 +11,10 @@ from datasets.clips import (
     clip_starts,
     epoch_order,
     usable_frames,
-    whole_dance,
     whole_music,
 )
 from datasets.sequences import Sequence
 from tests.helpers import golden
-from utils.motion import joints_to_pose
 
 
 class ThreeClips:
@@ -49,9 +47,9 @@ def test_pose_clips(hop, prefix, rows, every):
     np.testing.assert_allclose(poses[:, -1], data.g[f"{prefix}_last_pose{rows}"], atol=1e-6)
 
 
-def test_music_clips_as_released():
+def test_music_clips_as_published():
     data = ThreeClips()
-    clips = MusicClips(data, "train", ClipsConfig(hop=8, starts="released"), 8)
+    clips = MusicClips(data, "train", ClipsConfig(hop=8, starts="published"), 8)
     assert len(clips) == int(data.g["gpt_ext_n"]) == 42
     codes = torch.arange(42 * 30).view(42, 30)
     clips.set_codes(codes, codes + 1)
@@ -79,14 +77,10 @@ def test_music_clips_mended():
     assert len(clips) == expected > 4 * 42
 
 
-def test_whole_dances_are_padded_as_published():
+def test_whole_songs_are_padded_as_published():
     data = ThreeClips()
     sequences = [data.sequence(name) for name in data.names("test")]
-    assert [whole_dance(s, 8).shape[1] for s in sequences] == data.g["test_vq_dance_len"].tolist()
     assert [whole_music(s.music).shape[1] for s in sequences] == data.g["test_gpt_ext_music_len"].tolist()
-    pose = whole_dance(sequences[0], 8)[0]
-    assert torch.equal(pose[-1], pose[len(sequences[0].joints) - 1])
-    assert torch.equal(pose[:600], joints_to_pose(torch.from_numpy(sequences[0].joints)))
 
 
 def test_too_short():

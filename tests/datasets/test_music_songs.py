@@ -6,8 +6,8 @@ import librosa
 import numpy as np
 import pytest
 
-from datasets.columns import COLUMNS
 from datasets.music import feature_sample_rate, music_beats, music_features, song_features, track_beats
+from datasets.sequences import COLUMNS
 from tests.datasets.test_music import drums
 from tests.helpers import golden
 from utils.music.audio import resample, write_wav

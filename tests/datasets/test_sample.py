@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from datasets.aistpp.smpl import forward_kinematics
 from datasets.sample import SCALING, make_corpus, plan_corpus
 from datasets.sample.arms import ARM_POSES, elbow_axis
 from datasets.sample.body import Timeline
@@ -22,6 +21,7 @@ from datasets.sample.songs import all_songs, render_song
 from datasets.sample.steps import mirrored
 from tests.helpers import ROOT
 from utils.skeleton import SMPL_24
+from utils.smpl import forward_kinematics
 
 FPS = SMPL_24.fps
 

@@ -5,7 +5,7 @@ import torch
 from models.actor_critic import ActorCritic, ValueConfig
 from models.conv import ConvConfig
 from models.gpt import GPTConfig, MotionGPT
-from models.published.conversion import gpt_from_published, memory_from_published
+from models.published.names import gpt_table, memory_table, to_ours
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.helpers import golden
@@ -22,27 +22,33 @@ def tensors(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
     }
 
 
-def memory_small(
-    name: str = "vq_small", restarts: str = "released", velocity: bool | None = None
-) -> ChoreographicMemory:
+def published(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a golden network under their published names, without the prefix `module.`."""
+    return {key.removeprefix("module."): value for key, value in tensors(name).items()}
+
+
+def memory_small(name: str = "vq_small") -> ChoreographicMemory:
     config = MemoryConfig(
         codes_upper=64,
         codes_lower=64,
-        codebook=CodebookConfig(dim=48, restarts=restarts),
+        codebook=CodebookConfig(dim=48, restarts="published"),
         conv=ConvConfig(width=32),
     )
-    memory = ChoreographicMemory(config, velocity=name == "vqr_small" if velocity is None else velocity)
-    memory.load_state_dict(memory_from_published(tensors(f"{name}_weights.npz")))
+    memory = ChoreographicMemory(config, velocity=name == "vqr_small")
+    table = memory_table(config, name == "vqr_small")
+    memory.load_state_dict(to_ours(table, published(f"{name}_weights.npz")))
     return memory
 
 
 def gpt_small() -> MotionGPT:
     gpt = MotionGPT(GPT_SMALL, NUM_CODES, 438)
-    gpt.load_state_dict(gpt_from_published(tensors("gpt_small_weights.npz")))
+    table = gpt_table(GPT_SMALL, NUM_CODES, 438)
+    gpt.load_state_dict(to_ours(table, published("gpt_small_weights.npz")))
     return gpt.eval()
 
 
 def actor_critic_small() -> ActorCritic:
     model = ActorCritic(MotionGPT(GPT_SMALL, NUM_CODES, 438), ValueConfig(blocks=1))
-    model.load_state_dict(gpt_from_published(tensors("gptac_small_weights.npz")))
+    table = gpt_table(GPT_SMALL, NUM_CODES, 438, value_blocks=1)
+    model.load_state_dict(to_ours(table, published("gptac_small_weights.npz")))
     return model.eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.conv import ConvConfig
-from models.fsq import FSQ, FSQConfig, from_codes, to_codes, to_levels, whitened
+from models.fsq import FSQ, FSQConfig, from_indices, to_indices, to_levels, whitened
 from models.quantizer import CodebookConfig
 from models.stages.losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig
@@ -39,7 +39,7 @@ def test_levels_are_even_steps_and_all_are_reached(grid):
         assert (values.diff() >= 0).all()  # a larger number never gets a lower level
     middles = [torch.atanh(torch.linspace(-1, 1, count) * 0.999) for count in grid]
     z = torch.tensor(list(itertools.product(*(m.tolist() for m in middles))))
-    assert sorted(to_codes(to_levels(z, levels), levels).tolist()) == list(range(levels.prod()))
+    assert sorted(to_indices(to_levels(z, levels), levels).tolist()) == list(range(levels.prod()))
 
 
 def test_an_odd_number_of_levels_is_the_paper_s():
@@ -52,18 +52,18 @@ def test_an_odd_number_of_levels_is_the_paper_s():
 
 def test_extremes_stay_inside():
     z = torch.tensor([[-1e30, 1e30], [float("-inf"), float("inf")]])
-    assert to_codes(to_levels(z, torch.tensor([4, 5])), torch.tensor([4, 5])).tolist() == [16, 16]
+    assert to_indices(to_levels(z, torch.tensor([4, 5])), torch.tensor([4, 5])).tolist() == [16, 16]
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_codes_and_places_are_each_other_s_inverse(grid):
     levels = torch.tensor(grid)
     codes = torch.arange(levels.prod())
-    places = from_codes(codes, levels)
+    places = from_indices(codes, levels)
     assert places.abs().max() == 1
     assert len(places.unique(dim=0)) == len(codes)
-    assert torch.equal(to_codes(places, levels), codes)
-    assert torch.equal(to_codes(places.double(), levels), codes)
+    assert torch.equal(to_indices(places, levels), codes)
+    assert torch.equal(to_indices(places.double(), levels), codes)
 
 
 def test_gradients_go_straight_through_rounding():
@@ -78,8 +78,8 @@ def test_what_goes_forward_is_what_is_looked_up():
     latents = 30 * torch.randn(2, 12, 9, generator=torch.Generator().manual_seed(0))
     quantized = book(latents)
     assert book.num_codes == 60
-    assert torch.equal(quantized.codes, book.encode(latents))
-    torch.testing.assert_close(quantized.latents, book.lookup(quantized.codes))
+    assert torch.equal(quantized.indices, book.encode(latents))
+    torch.testing.assert_close(quantized.latents, book.decode(quantized.indices))
     assert quantized.commitment == 0
     before = {name: value.clone() for name, value in book.state_dict().items()}
     book.eval()(latents)
@@ -90,10 +90,10 @@ def test_latents_are_standardised():
     """Latents that hardly differ, far from 0, still spread over the grid; moving averages follow them."""
     book = FSQ((5, 5, 5), 12).train()
     latents = 0.7 + 1e-2 * torch.randn(4, 12, 50, generator=torch.Generator().manual_seed(0))
-    assert len(book(latents).codes.unique()) > 60
+    assert len(book(latents).indices.unique()) > 60
     for _ in range(500):
-        codes = book(latents).codes
-    assert (book.eval()(latents).codes == codes).float().mean() > 0.98
+        codes = book(latents).indices
+    assert (book.eval()(latents).indices == codes).float().mean() > 0.98
 
 
 def test_latents_that_move_together_still_fill_the_grid():
@@ -101,7 +101,7 @@ def test_latents_that_move_together_still_fill_the_grid():
     generator = torch.Generator().manual_seed(0)
     common = torch.randn(4, 1, 100, generator=generator).expand(-1, 12, -1)
     latents = common + 0.1 * torch.randn(4, 12, 100, generator=generator)
-    assert len(FSQ((5, 5, 5), 12).train()(latents).codes.unique()) > 60
+    assert len(FSQ((5, 5, 5), 12).train()(latents).indices.unique()) > 60
     z = torch.randn(1000, 3, generator=generator) @ torch.tensor([[3.0, 0, 0], [2.9, 0.5, 0], [-3, 0.1, 0.9]])
     white = whitened(z - z.mean(0), z.T.cov(correction=0))
     torch.testing.assert_close(white.T.cov(correction=0), torch.eye(3), atol=0.05, rtol=0)
@@ -111,7 +111,7 @@ def test_codes_do_not_depend_on_autocast():
     book = FSQ((8, 8, 8), 12).eval()
     latents = 30 * torch.randn(2, 12, 50, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(book.encode(latents), book(latents).codes)
+        assert torch.equal(book.encode(latents), book(latents).indices)
         inside = book.encode(latents)
     assert torch.equal(inside, book.encode(latents))
 
@@ -141,7 +141,7 @@ def test_every_parameter_learns():
 def test_other_levels_of_the_same_product_are_refused():
     other = memory(fsq=FSQConfig(levels_upper=(3, 4), levels_lower=(5, 3)))
     assert other.num_codes == memory().num_codes
-    with pytest.raises(ValueError, match=r"upper\.codebook\.levels are \[4, 3\], the config's \[3, 4\]"):
+    with pytest.raises(ValueError, match=r"upper\.quantizer\.levels are \[4, 3\], the config's \[3, 4\]"):
         other.load_state_dict(memory().state_dict())
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.rollouts import cut_windows
 from models.actor_critic import first_steps, policy_entropy, policy_loss, td_error, value_loss
 from models.generation import GenerationConfig, Prompt, attention_window, generate, generate_naively
 from models.gpt import code_losses
-from models.published.names import gpt_form, gpt_from_published, gpt_to_published
+from models.published.names import gpt_table, to_theirs
 from models.reward import RewardConfig, beat_reward, motion_beats, per_code, reward, smooth
+from models.stages.rollouts import cut_windows
 from models.vqvae import Codes
 from tests.golden.select_arrays import OUTPUTS, WEIGHTS
 from tests.helpers import golden
@@ -110,15 +110,9 @@ def test_a_mistake_of_adam_or_loss_is_further_off(mistake):
 
 def published_squares(g):
     """Squared norms of the published gradients by our names: query, key and value add up to our joint map."""
-    theirs = dict(zip(g["gradnorm_names"].tolist(), g["gradnorm"], strict=True))
-    joint: dict[str, float] = {}
-    for key, value in theirs.items():
-        fake = {key: torch.zeros(3, 1) if key.endswith("pos_emb") else torch.zeros(1)}
-        for other in ("query", "key", "value"):  # complete the triple so that the name can be mapped
-            parts = key.split(".")
-            if parts[-2] in ("query", "key", "value"):
-                fake[".".join([*parts[:-2], other, parts[-1]])] = torch.zeros(1)
-        (ours,) = gpt_from_published(fake)
+    table, joint = gpt_table(GPT_SMALL, NUM_CODES, 438), dict[str, float]()
+    for key, value in zip(g["gradnorm_names"].tolist(), g["gradnorm"], strict=True):
+        ours = table[key.removeprefix("module.")].ours
         joint[ours] = joint.get(ours, 0.0) + float(value) ** 2
     return {f"grad_{key}": np.array(value) for key, value in joint.items()}
 
@@ -181,12 +175,12 @@ def test_rewards():
     close(speed, g["speed"])
     close(smooth(speed, 5.0), g["speed_smooth"], atol=1e-6)
     np.testing.assert_array_equal(per_code(motion_beats(pose), 8).any(-1), g["dance_beats"] > 0)
-    np.testing.assert_array_equal(beat_reward(pose, beats, 8, "released"), g["ba_reward_released"])
+    np.testing.assert_array_equal(beat_reward(pose, beats, 8, "published"), g["ba_reward_released"])
     np.testing.assert_array_equal(beat_reward(pose, beats, 8, "paper"), g["ba_reward_paper"])
-    for form in ("released", "paper"):
+    for form, recorded in (("published", "released"), ("paper", "paper")):
         for rate in (0, 1):
             config = RewardConfig(beats=form, consistency=rate, lower_sign="upper")
-            close(reward(pose, beats, 8, config)["reward"], g[f"reward_{form}_rate{rate}"])
+            close(reward(pose, beats, 8, config)["reward"], g[f"reward_{recorded}_rate{rate}"])
 
 
 def test_each_half_has_its_own_sign():
@@ -252,7 +246,7 @@ def actor_critic_run(idle, disturbance, betas=(0.5, 0.999), discount=1.0):
             part = "value" if name.startswith("value") else name.split(".")[1]
             moved[part] += (parameter.detach() - before[name]).square().sum().item()
         found[f"{prefix}_group_change"] = np.sqrt(list(moved.values()))
-    state = gpt_to_published(model.state_dict(), gpt_form(GPT_SMALL, NUM_CODES, 438, 1))
+    state = to_theirs(gpt_table(GPT_SMALL, NUM_CODES, 438, 1), model.state_dict())
     return found | {f"after_{key}": sample(value.numpy(), WEIGHTS) for key, value in state.items()}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.published.names import memory_form, memory_from_published, memory_to_published
+from models.published.names import memory_table, to_theirs
 from models.stages.losses import MotionLossConfig, half_loss, memory_loss, velocity_loss
 from models.vqvae import Codes
 from tests.golden.select_arrays import CODEBOOK, OUTPUTS, WEIGHTS
@@ -96,8 +96,8 @@ class Replay:
 
     def attach(self, memory):
         for half in (memory.upper, memory.lower):
-            half.codebook._draw_permutation = lambda rows: self.perms.pop(0)
-            half.codebook._draw_noise = lambda rows: self.noises.pop(0)
+            half.quantizer._draw_permutation = lambda rows: self.perms.pop(0)
+            half.quantizer._draw_noise = lambda rows: self.noises.pop(0)
 
 
 STEPS = 3
@@ -116,13 +116,13 @@ def updates(mode, disturbance, betas=None, decay=None, loss=None):
     g, found = golden(f"{MODES[mode]}.npz"), {}
     memory = memory_small().to(torch.get_default_dtype()).train()
     for half in (memory.upper, memory.lower):
-        codebook = half.codebook
-        codebook.config = codebook.config.model_copy(update={"decay": decay or codebook.config.decay})
+        quantizer = half.quantizer
+        quantizer.config = quantizer.config.model_copy(update={"decay": decay or quantizer.config.decay})
         if mode == "train_fresh":
-            codebook.initialised.fill_(False)
+            quantizer.initialised.fill_(False)
         if mode == "train_restored_n":
-            codebook.counts.fill_(120 / 64)
-            codebook.sums.copy_(codebook.codes * (120 / 64))
+            quantizer.ema_count.fill_(120 / 64)
+            quantizer.ema_sum.copy_(quantizer.codebook * (120 / 64))
     lr, *published = map(float, g["opt"])
     optimizer = torch.optim.Adam(memory.parameters(), lr=lr, betas=betas or published, eps=1e-8)
     for step in range(STEPS):
@@ -138,16 +138,16 @@ def updates(mode, disturbance, betas=None, decay=None, loss=None):
         for (half, side), (theirs, ours) in itertools.product(SIDES.items(), PARTS.items()):
             found[f"{prefix}_metric_{side}_{theirs}"] = logs[f"{ours}_{half}"].detach().numpy()
         for half, side in SIDES.items():
-            codebook = getattr(memory, half).codebook
-            found[f"{prefix}_k_{side}"] = codebook.codes.numpy().copy()
-            found[f"{prefix}_ksum_{side}_sample"] = sample(codebook.sums.numpy(), CODEBOOK)
-            found[f"{prefix}_kelem_{side}"] = codebook.counts.numpy().copy()
-            found[f"{prefix}_restarted_{side}"] = codebook.restarted.numpy().copy()
+            quantizer = getattr(memory, half).quantizer
+            found[f"{prefix}_k_{side}"] = quantizer.codebook.numpy().copy()
+            found[f"{prefix}_ksum_{side}_sample"] = sample(quantizer.ema_sum.numpy(), CODEBOOK)
+            found[f"{prefix}_kelem_{side}"] = quantizer.ema_count.numpy().copy()
+            found[f"{prefix}_restarted_{side}"] = quantizer.restarted.numpy().copy()
         named = dict(memory.named_parameters())
-        names = _keys({key: key for key in g["s0_gradnorm_names"].tolist()})
+        names = _keys(memory, g["s0_gradnorm_names"].tolist())
         found[f"{prefix}_gradnorm"] = np.array([float(named[ours].grad.norm()) for ours in names])
         optimizer.step()
-    state = memory_to_published(memory.state_dict(), memory_form(memory.config, False))
+    state = to_theirs(memory_table(memory.config, False), memory.state_dict())
     return found | {f"after_{key}": sample(value.numpy(), WEIGHTS) for key, value in state.items()}
 
 
@@ -182,7 +182,7 @@ def test_three_updates(mode):
         {"betas": (0.5, 0.99)},
         {"decay": 0.989},
         {"loss": MotionLossConfig(velocity=0.999)},
-        {"loss": MotionLossConfig(acceleration=-1.0)},
+        {"loss": MotionLossConfig().model_copy(update={"acceleration": -1.0})},
         {"loss": MotionLossConfig(commitment=0.0201)},
     ],
     ids=lambda mistake: "-".join(mistake),
@@ -193,11 +193,10 @@ def test_a_mistake_is_further_off_than_rounding(mistake):
         update_bounds("train_restored_n").check(updates("train_restored_n", Disturbance(), **mistake))
 
 
-def _keys(published):
-    """Published parameter names -> ours, with the values of the published ones."""
-    full = {key: torch.zeros(1) for key in published}
-    full |= {f"module.vqvae_{h}.bottleneck.level_blocks.0.k": torch.zeros(1) for h in ("up", "down")}
-    return [key for key in memory_from_published(full) if "codebook" not in key]
+def _keys(memory, published):
+    """Our names of published parameters."""
+    table = memory_table(memory.config, memory.velocity is not None)
+    return [table[key.removeprefix("module.")].ours for key in published]
 
 
 def velocity_updates(disturbance, acceleration=1.0, betas=None):
@@ -220,12 +219,12 @@ def velocity_updates(disturbance, acceleration=1.0, betas=None):
         for part in ("velocity", "acceleration"):
             found[f"{prefix}_metric_down_{part}_loss"] = logs[part].detach().numpy()
         named = dict(memory.named_parameters())
-        names = _keys({key: key for key in g["s0_gradnorm_names"].tolist()})
+        names = _keys(memory, g["s0_gradnorm_names"].tolist())
         found[f"{prefix}_gradnorm"] = np.array([float(named[ours].grad.norm()) for ours in names])
         optimizer.step()
     for key, value in frozen.items():
         assert torch.equal(memory.state_dict()[key], value)
-    state = memory_to_published(memory.state_dict(), memory_form(memory.config, True))
+    state = to_theirs(memory_table(memory.config, True), memory.state_dict())
     return found | {f"after_{key}": sample(value.numpy(), WEIGHTS) for key, value in state.items()}
 
 

@@ -16,7 +16,7 @@ def memory_of(halves: str = "split", normalise: bool = True) -> ChoreographicMem
     architecture = {"memory": {**SIZES, "halves": halves, "normalise_pose": normalise}, "velocity": True}
     memory = ChoreographicMemory.from_architecture(architecture).eval()
     for half in memory.halves.values():
-        half.codebook.codes.normal_(std=0.1)
+        half.quantizer.codebook.normal_(std=0.1)
     return memory
 
 

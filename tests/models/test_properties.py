@@ -7,7 +7,7 @@ from models.actor_critic import ActorCritic, ValueConfig
 from models.conv import ConvConfig, Decoder
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import GPTConfig, MotionGPT
-from models.quantizer import Codebook, CodebookConfig
+from models.quantizer import CodebookConfig, EMAQuantizer
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 
 
@@ -106,7 +106,7 @@ def test_memory_refuses_wrong_poses(shape):
 
 
 def codebook(num_codes=4, dim=3, **more):
-    book = Codebook(num_codes, CodebookConfig(dim=dim, **more)).train()
+    book = EMAQuantizer(num_codes, CodebookConfig(dim=dim, **more)).train()
     return book
 
 
@@ -119,10 +119,10 @@ def test_straight_through_gradient_is_one():
 
 def test_commitment_pulls_latents_to_their_codes():
     book = codebook().eval()
-    book.codes.copy_(torch.eye(4, 3))
+    book.codebook.copy_(torch.eye(4, 3))
     latents = torch.tensor([0.9, 0.2, 0.0]).view(1, 3, 1).requires_grad_(True)
     quantized = book(latents)
-    assert quantized.codes.item() == 0
+    assert quantized.indices.item() == 0
     quantized.commitment.backward()
     torch.testing.assert_close(latents.grad.flatten(), 2 / 3 * torch.tensor([-0.1, 0.2, 0.0]))
 
@@ -136,24 +136,24 @@ def test_eval_mode_learns_nothing():
 
 
 def test_restarts():
-    """A dead code jumps onto a latent; released it keeps its old sums and jumps again, mended it stays."""
+    """A dead code jumps onto a latent; as published it keeps its old sum and jumps again, mended it stays."""
     latents = torch.randn(1, 3, 50, generator=torch.Generator().manual_seed(0)) * 0.01
-    for restarts, jumps_again in (("released", True), ("mended", False)):
+    for restarts, jumps_again in (("published", True), ("mended", False)):
         torch.manual_seed(1)
         book = codebook(num_codes=2, restarts=restarts)
-        book.codes.copy_(torch.tensor([[0.0, 0, 0], [100.0, 100, 100]]))
+        book.codebook.copy_(torch.tensor([[0.0, 0, 0], [100.0, 100, 100]]))
         book.restore()
-        book.counts.fill_(1.0)
+        book.ema_count.fill_(1.0)
         book(latents)
-        first = book.codes[1].clone()
+        first = book.codebook[1].clone()
         assert int(book.restarted) == 1
         assert (latents[0].T - first).norm(dim=1).min() < 1e-6
-        assert (book.counts[1] == 1.0) == (restarts == "mended")
-        book.codes[1] = first + 100  # far from every latent again
+        assert (book.ema_count[1] == 1.0) == (restarts == "mended")
+        book.codebook[1] = first + 100  # far from every latent again
         if restarts == "mended":
-            book.sums[1] = book.codes[1] * book.counts[1]
-            book.counts[1] = 1.2
-            book.sums[1] = book.codes[1] * 1.2
+            book.ema_sum[1] = book.codebook[1] * book.ema_count[1]
+            book.ema_count[1] = 1.2
+            book.ema_sum[1] = book.codebook[1] * 1.2
         book(latents)
         assert (int(book.restarted) == 1) == jumps_again
 

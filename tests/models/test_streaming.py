@@ -26,7 +26,7 @@ def memory_of(conv=PUBLISHED, velocity=True):
     config = MemoryConfig(codes_upper=7, codes_lower=5, codebook=CodebookConfig(dim=4), conv=conv)
     memory = ChoreographicMemory(config, velocity=velocity).eval()
     for half in (memory.upper, memory.lower):
-        half.codebook.codes.normal_()
+        half.quantizer.codebook.normal_()
     return memory
 
 

@@ -12,7 +12,7 @@ from tests.utils.metrics.motions import smooth_dance
 
 COMMANDS = (
     "main.py", "prepare_aistpp_data.py", "extract_aist_features.py", "utils/metrics/__main__.py",
-    "utils/export/__main__.py", "utils/render/player.py", "models/published/conversion.py",
+    "utils/export/__main__.py", "utils/render/player.py", "models/published/__main__.py",
 )  # fmt: skip
 
 

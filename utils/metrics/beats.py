@@ -1,4 +1,4 @@
-"""How well a dance keeps the music's beats: motion beats, and the beat-align score in its several forms.
+"""Motion beats, and the beat-align score (BAS) in its published and corrected forms.
 
 Source: Bailando (CVPR 2022), section 4 (BAS, over the music's beats), after AIST++ (over the motion's beats).
 Both give each beat exp(-d² / (2 sigma²)) with d the distance to the nearest beat of the other kind, which is
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from utils.dance import beat_indices
 from utils.metrics.checks import as_joints
 from utils.skeleton import SMPL_24
 
@@ -21,11 +22,13 @@ TOLERANCE_SECONDS = TOLERANCE / SMPL_24.fps
 
 
 class BeatScores(NamedTuple):
-    """Beat alignment in 0..1, higher is better, nan where there is nothing to average over.
+    """Beat alignment in 0..1, higher is better, NaN where there is nothing to average over.
 
-    recall: mean over music beats (the published BAS is of this form; more motion beats raise it, jitter
-        included).
-    precision: mean over motion beats (FACT's form). f1: their harmonic mean.
+    Attributes:
+        recall: mean over music beats; the published BAS has this form. More motion beats raise it, jitter
+            included.
+        precision: mean over motion beats (the form of FACT).
+        f1: harmonic mean of both.
     """
 
     recall: float
@@ -40,7 +43,7 @@ def mean_speed(joints: np.ndarray, fps: float = 60) -> np.ndarray:
 
 
 def _minima(x: np.ndarray, strict: bool = True) -> np.ndarray:
-    """Indices of local minima; not strict lets an equal value follow, as when one lies between samples."""
+    """Indices of local minima; if not strict, an equal value may follow (a minimum between two samples)."""
     rises = x[1:-1] < x[2:] if strict else x[1:-1] <= x[2:]
     return np.flatnonzero((x[1:-1] < x[:-2]) & rises) + 1
 
@@ -72,43 +75,10 @@ def motion_beat_times(joints: np.ndarray, fps: float = 60) -> np.ndarray:
     return (minima + 0.5 + vertex) / fps
 
 
-def beat_indices(beats: np.ndarray, num_frames: int) -> np.ndarray:
-    """Ascending frame indices (int64) of beats given as indices or as a flag per frame, cut to num_frames.
-
-    Numbers that are all 0 or 1 are flags, unless they ascend ([0], [1] and [0, 1] are indices).
-
-    Raises:
-        ValueError: if beats are not 1-d, not whole numbers, negative, or neither indices nor flags.
-    """
-    beats = np.asarray(beats)
-    if beats.ndim == 2 and 1 in beats.shape:
-        beats = beats.reshape(-1)  # a row or a column
-    if beats.ndim != 1:
-        raise ValueError(f"beats must be frame indices or a flag per frame, 1-d, got shape {beats.shape}")
-    if beats.dtype == bool:
-        return np.flatnonzero(beats[:num_frames])
-    if beats.dtype.kind not in "iuf":
-        raise ValueError(f"beats must be frame indices or a flag per frame, got {beats.dtype} values")
-    some = ", ".join(f"{beat:g}" for beat in beats[:5]) + (", ..." if len(beats) > 5 else "")
-    if not np.isfinite(beats).all() or (beats != np.round(beats)).any() or (beats < 0).any():
-        raise ValueError(
-            f"beat indices must be whole numbers >= 0, got {some}; times in seconds must be multiplied by "
-            "the frame rate"
-        )
-    if np.isin(beats, (0, 1)).all() and (beats[1:] <= beats[:-1]).any():
-        return np.flatnonzero(beats[:num_frames])
-    if np.count_nonzero(beats == 0) > 1:
-        raise ValueError(
-            f"beats are neither frame indices (0 occurs {np.count_nonzero(beats == 0)} times) nor flags of 0 "
-            f"and 1 (the largest is {beats.max():g}), got {some}"
-        )
-    return np.unique(beats[beats < num_frames].astype(np.int64))
-
-
 def alignment(of: np.ndarray, to: np.ndarray, tolerance: float) -> float:
     """Mean over `of` (n,) of exp(-d² / (2 tolerance²)), d the distance to the nearest of `to` (m,).
 
-    In 0..1; both in one unit. Not a number if `of` is empty (nothing to average), 0 if only `to` is.
+    Range 0..1; both in the same unit. NaN if `of` is empty (nothing to average), 0 if only `to` is.
     """
     if len(of) == 0:
         return math.nan
@@ -125,8 +95,7 @@ def beat_align(joints: np.ndarray, music_beats: np.ndarray) -> float:
     """Published beat-align score (BAS) of a dance: mean over *music* beats of exp(-d² / 18), d in frames.
 
     Range 0..1, higher is called better, but unrelated motion reaches 0.12 to 0.47 and jitter raises it:
-        compare with
-    real dances whose songs are shuffled. Not a number without music beats, 0 without motion beats.
+    compare with real dances whose songs are shuffled. NaN without music beats, 0 without motion beats.
 
     Args:
         joints: (T >= 2, 24, 3) at 60 fps.
@@ -141,7 +110,7 @@ def beat_align(joints: np.ndarray, music_beats: np.ndarray) -> float:
 def beat_scores(motion: np.ndarray, music: np.ndarray, tolerance: float = TOLERANCE_SECONDS) -> BeatScores:
     """Corrected scores from motion and music beats in seconds; tolerance is the Gaussian's sigma in seconds.
 
-    No music beats: all three are not a number. No motion beats: recall 0, precision not a number, F1 0.
+    Without music beats all three are NaN; without motion beats recall is 0, precision NaN, F1 0.
     """
     recall = alignment(music, motion, tolerance)
     precision = alignment(motion, music, tolerance) if len(music) else math.nan

@@ -1,46 +1,25 @@
-"""A dance, and all that the metrics need to know about one: computed once, then combined in any way."""
+"""A dance and its features: computed once per dance, then combined into any score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from utils.metrics.beats import beat_indices, motion_beat_times, motion_beats
+from utils.dance import Dance, beat_indices
+from utils.metrics.beats import motion_beat_times, motion_beats
 from utils.metrics.checks import as_joints
 from utils.metrics.geometric import geometric_features
 from utils.metrics.kinetic import kinetic_features
 from utils.metrics.physical import physical_metrics, resample
 from utils.skeleton import SMPL_24
 
-MAX_FRAMES = (
-    1200  # frames (at 60 fps) that generated dances are cut to, as published; real ones are taken whole
-)
-
-
-@dataclass(frozen=True)
-class Dance:
-    """One dance and the beats of its music.
-
-    Attributes:
-        name: a label; the name of a real dance pairs it with that one in the reference.
-        joints: (T >= 2, 24, 3) metres, y up.
-        music_beats: frame indices or a bool per frame, both at `fps`, of the whole song or a part; None if
-            not known.
-        fps: frame rate in Hz. Published numbers are at 60; others are brought to 60 for them, linearly.
-        song: which song it is danced to, so that shuffling songs never gives a dance its own song; '' if not
-            known.
-    """
-
-    name: str
-    joints: np.ndarray
-    music_beats: np.ndarray | None = None
-    fps: float = SMPL_24.fps
-    song: str = ""
+# Generated dances are cut to this many frames (at 60 fps), as published; real ones are taken whole.
+MAX_FRAMES = 1200
 
 
 @dataclass(frozen=True)
 class DanceFeatures:
-    """What is known of one dance. Frames and beats named `frames` and `*_beats` are at 60 fps.
+    """Features of one dance. Frames and beats named `frames` and `*_beats` are at 60 fps.
 
     Attributes:
         name, song, fps: as in `Dance`.
@@ -69,11 +48,11 @@ class DanceFeatures:
 
 
 def dance_features(dance: Dance, max_frames: int | None = None) -> DanceFeatures:
-    """All features of one dance, with the root of frame 0 subtracted first.
+    """Compute all features of one dance, after subtracting the root position of frame 0.
 
     Args:
         dance: the dance.
-        max_frames: cut to so many frames of 60 fps (`MAX_FRAMES` for generated dances); None takes it whole.
+        max_frames: frames at 60 fps that it is cut to (`MAX_FRAMES` for generated dances); None: whole.
 
     Raises:
         ValueError: naming the dance, on wrong shapes, too few frames, values that are not finite, or wrong
@@ -112,7 +91,7 @@ def dance_features(dance: Dance, max_frames: int | None = None) -> DanceFeatures
 def all_features(
     dances: Sequence[Dance | DanceFeatures], max_frames: int | None = None
 ) -> list[DanceFeatures]:
-    """Features of each; what already is features is passed through.
+    """Features of each dance; items that already are features are passed through.
 
     Raises:
         ValueError: if there is no dance, two have one name, or one is wrong.

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter1d
 
+from utils.dance import Dance
 from utils.metrics.beats import SMOOTHING, mean_speed
-from utils.metrics.dances import Dance, DanceFeatures, dance_features
+from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.geometric import RELATIONS
 from utils.metrics.physical import resample
 from utils.metrics.protocols import protocol_named
@@ -126,7 +127,7 @@ def feature_titles(feature: str) -> list[str]:
 def score_plot(
     own: Sequence[float], real: Sequence[float], shuffled_mean: float, name: str = "BAS"
 ) -> Figure:
-    """How a beat score is spread over the dances, with the means and the shuffled control."""
+    """Plot the distribution of a beat score over the dances, with the means and the shuffled control."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
     known = [np.array([v for v in values if not np.isnan(v)]) for values in (real, own)]

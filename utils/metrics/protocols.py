@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from utils.dance import Dance
 from utils.metrics.beats import TOLERANCE, alignment, beat_scores
-from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
+from utils.metrics.dances import MAX_FRAMES, DanceFeatures, all_features
 from utils.metrics.frechet import constant_features, diversity, frechet_distance, normalise
 from utils.metrics.physical import METRICS
 from utils.metrics.reference import Reference, stack
@@ -38,7 +39,7 @@ def corrected_beat_scores(dance: DanceFeatures) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one protocol scores.
+    """Rules of one protocol.
 
     Attributes:
         name: as on the command line.
@@ -47,7 +48,7 @@ class Protocol:
         physical: physical metrics it prints.
     """
 
-    name: str
+    name: ProtocolName
     sets: tuple[tuple[str, str], ...]
     beats: Callable[[DanceFeatures], dict[str, float]]
     physical: tuple[str, ...]

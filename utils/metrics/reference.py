@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.dance import Dance
 from utils.files import write_beside
-from utils.metrics.dances import Dance, DanceFeatures, all_features
+from utils.metrics.dances import DanceFeatures, all_features
 from utils.metrics.physical import METRICS
 
 FORMAT = 1  # raised whenever a feature changes, so that older files are refused
@@ -135,7 +136,7 @@ def save_features(dances: Sequence[DanceFeatures], path: Path, key: str) -> None
         arrays[name] = np.concatenate(lists)
         arrays[f"{name}_lengths"] = np.array([len(values) for values in lists], np.int64)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_beside(path, buffer.getbuffer())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.dance import Dance
 from utils.files import write_beside
 from utils.metrics.conditions import conditions, notes
 from utils.metrics.controls import (
@@ -19,7 +20,7 @@ from utils.metrics.controls import (
     shuffled_beat_scores,
     song_of,
 )
-from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
+from utils.metrics.dances import MAX_FRAMES, DanceFeatures, all_features
 from utils.metrics.protocols import Protocol, ProtocolName, protocol_named, score
 from utils.metrics.reference import Reference
 from utils.metrics.table import Cell, format_tables, format_value
@@ -29,7 +30,7 @@ SHUFFLED = "real, songs shuffled"
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Attributes:
         name: of the row that is judged.
@@ -172,8 +173,14 @@ def evaluate(
         control_rows, control_intervals = controls(sets[name], reference, rules, seed)
         rows, intervals = rows | control_rows, intervals | control_intervals
     per_dance: list[dict[str, float | str]] = [
-        {"row": row, "dance": dance.name, "song": dance.song, "fps": dance.fps, "frames": dance.frames}
-        | rules.per_dance(dance)
+        {
+            "row": row,
+            "dance": dance.name,
+            "song": dance.song,
+            "fps": dance.fps,
+            "frames": dance.frames,
+            **rules.per_dance(dance),
+        }
         for row, some in sets.items()
         for dance in some
     ]

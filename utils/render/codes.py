@@ -21,7 +21,7 @@ _EVERY = 2  # of the frames of a real clip are kept
 
 
 class RealClip(NamedTuple):
-    """Where a code is danced in a real dance.
+    """A clip of a real dance that uses a code.
 
     Attributes:
         name: of the sequence.
@@ -73,7 +73,7 @@ class CodeSection(NamedTuple):
 def write_code_page(
     path: Path, title: str, sections: Sequence[CodeSection], *, fps: float, skeleton: Skeleton = SMPL_24
 ) -> None:
-    """Writes the page; cards are sorted by usage. Of large codebooks fewer real clips are played.
+    """Write the page; cards are sorted by usage. Pages of large codebooks hold fewer real clips.
 
     Args:
         path: of the page; written beside and renamed.
@@ -100,7 +100,7 @@ def write_code_page(
 
 
 def _playable(sections: Sequence[CodeSection]) -> int:
-    """How many real clips of each code can be played, for the page to stay within its size."""
+    """Number of real clips of each code that the page holds without exceeding its size."""
     clips = [clip for section in sections for card in section.cards for clip in card.clips]
     size = sum(clip.joints[::_EVERY].size * 2 for clip in clips)
     most = max((len(card.clips) for section in sections for card in section.cards), default=0)

@@ -1,4 +1,4 @@
-"""Pictures of a choreographic memory: what its codes look like as movement, and how often each is used."""
+"""Pictures of a choreographic memory: its codes as movement, and how often each is used."""
 
 import io
 from collections.abc import Mapping

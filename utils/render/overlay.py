@@ -12,7 +12,7 @@ _DARK: Colour = (0.06, 0.07, 0.10)
 
 
 class Overlay:
-    """What is written over every frame of a video.
+    """The text over every frame of a video.
 
     Args:
         width: of the picture, pixels.
@@ -46,7 +46,7 @@ class Overlay:
         self._ticks = np.stack([np.stack([x, low], 1), np.stack([x, low - 4 * self.unit], 1)], 1)
 
     def prepare(self, canvas: Canvas) -> None:
-        """Write what never changes; it goes under the dance, once, which costs nothing per frame."""
+        """Write the text that never changes, once, onto the background."""
         right = self.width - self._margin
         y, length = self._bar
         total = canvas.text(
@@ -100,8 +100,3 @@ class Overlay:
             canvas.text(x + 93 * unit, top + 20.5 * unit, text, 15.5 * unit, _DARK, bold=True, align=1.0)
             x += 114 * unit
         return canvas.pixels
-
-    def label(self, canvas: Canvas, middle: float, name: str) -> None:
-        """Write the name of a panel under it, `middle` pixels from the left."""
-        name = fitting(name, 15 * self.unit, self.height * 0.7, bold=True)  # of a panel's width of 0.75
-        canvas.text(middle, self.height - 34 * self.unit, name, 15 * self.unit, _INK, bold=True, align=0.5)

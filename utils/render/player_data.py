@@ -1,4 +1,4 @@
-"""What a page needs to know of a dance: joints packed in 16 bits, the floor, the walk, the speed."""
+"""The data of a dance on a page: joints packed in 16 bits, the floor, the camera's path, the speed."""
 
 import base64
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class Packed(NamedTuple):
 
 
 def pack(joints: np.ndarray) -> Packed:
-    """Packs joints (T, J, 3) in metres; they come back to scale / 2, which for a body is below 0.05 mm."""
+    """Pack joints (T, J, 3) in metres; the error is at most scale / 2, below 0.05 mm for a body."""
     joints = np.asarray(joints, np.float64)
     root = joints[:, 0].astype("<f4")
     pose = joints[:, 1:] - root[:, None].astype(np.float64)
@@ -52,7 +52,7 @@ def _text(values: np.ndarray) -> str:
 
 
 def stage(joints: np.ndarray, skeleton: Skeleton, fps: float) -> dict[str, Any]:
-    """Where the dance happens: floor, height of the dancer, a camera that walks and one that stands.
+    """The floor, the height of the dancer, and the paths of a camera that follows and one that stands.
 
     Returns:
         `floor` and `tall` in metres; `walk` (N, 2) x and z at `walkHz`; `still` x and z; `wide` and

@@ -1,6 +1,6 @@
 """Names, units, direction and meaning of the numbers that pages show.
 
-Metrics are not listed here to be computed: a number without an entry is shown under its own name, as it is.
+A number without an entry is shown under its own name and without a unit.
 """
 
 from collections.abc import Iterable, Mapping
@@ -189,7 +189,7 @@ WORDINGS: Mapping[str, Wording] = {
 
 
 def worded(name: str, value: Any) -> str:
-    """A number or text with its unit, as people read it; a dash where there is no number.
+    """A number or text with its unit; a dash if the number is not known.
 
     Args:
         name: of the metric.
@@ -209,7 +209,7 @@ def worded(name: str, value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count: 0.412, 3.14, 58.3, 412, 186 000; whole numbers up to four digits."""
+    """Three significant digits: 0.412, 3.14, 58.3, 412, 186 000; whole numbers up to four digits."""
     if 0.1 <= abs(value) < 1:
         return format_fact(float(value))
     if 1 <= abs(value) < 1000:
@@ -221,7 +221,7 @@ def _number(value: float) -> str:
 
 
 def meanings(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What a page needs to explain numbers: name -> label, unit, better, meaning; of known ones only."""
+    """Explanations of numbers for a page: name -> label, unit, better, meaning; known ones only."""
     return {
         name: {
             "label": WORDINGS[name].label,

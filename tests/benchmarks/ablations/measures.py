@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.clips import MusicClips, whole_dance
+from datasets.clips import MusicClips, usable_frames
 from datasets.sequences import PreparedData
 from models.gpt import code_losses
 from models.reward import consistency_reward
@@ -17,6 +17,7 @@ from models.stages.base import Stage
 from models.stages.motion_gpt import MotionGPTStage
 from models.stages.sep_vqvae_root import encode_dances
 from models.vqvae import ChoreographicMemory, Codes
+from utils.dance import load_dance
 from utils.motion import joints_to_pose
 
 SAME_POSE = 0.05  # metres, mean over joints: closer poses count once
@@ -63,8 +64,9 @@ def read_dances(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Joints (T, 24, 3) and codes (T', 2) of an evaluation's dances, by name."""
     dances = {}
     for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            dances[path.stem] = file["joints"], file["codes"]
+        dance = load_dance(path)
+        assert dance.codes is not None, f"{path} holds no codes"
+        dances[path.stem] = dance.joints, dance.codes
     return dances
 
 
@@ -106,7 +108,7 @@ def code_poses(memory: ChoreographicMemory, held: int = 8) -> list[Tensor]:
     """Of each codebook (upper and lower, or whole), the pose (K, j, 3) in the middle of each code, held."""
     found = []
     for half in memory.halves.values():
-        codes = torch.arange(half.codebook.num_codes).unsqueeze(1).expand(-1, held)
+        codes = torch.arange(half.quantizer.num_codes).unsqueeze(1).expand(-1, held)
         motion = torch.cat([half.decode(part) for part in codes.split(64)])
         found.append(motion[:, motion.shape[1] // 2].unflatten(-1, (-1, 3)))
     return found
@@ -143,7 +145,7 @@ def test_nats(stage: Stage) -> float:
     whole = {"starts": "all", "hop": stage.config.data.clips.frames}
     clips = stage.config.data.clips.model_copy(update=whole)
     test = MusicClips(stage.data, "test", clips, stage.memory.frames_per_code)
-    test.set_codes(*encode_dances(stage.memory, test.poses, stage.device))
+    test.set_codes(*encode_dances(stage.memory, test.poses))
     losses = []
     for upper, lower, music in torch.utils.data.DataLoader(test, batch_size=32):
         logits = stage.model(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
@@ -151,11 +153,10 @@ def test_nats(stage: Stage) -> float:
     return float(torch.cat(losses).mean())
 
 
-@torch.no_grad()
 def encoded(memory: ChoreographicMemory, data: PreparedData, name: str) -> np.ndarray:
     """Codes (T', 2) of a real dance."""
-    codes = memory.encode(whole_dance(data.sequence(name), memory.frames_per_code))
-    return torch.stack([codes.upper[0], codes.lower[0]], 1).numpy()
+    sequence = data.sequence(name)
+    return torch.stack(memory.encode_dance(sequence.joints[: usable_frames(sequence)]), 1).numpy()
 
 
 def training_pairs(memory: ChoreographicMemory, data: PreparedData) -> set[tuple[int, int]]:

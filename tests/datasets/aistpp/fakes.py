@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.aistpp.layouts import official_plan
+from datasets.aistpp.layouts import aistpp_plan
 from datasets.aistpp.preparation import prepare
-from datasets.aistpp.smpl import rest_joints
 from datasets.aistpp.songs import MusicOptions
+from utils.smpl import rest_joints
 
 NAMES = ("gBR_sBM_cAll_d04_mBR0_ch01", "gBR_sBM_cAll_d04_mBR0_ch02", "gPO_sFM_cAll_d10_mPO1_ch03")
 
@@ -103,4 +103,4 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 
 def run(source, out, **music):
-    return prepare(official_plan(source, rest_joints(), MusicOptions(**music)), out, {}, progress=False)
+    return prepare(aistpp_plan(source, rest_joints(), MusicOptions(**music)), out, {}, progress=False)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from datasets.aistpp import tasks
-from datasets.aistpp.checks import check_joints, longest_frozen
 from datasets.aistpp.layouts import plain_plan
 from datasets.aistpp.preparation import prepare
-from datasets.aistpp.smpl import rest_joints
 from datasets.aistpp.songs import MusicOptions
+from datasets.aistpp.tasks import check_joints, longest_frozen
 from datasets.sequences import PreparedData
 from tests.datasets.aistpp.fakes import motion, write_wav
+from utils.smpl import rest_joints
 
 pytestmark = pytest.mark.usefixtures("quick_music")
 

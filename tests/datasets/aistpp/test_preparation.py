@@ -12,21 +12,22 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
+from datasets.aistpp import preparation
 from datasets.aistpp.annotations import parse_name
-from datasets.aistpp.layouts import official_plan
+from datasets.aistpp.layouts import aistpp_plan
 from datasets.aistpp.preparation import prepare
-from datasets.aistpp.smpl import rest_joints
 from datasets.aistpp.songs import MusicOptions
 from datasets.sequences import PreparedData
 from prepare_aistpp_data import main
 from tests.datasets.aistpp.fakes import NAMES, motion, official, snapshot, write_motion, write_wav
 from tests.helpers import ROOT, real_data
+from utils.smpl import rest_joints
 
 VERSIONS = {"librosa": "0"}
 
 
 def run(source, out, rest=None, **music):
-    plan = official_plan(source, rest_joints() if rest is None else rest, MusicOptions(**music))
+    plan = aistpp_plan(source, rest_joints() if rest is None else rest, MusicOptions(**music))
     return prepare(plan, out, VERSIONS, progress=False)
 
 
@@ -131,10 +132,8 @@ def test_a_manifest_never_describes_files_made_with_other_options(source, tmp_pa
 
 @pytest.mark.usefixtures("quick_music")
 def test_a_run_that_is_cut_short_anywhere_goes_on_to_the_same_bytes(source, tmp_path, monkeypatch):
-    from datasets.aistpp import running
-
     run(source, tmp_path / "whole")
-    whole, write = snapshot(tmp_path / "whole"), running.write_array
+    whole, write = snapshot(tmp_path / "whole"), preparation.write_array
     for stop in range(7):
         out, left = tmp_path / f"cut{stop}", [stop]
 
@@ -147,7 +146,7 @@ def test_a_run_that_is_cut_short_anywhere_goes_on_to_the_same_bytes(source, tmp_
             write(path, array)
 
         with monkeypatch.context() as patch:
-            patch.setattr("datasets.aistpp.running.write_array", die)
+            patch.setattr("datasets.aistpp.preparation.write_array", die)
             with pytest.raises(KeyboardInterrupt):
                 run(source, out)
         with (out / "progress.jsonl").open("a") as journal:

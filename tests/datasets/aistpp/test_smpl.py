@@ -7,12 +7,13 @@ import pytest
 from scipy.sparse import csc_matrix
 
 from datasets.aistpp.annotations import motion_joints
-from datasets.aistpp.smpl import GENDERS, forward_kinematics, read_rest_joints, rest_joints
+from datasets.aistpp.smpl import read_rest_joints
 from datasets.sequences import PreparedData
 from prepare_aistpp_data import main
 from tests.datasets.aistpp.fakes import NAMES, fake_song_features, official
 from tests.helpers import real_data
 from utils.pickles import Opaque, load_pickle
+from utils.smpl import GENDERS, forward_kinematics, rest_joints
 
 # COCO keypoint -> SMPL joint, for the twelve that both have
 SHARED = {5: 16, 6: 17, 7: 18, 8: 19, 9: 20, 10: 21, 11: 1, 12: 2, 13: 4, 14: 5, 15: 7, 16: 8}

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from datasets.aistpp import running
+from datasets.aistpp import preparation
 from datasets.aistpp.preparation import prepare
 from datasets.aistpp.songs import MusicOptions, songs_plan
 from datasets.aistpp.source import Source
@@ -133,12 +133,12 @@ def test_long_songs_are_read_one_at_a_time_after_the_others(songs, tmp_path, mon
     }  # fmt: skip
     used = []
 
-    def together(self, tasks, workers):
-        used.append(([task.name for task in tasks], workers))
-        yield from ()
+    def in_processes(function, jobs, workers):
+        used.append(([task.name for task, *_ in jobs], workers))
+        return iter(())
 
-    monkeypatch.setattr(running.Runner, "_together", together)
+    monkeypatch.setattr(preparation, "in_processes", in_processes)
     with pytest.raises(ValueError, match="nothing could be prepared"):
         prepare(plan, tmp_path / "out", {}, workers=3, progress=False)
-    assert used[-2:] == [(["one", "zwei"], 3), (["long"], 1)]
+    assert used[-2:] == [(["one", "zwei"], 2), (["long"], 1)]
     assert Source(songs).named("long.wav").size() == (songs / "long.wav").stat().st_size

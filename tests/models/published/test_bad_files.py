@@ -10,38 +10,40 @@ from collections import OrderedDict
 import pytest
 import torch
 
+from models.checkpoints import MEMORY_STAGES, read_checkpoint
 from models.conv import ConvConfig
 from models.gpt import GPTConfig, MotionGPT
-from models.published import conversion as official
+from models.published import __main__ as command
+from models.published.conversion import NETWORKS
 from models.published.files import is_published, read_published
-from models.published.names import gpt_form, memory_form
+from models.published.names import gpt_table, memory_table
 from models.quantizer import CodebookConfig
 from models.vqvae import MemoryConfig
 from tests.models.published.files import write
-from utils.training.checkpoint import save_checkpoint
+from utils.training.checkpoints import save_checkpoint
 
 MEMORY = MemoryConfig(
     codes_upper=6, codes_lower=5, codebook=CodebookConfig(dim=4), conv=ConvConfig(width=3, depth=1)
 )
 GPT = GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=2)
-FORMS = {
-    "memory": memory_form(MEMORY, True),
-    "gpt": gpt_form(GPT, (6, 5), 7),
-    "actor_critic": gpt_form(GPT, (6, 5), 7, 1),
+TABLES = {
+    "memory": memory_table(MEMORY, True),
+    "gpt": gpt_table(GPT, (6, 5), 7),
+    "actor_critic": gpt_table(GPT, (6, 5), 7, 1),
 }
 
 
 def state(kind):
     return {
         f"module.{key}": torch.ones(shape).tril() if key.endswith("mask") else torch.rand(shape)
-        for key, shape in FORMS[kind].items()
+        for key, (shape, *_) in TABLES[kind].items()
     }
 
 
 def refused(path, *parts):
     """The one line that is said of the file."""
     with pytest.raises(ValueError, match=re.escape(str(path))) as error:
-        official.load_either(path, "COMMAND", tuple(official.NETWORKS))
+        read_checkpoint(path, "COMMAND", tuple(NETWORKS))
     text = str(error.value)
     assert "\n" not in text
     for part in parts:
@@ -50,17 +52,17 @@ def refused(path, *parts):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", TABLES)
 def test_good_ones_are_read(kind, zipped, tmp_path):
     path = write(
         tmp_path / "a.pt", state(kind), {"deep": {"n_head": 2, "list": [1, (2.5, None)]}}, zipped=zipped
     )
-    content = official.load_either(path, "", tuple(official.NETWORKS))
+    content = read_checkpoint(path, "", tuple(NETWORKS))
     assert content["config"] == {"deep": {"n_head": 2, "list": [1, (2.5, None)]}}
     assert type(content["config"]["deep"]) is dict
     without = {key.removeprefix("module."): value for key, value in state(kind).items()}
     write(path, without, {"n_head": 2}, zipped=zipped)
-    assert official.load_either(path, "", tuple(official.NETWORKS))["stage"] == content["stage"]
+    assert read_checkpoint(path, "", tuple(NETWORKS))["stage"] == content["stage"]
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -93,7 +95,7 @@ def test_no_torch_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.pt is missing"):
         read_published(path)
     with pytest.raises(FileNotFoundError, match="made by: COMMAND"):
-        official.load_either(path, "COMMAND", ("motion_gpt",))
+        read_checkpoint(path, "COMMAND", ("motion_gpt",))
 
 
 class Calls:
@@ -138,7 +140,7 @@ def test_only_easydict_itself_is_known(name, tmp_path, monkeypatch):
 def test_an_easydict_runs_nothing(tmp_path):
     """Its state is attributes of a dict of ours; names of its methods are hidden, not run."""
     path = write(tmp_path / "a.pt", state("gpt"), {"n_head": 2, "clear": 1, "move_to_end": 2, "pop": 3})
-    content = official.load_either(path, "", ("motion_gpt",))
+    content = read_checkpoint(path, "", ("motion_gpt",))
     assert content["config"] == {"n_head": 2, "clear": 1, "move_to_end": 2, "pop": 3}
 
 
@@ -164,7 +166,7 @@ def test_what_plain_files_hold_instead(tmp_path):
         refused(path, part)
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", TABLES)
 def test_missing_extra_and_misshapen_keys_are_named(kind, tmp_path):
     path, good = tmp_path / "a.pt", state(kind)
     keys = list(good)
@@ -174,7 +176,7 @@ def test_missing_extra_and_misshapen_keys_are_named(kind, tmp_path):
     bad[keys[4]] = good[keys[4]].double()
     write(path, bad, {"n_head": 2})
     stage = {"memory": "sep_vqvae_root", "gpt": "motion_gpt"}.get(kind, kind)
-    text = refused(path, f"no published {official.NETWORKS[stage]}: ")
+    text = refused(path, f"no published {NETWORKS[stage]}: ")
     short = [key.removeprefix("module.") for key in keys]
     assert f"5 missing ({', '.join(short[7:10])} and 2 more)" in text
     assert re.search(r"1 unknown \(\w+\.new\)", text)
@@ -196,7 +198,7 @@ def test_bad_values(tmp_path):
 def test_another_stage(tmp_path):
     path = write(tmp_path / "a.pt", state("actor_critic"), {"n_head": 2})
     with pytest.raises(ValueError, match="published actor-critic GPT; here a choreographic memory or a chor"):
-        official.load_either(path, "", ("sep_vqvae", "sep_vqvae_root"))
+        read_checkpoint(path, "", MEMORY_STAGES)
 
 
 def test_ours_and_published_in_each_others_place(tmp_path, capsys):
@@ -206,13 +208,13 @@ def test_ours_and_published_in_each_others_place(tmp_path, capsys):
     save_checkpoint({**content, "model": gpt.state_dict(), "config": {}, "epoch": 1}, ours)
     write(theirs, state("gpt"), {"n_head": 2})
     for arguments, part in (
-        ([ours, out], "is a checkpoint of this project, not a published one"),
-        (["--back", theirs, out], "has the published form already"),
-        ([theirs, theirs], "is the source itself"),
-        ([tmp_path / "none.pt", out], "is missing"),
-        (["--back", tmp_path / "none.pt", out], "is missing"),
+        (["import", ours, out], "is a checkpoint of this project, not a published one"),
+        (["export", theirs, out], "has the published form already"),
+        (["import", theirs, theirs], "is the source itself"),
+        (["import", tmp_path / "none.pt", out], "is missing"),
+        (["export", tmp_path / "none.pt", out], "is missing"),
     ):
-        assert official.main(["convert", *map(str, arguments)]) == 2
+        assert command.main([*map(str, arguments)]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert part in error
@@ -232,6 +234,6 @@ def test_what_has_no_published_form(tmp_path, capsys, more, message):
     ours, out = tmp_path / "ours.pt", tmp_path / "out.pt"
     content = {"stage": "motion_gpt", "architecture": {**gpt.architecture(), "music": "standard"}}
     save_checkpoint({**content, "model": gpt.state_dict(), "config": {}, "epoch": 1}, ours)
-    assert official.main(["convert", "--back", str(ours), str(out)]) == 2
+    assert command.main(["export", str(ours), str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()

@@ -5,19 +5,14 @@ import pytest
 import torch
 
 from models.actor_critic import ActorCritic, ValueConfig
+from models.checkpoints import MEMORY_STAGES, POLICY_STAGES, read_checkpoint
 from models.conv import ConvConfig
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import GPTConfig, MotionGPT
-from models.published import conversion as official
+from models.published import __main__ as command
+from models.published.conversion import from_published, to_published
 from models.published.files import is_published, read_published
-from models.published.names import (
-    gpt_form,
-    gpt_from_published,
-    gpt_to_published,
-    memory_form,
-    memory_from_published,
-    memory_to_published,
-)
+from models.published.names import gpt_table, memory_table, to_ours, to_theirs
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.golden.select_arrays import OUTPUTS
@@ -25,23 +20,23 @@ from tests.helpers import golden
 from tests.models.golden_models import GPT_SMALL, NUM_CODES, tensors
 from tests.models.published.files import write
 from tests.packing import sample
-from utils.training.checkpoint import load_checkpoint
+from utils.training.checkpoints import load_checkpoint
 
 MEMORY_SMALL = MemoryConfig(
     codes_upper=64, codes_lower=64, codebook=CodebookConfig(dim=48), conv=ConvConfig(width=32)
 )
 FULL = {
-    "SepVQVAE": memory_form(MemoryConfig(), False),
-    "SepVQVAER": memory_form(MemoryConfig(), True),
-    "CrossCondGPT2": gpt_form(GPTConfig(), (512, 512), 438),
-    "CrossCondGPT2AC": gpt_form(GPTConfig(), (512, 512), 438, 3),
-    "CrossCondGPT2AC_demo": gpt_form(GPTConfig(), (512, 512), 438, 3),
+    "SepVQVAE": memory_table(MemoryConfig(), False),
+    "SepVQVAER": memory_table(MemoryConfig(), True),
+    "CrossCondGPT2": gpt_table(GPTConfig(), (512, 512), 438),
+    "CrossCondGPT2AC": gpt_table(GPTConfig(), (512, 512), 438, 3),
+    "CrossCondGPT2AC_demo": gpt_table(GPTConfig(), (512, 512), 438, 3),
 }
 SMALL = {
-    "vq_small": memory_form(MEMORY_SMALL, False),
-    "vqr_small": memory_form(MEMORY_SMALL, True),
-    "gpt_small": gpt_form(GPT_SMALL, NUM_CODES, 438),
-    "gptac_small": gpt_form(GPT_SMALL, NUM_CODES, 438, 1),
+    "vq_small": memory_table(MEMORY_SMALL, False),
+    "vqr_small": memory_table(MEMORY_SMALL, True),
+    "gpt_small": gpt_table(GPT_SMALL, NUM_CODES, 438),
+    "gptac_small": gpt_table(GPT_SMALL, NUM_CODES, 438, 1),
 }
 HEADS = {"structure": {"base": {"n_head": 6}, "head": {"n_head": 6}}}
 
@@ -51,7 +46,7 @@ def test_keys_and_shapes_are_the_published_ones(name):
     listed = golden("published_keys.npz")
     keys, shapes = listed[f"{name}_keys"].tolist(), listed[f"{name}_shapes"].tolist()
     assert [f"module.{key}" for key in FULL[name]] == keys
-    assert [" ".join(map(str, shape)) for shape in FULL[name].values()] == shapes
+    assert [" ".join(map(str, shape)) for shape, *_ in FULL[name].values()] == shapes
     buffers = {key for key, buffer in zip(keys, listed[f"{name}_buffers"], strict=True) if buffer}
     assert buffers == {f"module.{k}" for k in FULL[name] if k.endswith(("attn.mask", "level_blocks.0.k"))}
 
@@ -60,15 +55,15 @@ def test_keys_and_shapes_are_the_published_ones(name):
 def test_the_golden_networks_have_this_form(name):
     stored = tensors(f"{name}_weights.npz")
     assert [(k, tuple(v.shape)) for k, v in stored.items()] == [
-        (f"module.{k}", shape) for k, shape in SMALL[name].items()
+        (f"module.{k}", entry.shape) for k, entry in SMALL[name].items()
     ]
 
 
-def random_state(form):
-    """Seeded weights of a form; masks as they are in every published file."""
+def random_state(table):
+    """Seeded weights of a table; masks as they are in every published file."""
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for key, shape in form.items():
+    for key, (shape, *_) in table.items():
         value = torch.rand(shape, generator=generator)
         state[f"module.{key}"] = torch.ones(shape).tril() if key.endswith("mask") else value
     return state
@@ -84,11 +79,11 @@ def same(a, b):
 @pytest.mark.parametrize("name", ["SepVQVAER", "CrossCondGPT2AC", *SMALL])
 def test_there_and_back_is_bit_exact(name):
     """Also into the modules, whose state dict is exactly what the names give."""
-    form = (FULL | SMALL)[name]
-    state = random_state(form) if name in FULL else tensors(f"{name}_weights.npz")
-    memory = "vqvae_up" in next(iter(form))
-    ours = (memory_from_published if memory else gpt_from_published)(state)
-    same((memory_to_published if memory else gpt_to_published)(ours, form), state)
+    table = (FULL | SMALL)[name]
+    state = random_state(table) if name in FULL else tensors(f"{name}_weights.npz")
+    memory = "vqvae_up" in next(iter(table))
+    ours = to_ours(table, {key.removeprefix("module."): value for key, value in state.items()})
+    same(to_theirs(table, ours), state)
     if name in FULL:
         with torch.device("meta"):
             if memory:
@@ -98,9 +93,9 @@ def test_there_and_back_is_bit_exact(name):
         assert {k: v.shape for k, v in module.state_dict().items()} == {k: v.shape for k, v in ours.items()}
     if memory:
         for half in ("upper", "lower"):
-            assert torch.equal(ours[f"{half}.codebook.sums"], ours[f"{half}.codebook.codes"])
-            assert bool((ours[f"{half}.codebook.counts"] == 1).all())
-            assert bool(ours[f"{half}.codebook.initialised"])
+            assert torch.equal(ours[f"{half}.quantizer.ema_sum"], ours[f"{half}.quantizer.codebook"])
+            assert bool((ours[f"{half}.quantizer.ema_count"] == 1).all())
+            assert bool(ours[f"{half}.quantizer.initialised"])
 
 
 @pytest.fixture(params=[True, False], ids=["zip", "old"])
@@ -119,7 +114,7 @@ def file(request, tmp_path):
 def test_golden_memory_through_a_file(name, file):
     path, g = file(name), golden(f"{name}_eval.npz")
     assert is_published(path)
-    content = official.load_either(path, "", ("sep_vqvae", "sep_vqvae_root"))
+    content = read_checkpoint(path, "", MEMORY_STAGES)
     assert content["stage"] == ("sep_vqvae" if name == "vq_small" else "sep_vqvae_root")
     assert (content["epoch"], content["config"]) == (7, HEADS)
     memory = ChoreographicMemory.from_architecture(content["architecture"]).eval()
@@ -135,7 +130,7 @@ def test_golden_memory_through_a_file(name, file):
 @pytest.mark.parametrize("name", ["gpt_small", "gptac_small"])
 def test_golden_gpt_through_a_file(name, file):
     path, g = file(name), golden(f"{name}_vectors.npz")
-    content = official.load_either(path, "", ("motion_gpt", "actor_critic"))
+    content = read_checkpoint(path, "", POLICY_STAGES)
     assert content["architecture"]["music"] == "compat"
     assert content["architecture"]["gpt"]["heads"] == 6
     kind = ActorCritic if name == "gptac_small" else MotionGPT
@@ -167,14 +162,14 @@ def test_convert_and_back(name, file, tmp_path, capsys):
         tmp_path / "a/back.pt",
         tmp_path / "again.pt",
     )
-    assert official.main(["convert", str(theirs), str(ours)]) == 0
+    assert command.main(["import", str(theirs), str(ours)]) == 0
     assert not is_published(ours)
     content = load_checkpoint(ours, "")
     assert content["stage"] == ("sep_vqvae" if name == "vq_small" else "actor_critic")
-    assert official.main(["convert", "--back", str(ours), str(back)]) == 0
+    assert command.main(["export", str(ours), str(back)]) == 0
     assert "back.pt" in capsys.readouterr().out
     same(torch.load(back, weights_only=True)["model"], tensors(f"{name}_weights.npz"))
-    assert official.main(["convert", str(back), str(again)]) == 0
+    assert command.main(["import", str(back), str(again)]) == 0
     second = load_checkpoint(again, "")
     assert second["architecture"] == content["architecture"]
     assert second["epoch"] == 7
@@ -186,11 +181,11 @@ def test_convert_and_back(name, file, tmp_path, capsys):
 
 def test_back_keeps_the_feature_version(tmp_path):
     """A published file says nothing of features and means compat; ours of another version says so."""
-    form = gpt_form(GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=1), (5, 4), 6)
-    path = write(tmp_path / "gpt.pt", random_state(form), {"n_head": 2})
-    content = official.from_published(read_published(path))
+    table = gpt_table(GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=1), (5, 4), 6)
+    path = write(tmp_path / "gpt.pt", random_state(table), {"n_head": 2})
+    content = from_published(read_published(path))
     assert content["architecture"]["music"] == "compat"
     content["architecture"]["music"] = "standard"
-    torch.save(official.to_published(content, "ours"), path)
-    again = official.from_published(read_published(path))
+    torch.save(to_published(content, "ours"), path)
+    again = from_published(read_published(path))
     assert again["architecture"] == content["architecture"]

@@ -13,13 +13,13 @@ import torch
 
 import main
 from datasets.sequences import PreparedData
-from models.actor_critic import ActorCritic
+from models.checkpoints import load_memory, load_policy
 from models.conv import ConvConfig
-from models.gpt import GPTConfig, MotionGPT
-from models.published import conversion as official
-from models.published.names import gpt_form, memory_form
+from models.gpt import GPTConfig
+from models.published.__main__ import import_file
+from models.published.names import gpt_table, memory_table
 from models.quantizer import CodebookConfig
-from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
+from models.vqvae import Codes, MemoryConfig
 from tests.models.published.files import write
 from tests.models.published.test_conversion import random_state
 from utils.metrics import Dance, Reference, dance_features, score
@@ -28,11 +28,11 @@ MEMORY = MemoryConfig(
     codes_upper=40, codes_lower=30, codebook=CodebookConfig(dim=12), conv=ConvConfig(width=8, depth=1)
 )
 GPT = GPTConfig(width=16, heads=2, base_blocks=1, head_blocks=1)
-FORMS = {
-    "memory": memory_form(MEMORY, True),
-    "memory_without": memory_form(MEMORY, False),
-    "gpt": gpt_form(GPT, (40, 30), 438),
-    "actor_critic": gpt_form(GPT, (40, 30), 438, 2),
+TABLES = {
+    "memory": memory_table(MEMORY, True),
+    "memory_without": memory_table(MEMORY, False),
+    "gpt": gpt_table(GPT, (40, 30), 438),
+    "actor_critic": gpt_table(GPT, (40, 30), 438, 2),
 }
 
 MUSIC = "module.gpt_base.cond_emb.weight"
@@ -43,8 +43,8 @@ def files(tmp_path_factory):
     """A published file of each kind, whose dances do not stand still."""
     folder = tmp_path_factory.mktemp("published")
     made = {}
-    for kind, form in FORMS.items():
-        state = random_state(form)
+    for kind, table in TABLES.items():
+        state = random_state(table)
         for key, value in state.items():
             if not key.endswith("mask"):
                 value.sub_(0.5).mul_(0.1 if key.endswith("bias") else 1.0)
@@ -118,13 +118,8 @@ def test_the_published_evaluation_in_one_command(kind, files, compat, tmp_path):
     assert (settings["split"], facts["protocol"], settings["dances"]) == ("test", "bailando", 2)
     assert settings["cut to"].startswith("1200 frames")
     assert settings["real dances"].startswith("8, whole")
-    content = official.load_either(files["memory"], "", ("sep_vqvae_root",))
-    memory = ChoreographicMemory.from_architecture(content["architecture"]).eval()
-    memory.load_state_dict(content["model"])
-    content = official.load_either(files[kind], "", ("motion_gpt", "actor_critic"))
-    model = (ActorCritic if kind == "actor_critic" else MotionGPT).from_architecture(content["architecture"])
-    model.load_state_dict(content["model"])
-    gpt = (model.gpt if kind == "actor_critic" else model).eval()
+    memory = load_memory(files["memory"], "", velocity=True)
+    gpt = load_policy(files[kind], "").gpt
     dances = []
     for name in tested:
         codes, joints = by_hand(data, name, memory, gpt)
@@ -147,7 +142,7 @@ def test_a_run_of_its_own_goes_before_a_plain_gpt(files, compat, tmp_path):
     """With `checkpoint`, and without it where there is a run; the published GPT is then the row `GPT`."""
     names = [f"vqvae={files['memory']}", f"gpt={files['gpt']}", "value.blocks=2"]
     folder = tmp_path / "published" / "eval" / "epoch_0010"
-    official.convert(files["actor_critic"], tmp_path / "published" / "ckpt" / "last.pt")
+    import_file(files["actor_critic"], tmp_path / "published" / "ckpt" / "last.pt")
     found = []
     for more in ([f"checkpoint={files['actor_critic']}"], []):
         assert evaluate("actor_critic", compat, tmp_path, *names, *more) == 0
@@ -203,7 +198,7 @@ def test_finetuning_starts_on_the_same_features_only(files, small_data, tmp_path
 
 def test_a_converted_file_is_no_run_to_go_on_with(files, compat, tmp_path, capsys):
     last = tmp_path / "gpt" / "ckpt" / "last.pt"
-    official.convert(files["gpt"], last)
+    import_file(files["gpt"], last)
     overrides = [f"data.root={compat}", f"output={tmp_path}", "name=gpt", f"vqvae={files['memory']}"]
     overrides += ["device=cpu", "model.width=16", "model.heads=2", "model.base_blocks=1"]
     overrides += ["model.head_blocks=1"]

@@ -13,6 +13,7 @@ import torch
 from datasets.music import NUM_FEATURES
 from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
 from models.stages import STAGES, RunConfig, Stage
+from tests.models.rounding import in_float64
 from utils.config import check
 from utils.training import distributed
 from utils.training.trainer import Trainer, seed_everything
@@ -26,7 +27,7 @@ ORDER = ("sep_vqvae", "sep_vqvae_root", "motion_gpt", "actor_critic")
 CONV = {"width": 8, "downsamplings": 3, "depth": 1, "dilation_growth": 3, "hidden_multiplier": 1.0}
 # A count that starts at 1 and gets one latent is 0.9 + 0.1: a threshold of 1 would leave it to rounding
 # whether that code is restarted.
-BOOK = {"dim": 12, "decay": 0.9, "restart_below": 0.95, "restarts": "mended"}
+BOOK = {"dim": 12, "decay": 0.9, "dead_code_threshold": 0.95, "restarts": "mended"}
 GPT: dict[str, Any] = {
     "width": 16,
     "heads": 2,
@@ -120,13 +121,13 @@ def make_trainer(name: str, root: Path, output: Path, **more: Any) -> tuple[Trai
     stage, losses = make_stage(name, root, output, **more), []
     plain = stage.loss
 
-    def recorded(learner: torch.nn.Module, batch: Any) -> Any:
-        loss, logs = plain(learner, batch)
+    def recorded(batch: Any) -> Any:
+        loss, metrics = plain(batch)
         losses.append(float(loss.detach()))
-        return loss, logs
+        return loss, metrics
 
     stage.loss = recorded  # type: ignore[method-assign]
-    return Trainer(stage, stage.config.training, stage.config.folder, "this test"), losses
+    return Trainer(stage, stage.config.training, stage.config.folder, "this test", stage.config.seed), losses
 
 
 def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
@@ -142,5 +143,6 @@ def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
 if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
     distributed.start("cpu")
     data_root, before, output = map(Path, sys.argv[1:])
-    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5, eval_every=2)
+    with in_float64():
+        train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5, eval_every=2)
     distributed.stop()

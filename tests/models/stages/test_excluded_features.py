@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from datasets.columns import COLUMNS, NUM_FEATURES
-from datasets.sequences import PreparedData
+from datasets.sequences import COLUMNS, NUM_FEATURES, PreparedData
 from models.gpt import GPTConfig, MotionGPT
 from models.stages.motion_gpt import music_statistics
 from models.vqvae import Codes

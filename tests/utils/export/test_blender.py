@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from datasets.aistpp.smpl import forward_kinematics, rest_joints
 from tests.helpers import ROOT
 from utils.export import fit_body, fitted_joints, write_bvh, write_glb
 from utils.export.names import TABLES
 from utils.floor import on_ground, sole_thickness
 from utils.music import audio
 from utils.skeleton import SMPL_24
+from utils.smpl import forward_kinematics, rest_joints
 
 FRAMES = 181
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # y up -> z up

@@ -6,15 +6,15 @@ import pygltflib
 import pytest
 from scipy.spatial.transform import Rotation
 
-from datasets.aistpp.smpl import rest_joints
 from tests.helpers import ROOT
 from tests.utils.export.test_export import dance
 from utils.export import fit_body, fitted_joints, write_bvh, write_glb
 from utils.export.bvh import PER_METRE
-from utils.export.capsules import capsule
 from utils.export.euler import ORDERS, angles_in, euler_angles
+from utils.export.gltf import capsule
 from utils.export.names import TABLES
 from utils.skeleton import SMPL_24
+from utils.smpl import rest_joints
 
 KINDS = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from datasets.aistpp.smpl import rest_joints
 from utils.metrics import Dance, DanceFeatures, dance_features
+from utils.smpl import rest_joints
 
 REST = rest_joints()
 

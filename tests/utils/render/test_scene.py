@@ -21,8 +21,8 @@ def test_the_drawn_floor_is_that_of_the_feet_not_zero():
 
 
 def test_the_floor_of_real_dances_is_under_their_feet():
-    from datasets.aistpp.smpl import forward_kinematics
     from utils.pickles import load_pickle
+    from utils.smpl import forward_kinematics
 
     for path in sorted((real_data() / "motions").glob("*.pkl")):
         motion = load_pickle(path.read_bytes(), path.name)

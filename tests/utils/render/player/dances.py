@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 
-from datasets.aistpp.smpl import rest_joints
 from utils.music.audio import write_wav
+from utils.smpl import rest_joints
 
 SECONDS = 4
 HOSTILE = "</script><script>window.hurt=1</script><img src=x onerror='window.hurt=1'>&amp;{{data}}\u2028 \"'"
