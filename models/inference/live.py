@@ -142,7 +142,7 @@ class LiveDance:
         """Take samples (n,) and return the joints (m, 24, 3) that became final."""
         features = torch.from_numpy(self.features.push(samples, last))
         chunk = self.stream.push(features, last)
-        self.codes.extend(zip(*(half.tolist() for half in chunk.codes), strict=True))
+        self.codes.extend(zip(chunk.codes.upper.tolist(), chunk.codes.lower.tolist(), strict=True))
         joints = chunk.joints.float().cpu().numpy()
         return joints if self.level is None else self.level.push(joints)
 

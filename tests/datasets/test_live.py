@@ -1,4 +1,4 @@
-"""Features of arriving sound: equal to their definition in any chunks, near the song's, in constant memory."""
+"""Features of arriving sound: equal to their definition in any chunks, near the song's; constant memory."""
 
 import numpy as np
 import pytest
