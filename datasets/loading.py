@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from utils.training import distributed
 
@@ -99,9 +99,9 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
-def stacked(dataset: Dataset[Any], device: torch.device) -> Resident | None:
+def stacked(dataset: Clips, device: torch.device) -> Resident | None:
     """Return all clips on the device, or None, with a warning, if they do not fit a GPU."""
-    number = len(dataset)  # type: ignore[arg-type]
+    number = len(dataset)
     one = dataset[0]
     needed = number * sum(x.numel() * x.element_size() for x in ([one] if torch.is_tensor(one) else one))
     if device.type == "cuda":

@@ -296,7 +296,8 @@ def index_entry(
         paths.keys() - {"html", "mp4"}, key=lambda name: (name == "npz", list(WRITERS).index(name))
     )
     files = {WRITERS[name].label: paths[name] for name in linked if paths[name].is_file()}
-    return IndexEntry(given.title, label, *found, metrics, files)
+    picture, player, video, plot = found
+    return IndexEntry(given.title, label, picture, player, video, plot, metrics, files)
 
 
 def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:

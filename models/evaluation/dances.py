@@ -83,6 +83,7 @@ class DanceMaker:
         """The real dances, encoded and decoded, at their own length; with their own root if `real_root`."""
         dances = []
         for real in (self.real[i] for i in distributed.own_share(len(self.real))):
+            assert real.codes is not None
             frames = len(real.joints)
             root = None
             if real_root:
@@ -97,8 +98,8 @@ class DanceMaker:
         """Dances of uniformly random codes, as long as the real ones: the level of chance for this memory."""
         generator = np.random.default_rng(self.seed)
         drawn = [
-            np.stack([generator.integers(k, size=len(real.codes)) for k in self.memory.num_codes], axis=1)
-            for real in self.real
+            np.stack([generator.integers(k, size=size) for k in self.memory.num_codes], axis=1)
+            for size in (len(real.codes) for real in self.real if real.codes is not None)
         ]
         dances = []
         for i in distributed.own_share(len(drawn)):

@@ -23,7 +23,7 @@ from utils.dance import Dance, save_dance
 from utils.filenames import names_apart
 from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
-from utils.metrics.protocols import PROTOCOLS, ProtocolName, protocol_named
+from utils.metrics.protocols import ProtocolName, protocol_named
 from utils.metrics.reference import Reference
 from utils.metrics.report import Report, evaluate, write_report
 from utils.metrics.table import MISSING
@@ -77,7 +77,9 @@ class Evaluation(DanceMaker):
         if not distributed.is_main():
             self._videos(folder, rows[shown], shown)
             return {}
-        first, *others = PROTOCOLS if self.config.protocol == "both" else (self.config.protocol,)
+        both = self.config.protocol == "both"
+        first: ProtocolName = "corrected" if self.config.protocol == "corrected" else "bailando"
+        others: list[ProtocolName] = ["corrected"] if both else []
         report = self._scores(rows, shown, title, rl_split, first)
         write_report(report, folder)
         print(f"\n# {title}: {shown}, {len(rows[shown])} dances of split {self.split!r}\n{report.markdown()}")
@@ -108,8 +110,12 @@ class Evaluation(DanceMaker):
 
     def _facts(self) -> dict[str, str | int | float]:
         """Provenance that all dances share."""
-        facts = {"data": str(self.data.root), "split": self.split, "seed": self.seed}
-        return {**facts, "music_features": self.data.feature_version}
+        return {
+            "data": str(self.data.root),
+            "split": self.split,
+            "seed": self.seed,
+            "music_features": self.data.feature_version,
+        }
 
     def _videos(self, folder: Path, dances: Sequence[Dance], label: str) -> list[str]:
         """Render the first of the dances, a share in each process; returns the names of those that failed."""
@@ -253,7 +259,8 @@ def write_pages(
     scores = {(line["row"], line["dance"]): line for line in report.per_dance}
     if reference is not None:
         rules = protocol_named(report.protocol)
-        scores |= {("real", real.name): rules.per_dance(real) for real in reference.named(made[shown])}
+        for real in reference.named(made[shown]):
+            scores["real", real.name] = {**rules.per_dance(real)}
     for name in tqdm(list(made[shown])[:number], "players", leave=False, disable=None):
         dance, stem = made[shown][name], files[name]
         metrics = _metrics(scores, shown, name)
