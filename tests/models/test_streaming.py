@@ -21,7 +21,7 @@ SIZES = [
 ]
 
 
-def memory_of(conv=PUBLISHED, velocity=True, halves="apart"):
+def memory_of(conv=PUBLISHED, velocity=True, halves="split"):
     torch.manual_seed(0)
     sizes = {"codes_upper": 7, "codes_lower": 5, "codebook": CodebookConfig(dim=4)}
     memory = ChoreographicMemory(MemoryConfig(conv=conv, halves=halves, **sizes), velocity=velocity).eval()
