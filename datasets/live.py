@@ -16,8 +16,8 @@ silent, suffers less than `standard`.
 import numpy as np
 
 from datasets.music import NUM_FEATURES, feature_sample_rate, music_features
+from utils.music import FeatureVersion
 from utils.music.hpss import HOP
-from utils.music.rhythm import FeatureVersion
 
 BLOCK = 8  # steps taken from one window
 PAST = 64  # steps of sound before them; the tracker needs some beats

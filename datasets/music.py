@@ -24,6 +24,7 @@ import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
 from datasets.sequences import BEAT_COLUMN, COLUMNS, NUM_FEATURES
+from utils.music import FeatureVersion
 from utils.music.audio import decode_audio
 from utils.music.beats import (
     MIN_SECONDS,
@@ -35,7 +36,7 @@ from utils.music.beats import (
     track_beats,
 )
 from utils.music.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, spectrum_blocks
-from utils.music.rhythm import FeatureVersion, beat_frames, onset_strength, tempogram
+from utils.music.rhythm import beat_frames, onset_strength, tempogram
 
 _LOWEST_HZ = 440.0 * 2.0 ** ((24 - 69) / 12)  # C1, MIDI note 24
 _MAX_OCTAVES = 7

@@ -28,7 +28,7 @@ class Skeleton:
 
     @property
     def num_joints(self) -> int:
-        """How many joints there are."""
+        """Number of joints."""
         return len(self.joints)
 
     @property

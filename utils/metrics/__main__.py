@@ -1,7 +1,7 @@
-"""Scores anybody's dances.
+"""Score any dances, from this code base or elsewhere.
 
-    python -m utils.metrics DANCES --reference DATA [--protocol bailando|corrected|both] [--fps 60] [--music
-    SONGS]
+    python -m utils.metrics DANCES --reference DATA [--protocol bailando|corrected|both] [--fps 60]
+                            [--music SONGS]
 
 DANCES is a file or a folder (.npz, .npy, .pkl.npy, .pkl). DATA is a prepared folder that holds
 reference_features.npz, such a file, or a folder of real dances. Writes metrics.json, dances.csv, table.md and
@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
-from utils.metrics.protocols import PROTOCOLS
+from utils.metrics.protocols import PROTOCOLS, ProtocolName
 from utils.metrics.reading import read_dances
 from utils.metrics.reference import MANIFEST, Reference
 from utils.metrics.report import evaluate, write_report
 from utils.metrics.songs import Songs, with_music
+from utils.music import FeatureVersion
 from utils.skeleton import SMPL_24
 from utils.terminal import tolerant_output
 
@@ -88,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     features = _features(dances, max_frames, "features")
     folder = options.dances if options.dances.is_dir() else options.dances.parent
     out = options.out or folder / "metrics"
-    names = list(PROTOCOLS) if options.protocol == "both" else [options.protocol]
+    names: list[ProtocolName] = list(PROTOCOLS) if options.protocol == "both" else [options.protocol]
     for name in names:
         report = evaluate(
             features,
@@ -125,14 +126,15 @@ def read_reference(path: Path, options: argparse.Namespace) -> Reference:
     return Reference.of(_features(dances, None, "reference"), str(path))
 
 
-def _version(reference: Path | None) -> str:
+def _version(reference: Path | None) -> FeatureVersion:
     """The version of the music features of a prepared folder; `standard` for all else."""
     if reference is None or not (reference / MANIFEST).is_file():
         return "standard"
     try:
-        return str(json.loads((reference / MANIFEST).read_bytes())["music"]["version"])
+        version = json.loads((reference / MANIFEST).read_bytes())["music"]["version"]
+        return "compat" if version == "compat" else "standard"
     except (ValueError, KeyError, TypeError):
-        return "standard"  # a damaged manifest is told where the reference is read
+        return "standard"  # reading the reference reports a damaged manifest
 
 
 def _features(dances: list[Dance], max_frames: int | None, what: str) -> list[DanceFeatures]:

@@ -1,4 +1,4 @@
-"""How well a dance keeps the music's beats: motion beats, and the beat-align score in its several forms.
+"""Motion beats, and the beat-align score (BAS) in its published and corrected forms.
 
 Source: Bailando (CVPR 2022), section 4 (BAS, over the music's beats), after AIST++ (over the motion's beats).
 Both give each beat exp(-d² / (2 sigma²)) with d the distance to the nearest beat of the other kind, which is
@@ -21,11 +21,13 @@ TOLERANCE_SECONDS = TOLERANCE / SMPL_24.fps
 
 
 class BeatScores(NamedTuple):
-    """Beat alignment in 0..1, higher is better, nan where there is nothing to average over.
+    """Beat alignment in 0..1, higher is better, NaN where there is nothing to average over.
 
-    recall: mean over music beats (the published BAS is of this form; more motion beats raise it, jitter
-        included).
-    precision: mean over motion beats (FACT's form). f1: their harmonic mean.
+    Attributes:
+        recall: mean over music beats; the published BAS has this form. More motion beats raise it, jitter
+            included.
+        precision: mean over motion beats (the form of FACT).
+        f1: harmonic mean of both.
     """
 
     recall: float
@@ -40,7 +42,7 @@ def mean_speed(joints: np.ndarray, fps: float = 60) -> np.ndarray:
 
 
 def _minima(x: np.ndarray, strict: bool = True) -> np.ndarray:
-    """Indices of local minima; not strict lets an equal value follow, as when one lies between samples."""
+    """Indices of local minima; if not strict, an equal value may follow (a minimum between two samples)."""
     rises = x[1:-1] < x[2:] if strict else x[1:-1] <= x[2:]
     return np.flatnonzero((x[1:-1] < x[:-2]) & rises) + 1
 
@@ -108,7 +110,7 @@ def beat_indices(beats: np.ndarray, num_frames: int) -> np.ndarray:
 def alignment(of: np.ndarray, to: np.ndarray, tolerance: float) -> float:
     """Mean over `of` (n,) of exp(-d² / (2 tolerance²)), d the distance to the nearest of `to` (m,).
 
-    In 0..1; both in one unit. Not a number if `of` is empty (nothing to average), 0 if only `to` is.
+    Range 0..1; both in the same unit. NaN if `of` is empty (nothing to average), 0 if only `to` is.
     """
     if len(of) == 0:
         return math.nan
@@ -125,8 +127,7 @@ def beat_align(joints: np.ndarray, music_beats: np.ndarray) -> float:
     """Published beat-align score (BAS) of a dance: mean over *music* beats of exp(-d² / 18), d in frames.
 
     Range 0..1, higher is called better, but unrelated motion reaches 0.12 to 0.47 and jitter raises it:
-        compare with
-    real dances whose songs are shuffled. Not a number without music beats, 0 without motion beats.
+    compare with real dances whose songs are shuffled. NaN without music beats, 0 without motion beats.
 
     Args:
         joints: (T >= 2, 24, 3) at 60 fps.
@@ -141,7 +142,7 @@ def beat_align(joints: np.ndarray, music_beats: np.ndarray) -> float:
 def beat_scores(motion: np.ndarray, music: np.ndarray, tolerance: float = TOLERANCE_SECONDS) -> BeatScores:
     """Corrected scores from motion and music beats in seconds; tolerance is the Gaussian's sigma in seconds.
 
-    No music beats: all three are not a number. No motion beats: recall 0, precision not a number, F1 0.
+    Without music beats all three are NaN; without motion beats recall is 0, precision NaN, F1 0.
     """
     recall = alignment(music, motion, tolerance)
     precision = alignment(motion, music, tolerance) if len(music) else math.nan

@@ -1,4 +1,4 @@
-"""What every metric asks of its input, in one place, so that every message looks the same."""
+"""Input validation of all metrics, in one place, so that every message has the same form."""
 
 import math
 

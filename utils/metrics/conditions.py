@@ -1,4 +1,4 @@
-"""What the numbers of a report depend on, and what a reader has to know to read them, in words."""
+"""Conditions under which a report was made, and remarks that its reader needs, in words."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def conditions(
     first_code: str | None,
     seed: int,
 ) -> dict[str, object]:
-    """What the numbers of these dances depend on, name -> value; arguments as in `report.evaluate`."""
+    """Conditions that the scores depend on, name -> value; arguments as in `report.evaluate`."""
     frames = np.array([dance.frames for dance in features])
     fps, seconds = SMPL_24.fps, frames / SMPL_24.fps
     found: dict[str, object] = {
@@ -44,7 +44,7 @@ def conditions(
 
 
 def notes(features: Sequence[DanceFeatures], reference: Reference | None, rules: Protocol) -> list[str]:
-    """What is unusual about these dances or the real ones, a line each."""
+    """Unusual properties of these dances or of the real ones, one line each."""
     found = []
     silent = [dance.name for dance in features if dance.music_beats is None or not len(dance.music_beats)]
     if silent:

@@ -1,4 +1,4 @@
-"""What a number has to be compared with: shuffled songs, the finite-sample floor, and bootstrap intervals.
+"""Controls for every score: shuffled songs, the finite-sample floor, and bootstrap intervals.
 
 Forty dances against 1,320 give an FID far above 0 even if both come from one distribution, and unrelated
 songs give a beat score far above 0: without these controls neither number means anything.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-from utils.metrics.dances import DanceFeatures
+from utils.metrics.dances import Dance, DanceFeatures
 from utils.metrics.frechet import Gaussian, fit_gaussian, gaussian_distance
 from utils.metrics.protocols import Protocol, mean_of_known
 from utils.metrics.reference import Reference
@@ -33,7 +33,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def song_of(dance: DanceFeatures) -> str:
+def song_of(dance: Dance | DanceFeatures) -> str:
     """The dance's song, else the one in its AIST name (mBR0 in ..._mBR0_ch01), else the dance's name."""
     found = _AIST_SONG.search(dance.name)
     return dance.song or (found.group(1) if found else dance.name)

@@ -1,4 +1,4 @@
-"""A dance, and all that the metrics need to know about one: computed once, then combined in any way."""
+"""A dance and its features: computed once per dance, then combined into any score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,8 @@ from utils.metrics.kinetic import kinetic_features
 from utils.metrics.physical import physical_metrics, resample
 from utils.skeleton import SMPL_24
 
-MAX_FRAMES = (
-    1200  # frames (at 60 fps) that generated dances are cut to, as published; real ones are taken whole
-)
+# Generated dances are cut to this many frames (at 60 fps), as published; real ones are taken whole.
+MAX_FRAMES = 1200
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,7 @@ class Dance:
         music_beats: frame indices or a bool per frame, both at `fps`, of the whole song or a part; None if
             not known.
         fps: frame rate in Hz. Published numbers are at 60; others are brought to 60 for them, linearly.
-        song: which song it is danced to, so that shuffling songs never gives a dance its own song; '' if not
-            known.
+        song: name of its song, so that shuffling songs never gives a dance its own song; '' if not known.
     """
 
     name: str
@@ -40,7 +38,7 @@ class Dance:
 
 @dataclass(frozen=True)
 class DanceFeatures:
-    """What is known of one dance. Frames and beats named `frames` and `*_beats` are at 60 fps.
+    """Features of one dance. Frames and beats named `frames` and `*_beats` are at 60 fps.
 
     Attributes:
         name, song, fps: as in `Dance`.
@@ -69,11 +67,11 @@ class DanceFeatures:
 
 
 def dance_features(dance: Dance, max_frames: int | None = None) -> DanceFeatures:
-    """All features of one dance, with the root of frame 0 subtracted first.
+    """Compute all features of one dance, after subtracting the root position of frame 0.
 
     Args:
         dance: the dance.
-        max_frames: cut to so many frames of 60 fps (`MAX_FRAMES` for generated dances); None takes it whole.
+        max_frames: frames at 60 fps that it is cut to (`MAX_FRAMES` for generated dances); None: whole.
 
     Raises:
         ValueError: naming the dance, on wrong shapes, too few frames, values that are not finite, or wrong
@@ -112,7 +110,7 @@ def dance_features(dance: Dance, max_frames: int | None = None) -> DanceFeatures
 def all_features(
     dances: Sequence[Dance | DanceFeatures], max_frames: int | None = None
 ) -> list[DanceFeatures]:
-    """Features of each; what already is features is passed through.
+    """Features of each dance; items that already are features are passed through.
 
     Raises:
         ValueError: if there is no dance, two have one name, or one is wrong.

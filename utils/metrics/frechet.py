@@ -1,4 +1,4 @@
-"""How far apart two sets of dances are, by the Fréchet distance (FID), and how spread one is (Div).
+"""Fréchet distance between two sets of dances (FID), and diversity of one set (Div).
 
 Source: Heusel et al. 2017 (the distance), as used for FID_k, FID_g, Div_k and Div_g by Bailando (CVPR 2022)
 and AIST++. Conventions: features are (n, d), a dance per row; everything is computed in float64.
@@ -64,8 +64,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Range 0 to infinity, lower is better. With few dances it is far from 0 even for two samples of the same
     distribution: compare with the finite-sample floor (`utils.metrics.controls`). Published as FID: normalise
-        both by
-    the real set first (`normalise`).
+    both by the real set first (`normalise`).
 
     Raises:
         ValueError: if either has fewer than two dances, the dimensions differ, or a value is not finite.
@@ -81,8 +80,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def normalise(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Features (n, d) minus the mean of reference (m, d), over its standard deviation (ddof 0) plus 1e-10.
 
-    Both are normalised in the precision they come in: published numbers have float32 statistics of float32
-        features.
+    Both are normalised in their own precision: published numbers have float32 statistics of float32 features.
     A feature that is constant in the reference is blown up by 1e10 (the source of FIDs above 1e9);
     `constant_features` finds those.
 

@@ -25,9 +25,8 @@ _LEFT_HIP, _RIGHT_HIP = (
 UPPER_ARM = math.dist(_LEFT_SHOULDER, _LEFT_ELBOW)
 SHOULDERS = math.dist(_LEFT_SHOULDER, _RIGHT_SHOULDER)
 HIPS = math.dist(_LEFT_HIP, _RIGHT_HIP)
-PUBLISHED_RATE = (
-    120.0  # velocities are divided by 1/120 s whatever the frame rate: published numbers depend on it
-)
+# Hz; velocities are divided by 1/120 s at any frame rate, and published numbers depend on it
+PUBLISHED_RATE = 120.0
 
 
 class Relation(NamedTuple):

@@ -1,4 +1,4 @@
-"""Kinetic features: how much energy each joint moves with, horizontally, vertically, and as acceleration.
+"""Kinetic features: horizontal and vertical kinetic energy and energy expenditure of each joint.
 
 Source: Onuma et al. 2008 as written in fairmotion and AIST++; the features behind FID_k and Div_k.
 """
@@ -32,9 +32,9 @@ def kinetic_features(joints: np.ndarray, fps: float = 60, corrected: bool = Fals
     vertical = mean of vy². Expenditure = mean over t >= 1 of |a|, with a averaged over the same window.
     As published, though, "a" is ((p[t+1] - p[t]) / dt - (p[t] - p[t-1] / dt)) / dt: for want of a bracket it
     measures the distance from the origin (about 3,530 times it) instead of the acceleration, so the frame-0
-    root must be subtracted first for published numbers. `corrected` gives the acceleration in m/s²,
-    which does not depend on where the dance takes place, and averages over
-    the same time at any rate (two frames to either side at 60 fps, one at 30).
+    root must be subtracted first for published numbers. `corrected` gives the acceleration in m/s², which is
+    independent of the place of the dance, and averages over the same time at any rate (two frames to either
+    side at 60 fps, one at 30).
 
     Args:
         joints: (T >= 2, 24, 3) metres, y up. With T = 2 there is no acceleration, and expenditure is 0.

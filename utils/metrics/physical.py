@@ -1,4 +1,4 @@
-"""Whether a dance could be danced: feet, floor, smoothness, standing still, bones, and foot contact (PFC).
+"""Physical plausibility of a dance: feet, floor, jitter, freezing, bone lengths, and foot contact (PFC).
 
 Sources: PFC from EDGE (Tseng et al., CVPR 2023, arXiv 2211.10658); foot skating after Guided Motion Diffusion
 (Karunratanakul et al., ICCV 2023); jitter as the mean jerk. Everything is y up, metres, seconds.
@@ -102,14 +102,14 @@ def foot_skate_ratio(joints: np.ndarray, fps: float = 60, floor: float | None = 
 
 
 def foot_penetration(joints: np.ndarray, fps: float = 60, floor: float | None = None) -> float:
-    """How far the lowest foot joint is below the floor, metres, mean over frames (>= 0, lower is better)."""
+    """Mean depth of the lowest foot joint below the floor in metres (>= 0, lower is better)."""
     p = as_joints(joints, fps)
     floor = floor_height(p, fps) if floor is None else floor
     return float(np.maximum(floor - p[:, _FOOT_JOINTS, 1].min(1), 0.0).mean())
 
 
 def foot_float(joints: np.ndarray, fps: float = 60, floor: float | None = None) -> float:
-    """How far the lowest foot joint is above the floor, metres, mean over frames (>= 0, lower is better).
+    """Mean height of the lowest foot joint above the floor in metres (>= 0, lower is better).
 
     Real dances jump and go down on their hands: compare with the real value, not with 0.
     """

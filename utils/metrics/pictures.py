@@ -1,4 +1,4 @@
-"""Which pictures belong to a report, and where they go."""
+"""Plots that belong to a report, and the files they are written to."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

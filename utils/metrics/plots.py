@@ -126,7 +126,7 @@ def feature_titles(feature: str) -> list[str]:
 def score_plot(
     own: Sequence[float], real: Sequence[float], shuffled_mean: float, name: str = "BAS"
 ) -> Figure:
-    """How a beat score is spread over the dances, with the means and the shuffled control."""
+    """Plot the distribution of a beat score over the dances, with the means and the shuffled control."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
     known = [np.array([v for v in values if not np.isnan(v)]) for values in (real, own)]

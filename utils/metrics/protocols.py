@@ -38,7 +38,7 @@ def corrected_beat_scores(dance: DanceFeatures) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one protocol scores.
+    """Rules of one protocol.
 
     Attributes:
         name: as on the command line.
@@ -47,7 +47,7 @@ class Protocol:
         physical: physical metrics it prints.
     """
 
-    name: str
+    name: ProtocolName
     sets: tuple[tuple[str, str], ...]
     beats: Callable[[DanceFeatures], dict[str, float]]
     physical: tuple[str, ...]

@@ -135,7 +135,7 @@ def save_features(dances: Sequence[DanceFeatures], path: Path, key: str) -> None
         arrays[name] = np.concatenate(lists)
         arrays[f"{name}_lengths"] = np.array([len(values) for values in lists], np.int64)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_beside(path, buffer.getbuffer())
 
 

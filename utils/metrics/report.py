@@ -29,7 +29,7 @@ SHUFFLED = "real, songs shuffled"
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Attributes:
         name: of the row that is judged.
@@ -172,8 +172,14 @@ def evaluate(
         control_rows, control_intervals = controls(sets[name], reference, rules, seed)
         rows, intervals = rows | control_rows, intervals | control_intervals
     per_dance: list[dict[str, float | str]] = [
-        {"row": row, "dance": dance.name, "song": dance.song, "fps": dance.fps, "frames": dance.frames}
-        | rules.per_dance(dance)
+        {
+            "row": row,
+            "dance": dance.name,
+            "song": dance.song,
+            "fps": dance.fps,
+            "frames": dance.frames,
+            **rules.per_dance(dance),
+        }
         for row, some in sets.items()
         for dance in some
     ]

@@ -1,8 +1,9 @@
-"""Where a dance's music beats come from: files of beats or songs, found by name.
+"""Music beats of dances, from files of beats or of songs, found by name.
 
 .json         name -> beat frames, or name -> {"beats": beat frames}, at 60 fps
-.npy .npz     a bool per frame or beat frames at 60 fps (.npz: under `beats`); prepared data has
-<song>.beats.npy .txt          beat times in seconds, one per line
+.npy .npz     a bool per frame, or beat frames, at 60 fps (.npz: under `beats`); in prepared data
+              <song>.beats.npy
+.txt          beat times in seconds, one per line
 .wav .mp3 ... a song: its beats are tracked, as for the 60-fps music features
 """
 
@@ -19,6 +20,7 @@ from utils.metrics.beats import beat_indices
 from utils.metrics.controls import song_of
 from utils.metrics.dances import Dance
 from utils.metrics.reference import Reference
+from utils.music import FeatureVersion
 from utils.skeleton import SMPL_24
 
 
@@ -37,7 +39,7 @@ class Songs:
         FileNotFoundError: if there is no such path.
     """
 
-    def __init__(self, path: Path, version: str = "standard") -> None:
+    def __init__(self, path: Path, version: FeatureVersion = "standard") -> None:
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; songs or beats are expected there")
@@ -65,7 +67,7 @@ class Songs:
         self._only = not is_folder and len(self.files) == 1
 
     def beats(self, *names: str) -> np.ndarray | None:
-        """Beats in seconds of the first name there is, else None. A single song serves every dance.
+        """Beats in seconds of the first name that is found, else None. A single song is used for every dance.
 
         Raises:
             ValueError: naming the file, if it cannot be read.
@@ -81,8 +83,8 @@ class Songs:
 def with_music(dance: Dance, songs: Songs | None, reference: Reference | None) -> Dance:
     """The dance with its beats: its own, else those in songs, else those of the real dance of its name.
 
-    Songs are looked up by the dance's song, the song in its AIST name, and its name. A real dance's beats are
-    known as far as it goes: one that is more than a second shorter does not do.
+    Songs are looked up by the dance's song, the song in its AIST name, and its name. The beats of a real
+    dance are known up to its end: one that is more than a second shorter is not used.
     """
     if dance.music_beats is not None:
         return dance
@@ -110,8 +112,8 @@ def _table(path: Path) -> dict[str, list[float]]:
 
 
 @cache
-def _read(path: Path, version: str) -> np.ndarray:
-    """Beats in seconds of one file; what has no suffix of a file of beats is read as a song."""
+def _read(path: Path, version: FeatureVersion) -> np.ndarray:
+    """Beats in seconds of one file; a file without a suffix of beat files is read as a song."""
     if path.suffix.lower() not in (".npy", ".npz", ".txt"):
         return track_beats(path, version)
     try:
@@ -125,7 +127,7 @@ def _read(path: Path, version: str) -> np.ndarray:
         raise ValueError(f"{path}: no beats can be read from it ({error})") from None
 
 
-def track_beats(path: Path, version: str = "standard") -> np.ndarray:
+def track_beats(path: Path, version: FeatureVersion = "standard") -> np.ndarray:
     """Beats of a song in seconds, at 60 fps: those of its prepared data.
 
     Raises:

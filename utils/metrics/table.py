@@ -1,4 +1,4 @@
-"""Rows of scores as aligned text that is Markdown too."""
+"""Format rows of scores as aligned text that is also Markdown."""
 
 import math
 from collections.abc import Iterable, Mapping

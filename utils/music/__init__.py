@@ -1,1 +1,5 @@
-"""Sound to onsets and beats: the only beat tracker, for features, metrics and pages alike."""
+"""Sound files -> samples -> onsets -> beats: the only audio reader and the only beat tracker."""
+
+from typing import Literal
+
+FeatureVersion = Literal["standard", "compat"]

@@ -183,7 +183,7 @@ def write_wav(path: str | Path, samples: np.ndarray, rate: int) -> None:
 
 
 def sound_blocks(path: str | Path) -> Iterator[SoundBlock]:
-    """All sound of a file, piece by piece; damage is passed over with one warning that says how much.
+    """Decode a file block by block; damage is skipped with one warning that states its extent.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -9,10 +9,11 @@ from typing import get_args
 
 import numpy as np
 
+from utils.music import FeatureVersion
 from utils.music.audio import MonoMix, decode_audio, resample
 from utils.music.hpss import HOP, PadMode, percussive_part
 from utils.music.resampling import resample_as_published
-from utils.music.rhythm import FeatureVersion, beat_frames, onset_strength
+from utils.music.rhythm import beat_frames, onset_strength
 
 MIN_SECONDS = 2.0
 
@@ -57,7 +58,7 @@ def track_beats(samples: np.ndarray, fps: float, version: FeatureVersion = "stan
 
 
 def mono_mix(version: str) -> MonoMix:
-    """How a version mixes channels: `compat` takes their mean, as published, even where they cancel."""
+    """Channel mix of a feature version: `compat` takes the mean, as published, even where channels cancel."""
     return "mean" if version == "compat" else "audible"
 
 

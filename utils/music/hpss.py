@@ -41,7 +41,7 @@ class SpectrumBlock(NamedTuple):
 
     @property
     def own(self) -> slice:
-        """Where the block's own frames are."""
+        """Slice of the block's own frames."""
         return slice(self.lead, self.lead + self.frames)
 
 
@@ -124,7 +124,7 @@ def harmonic_percussive(samples: np.ndarray, pad_mode: PadMode) -> tuple[np.ndar
 
 
 def harmonic_percussive_masks(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each bin is harmonic and how much percussive.
+    """Soft masks: the harmonic and the percussive share of each bin.
 
     Args:
         magnitude: (bins, T) float32, >= 0.

@@ -17,7 +17,7 @@ from numba.core.caching import IndexDataCacheFile
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -39,10 +39,9 @@ def _under_lock(method: Callable[..., Any]) -> Callable[..., Any]:
         with _locked(Path(self._cache_path)):
             return method(self, *args)
 
-    run.locked = True
     return run
 
 
-if not hasattr(IndexDataCacheFile.save, "locked"):
+if not hasattr(IndexDataCacheFile.save, "__wrapped__"):
     IndexDataCacheFile.save = _under_lock(IndexDataCacheFile.save)
     IndexDataCacheFile.load = _under_lock(IndexDataCacheFile.load)

@@ -4,15 +4,13 @@ Onset strength as in Böck & Widmer (DAFx 2013), beats by dynamic programming as
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import librosa
 import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
+from utils.music import FeatureVersion
 from utils.music.hpss import BLOCK, FFT_SIZE, HOP, spectrum_blocks
-
-FeatureVersion = Literal["standard", "compat"]
 
 _MEL_BANDS = 128
 _COMPAT_HIGHEST_HZ = 11025.0
@@ -53,7 +51,7 @@ def tempogram(onset: np.ndarray, lags: int) -> np.ndarray:
 
 
 def _tempogram_blocks(onset: np.ndarray, lags: int) -> Iterator[np.ndarray]:
-    """As librosa's tempogram (lags, T), in blocks of frames: of a whole song that takes hundreds of MB."""
+    """Tempogram (lags, T) as librosa's, in blocks of frames: in one piece it takes hundreds of MB."""
     padded = np.pad(onset, lags // 2, mode="linear_ramp", end_values=0)
     for start in range(0, len(onset), BLOCK):
         stop = min(start + BLOCK, len(onset))
@@ -77,7 +75,7 @@ def _trim_as_0_8(beats: np.ndarray, onset: np.ndarray, rate: int, tempo: float) 
 
 
 def _mel_bank(rate: int, highest: float) -> np.ndarray:
-    """As librosa.filters.mel (128, bins), which warns of bands above the highest frequency: meant here."""
+    """Mel filter bank (128, bins) of librosa.filters.mel, without its warning of empty bands (intended)."""
     edges = librosa.mel_frequencies(n_mels=_MEL_BANDS + 2, fmin=0.0, fmax=highest)
     bins = librosa.fft_frequencies(sr=rate, n_fft=FFT_SIZE)
     widths = np.diff(edges)

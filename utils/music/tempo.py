@@ -9,7 +9,7 @@ UNSTEADY = (
     0.1  # spread of the beat intervals, relative to their median, from which a tempo is called unsteady
 )
 _SPAN = 4  # beats that an interval is averaged over: beats lie on frames, so that a single one is coarse
-_FEWEST = 4  # beats below which there is no tempo
+_FEWEST = 4  # fewer beats than this give no tempo
 
 
 class Tempo(NamedTuple):
@@ -35,7 +35,7 @@ class Tempo(NamedTuple):
         return self.known and self.spread > UNSTEADY
 
     def __str__(self) -> str:
-        """As `128 BPM` or `128 BPM, unsteady`."""
+        """Text such as `128 BPM` or `128 BPM, unsteady`."""
         if not self.known:
             return "no tempo found"
         return f"{self.bpm:.0f} BPM{', unsteady' if self.unsteady else ''}"

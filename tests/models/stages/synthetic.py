@@ -13,6 +13,7 @@ import torch
 from datasets.music import NUM_FEATURES
 from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
 from models.stages import STAGES, RunConfig, Stage
+from tests.models.rounding import in_float64
 from utils.config import check
 from utils.training import distributed
 from utils.training.trainer import Trainer, seed_everything
@@ -142,5 +143,6 @@ def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
 if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
     distributed.start("cpu")
     data_root, before, output = map(Path, sys.argv[1:])
-    train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5, eval_every=2)
+    with in_float64():
+        train_all(data_root, output, before=before, dropout=0.0, log_every=1, lr=1e-5, eval_every=2)
     distributed.stop()

@@ -228,7 +228,7 @@ def test_rewards_count_from_the_next_dances(runs, tmp_path, caplog):
 
 def keys():
     return sorted(
-        f"{section.path}{field.name}" for section in sections(CONFIGS) for field in own_fields(section.cls)
+        f"{section.path}{name}" for section in sections(CONFIGS) for name in own_fields(section.cls)
     )
 
 

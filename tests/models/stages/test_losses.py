@@ -19,7 +19,7 @@ from tests.helpers import ROOT
 from tests.models.rounding import in_float64
 from tests.models.stages import synthetic
 
-RECORD = ROOT / "tests" / "stages" / "losses.json"
+RECORD = ROOT / "tests" / "models" / "stages" / "losses.json"
 # Sums in another order were off by up to 5e-16 (SSE to AVX-512, one and two threads); nothing grows in 20
 # steps, as clips and codebooks of tests/models/stages/synthetic.py leave no tie for rounding to decide.
 TOLERANCE = 1e-11
