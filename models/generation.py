@@ -1,123 +1,354 @@
-"""Codes from music: whole songs of any lengths, composed as one batch.
+"""Generate codes from music: whole songs in a batch, or a code at a time.
 
-Source: Bailando (CVPR 2022), section 3.4.
+Source: Bailando (CVPR 2022), section 3.4, with the attention window of the published system: 28 codes, one
+less than the GPT's context, whose positions count from the window's first code. `attention_window` defines
+which codes each code is predicted from, and `generate_naively` states the whole procedure in a few lines;
+`generate` gives the same codes with a batch, a KV cache and faster arithmetic.
 """
 
+import hashlib
 from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 from tqdm import tqdm
 
-from models.composer import Composer, GenerationConfig, window_length
-from models.given import FREE, decided_codes, stack_codes
+from models.acceleration import Precision, compiled_forward, with_precision
 from models.gpt import MotionGPT
 from models.vqvae import Codes
+from utils.config import ConfigModel
 
-__all__ = ["FREE", "GenerationConfig", "generate", "generate_all", "window_length"]
+FREE = -1  # in place of a code that the GPT chooses
 
 
-def generate(
-    gpt: MotionGPT,
-    music: Tensor,
-    first: Codes,
-    config: GenerationConfig | None = None,
-    progress: bool = False,
-    *,
-    lengths: Sequence[int] | None = None,
-    locked: Codes | None = None,
-    keys: Sequence[str] | None = None,
-) -> Codes:
-    """Composes dances to music, greedily unless the config says otherwise.
+class GenerationConfig(ConfigModel):
+    """How codes are generated from music."""
+
+    window: Literal["exact", "hop"] = "exact"
+    """Attention window of the GPT: `exact` slides by one with every code, as published; `hop` is chunked: it
+    grows code by code and then moves on by `hop` codes, for about a fifth of the work."""
+    window_codes: PositiveInt | None = None
+    """Number of codes in the full window, at most the GPT's context. null is one less than the context, as
+    published."""
+    hop: PositiveInt | None = None
+    """Number of codes by which the hop window moves: its length runs from window_codes - hop + 1 to
+    window_codes. null is half the window."""
+    precision: Precision = "fp32"
+    """Arithmetic of the GPT's blocks. `bf16` is faster, and may choose the other of two codes that are nearly
+    tied. `fp32_onednn` computes fp32 by another library, on a CPU: faster on AMD processors."""
+    compile: bool = False
+    """Compile the GPT's forward pass by torch.compile. This takes half a minute at the start and pays for
+    long or many songs. Finetuning never compiles for its rollouts, as the weights change with each epoch."""
+    temperature: NonNegativeFloat = 0.0
+    """Divisor of the logits before a code is drawn. 0 takes the most probable code, as published."""
+    top_k: NonNegativeInt = 0
+    """Draw from the k most probable codes only. 0 draws from all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw from the fewest codes that together have this probability. 1 draws from all."""
+    seed: int = 0
+    """Seed of the draws. Each dance has a random generator of its own, seeded with this and its name."""
+    first_codes: tuple[NonNegativeInt, NonNegativeInt] = (423, 12)
+    """Upper and lower code that a dance starts from if there is no real dance to take them from."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.compile and self.precision == "fp32_onednn":
+            raise ValueError("generation.compile goes with precision fp32 or bf16, not with fp32_onednn")
+        return self
+
+    def window_and_hop(self, context: int) -> tuple[int, int]:
+        """Number of codes in the full window and by which it moves, for a GPT's context; 1 if it slides.
+
+        Raises:
+            ValueError: if the window exceeds the context, or the hop the window.
+        """
+        window = self.window_codes or max(1, context - 1)
+        hop = (self.hop or max(1, window // 2)) if self.window == "hop" else 1
+        if window > context:
+            raise ValueError(
+                f"generation.window_codes {window} does not fit the GPT's context of {context} codes"
+            )
+        if hop > window:
+            raise ValueError(f"generation.hop {hop} must not exceed the window of {window} codes")
+        return window, hop
+
+
+class Prompt(NamedTuple):
+    """The input of one dance.
+
+    Attributes:
+        music: (N, D) features at the code rate; there will be N code pairs. Those of step 0 are not used, as
+            published, since the first pair is given.
+        given: codes (n,) each, 1 <= n <= N, that the dance must have, `FREE` where the GPT chooses; from step
+            n on it chooses all. The first pair must be given.
+        key: name of the dance, which with the config's seed determines its draws.
+    """
+
+    music: Tensor
+    given: Codes
+    key: str = ""
+
+
+class AttentionWindow(NamedTuple):
+    """The codes that code k is predicted from.
+
+    Attributes:
+        start: first of them; the music is that of steps start + 1 to k.
+        stop: k, one past the last.
+        rebuild: whether code k - 1 was predicted from another start, so that nothing cached can be used.
+        grows: whether code k + 1 is predicted from the same start, so that caching is of use.
+    """
+
+    start: int
+    stop: int
+    rebuild: bool
+    grows: bool
+
+
+def attention_window(k: int, window: int, hop: int = 1) -> AttentionWindow:
+    """The window of code k >= 1. It grows to its full length, moves by one, and from then on by `hop`.
+
+    With hop 1 it slides with every code. Else its length is a saw-tooth from window - hop + 1 to window, and
+    it is full twice the first time, as the optional saw-tooth of the published system is. For a window of 4:
+
+        code            1  2  3  4  5  6  7  8  9 10
+        start, hop 1    0  0  0  0  1  2  3  4  5  6
+        start, hop 2    0  0  0  0  1  3  3  5  5  7
+        start, hop 4    0  0  0  0  1  5  5  5  5  9
+    """
+
+    def start(code: int) -> int:
+        return 0 if code <= window else 1 + hop * -(-(code - 1 - window) // hop)
+
+    here = start(k)
+    return AttentionWindow(here, k, k == 1 or start(k - 1) != here, start(k + 1) == here)
+
+
+def generator_of(seed: int, key: str) -> torch.Generator:
+    """The random generator of the dance named `key`; the same on every machine."""
+    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Choose codes (B,) by logits (B, K).
+
+    Source: top-p (nucleus) sampling as in Holtzman et al. (ICLR 2020).
 
     Args:
-        gpt: the motion GPT; it is used as it stands, so put it in eval mode.
-        music: (B, N, D) features at the code rate.
-        first: the codes each dance starts from, (B,) or (B, n) each; beyond the first, `FREE` leaves a code
-            to the GPT, so starts may differ in length.
-        config: how; the released way if None.
-        progress: whether to show a bar.
-        lengths: steps of each song; what music holds beyond is not danced to. All are N if None.
-        locked: (B, N) each, codes that the dance must have, `FREE` where the GPT chooses; where `first`
-            holds codes, those count.
-        keys: a name for each dance, which with the config's seed decides its draws; its number if None.
+        logits: natural logarithms of probabilities, up to a constant per row.
+        uniform: (B,) numbers in [0, 1) that determine the draws.
+        temperature: divides the logits; 0 takes the most probable code.
+        top_k: draw from the k most probable codes only; 0 is all.
+        top_p: draw from the fewest most probable codes that together have this probability; 1 is all.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    ranked, codes = (logits.double() / temperature).sort(dim=-1, descending=True, stable=True)
+    shares = ranked.softmax(-1)
+    if 0 < top_k < shares.shape[-1]:
+        shares[:, top_k:] = 0
+    shares = shares / shares.sum(-1, keepdim=True)
+    before = shares.cumsum(-1) - shares
+    shares = shares.masked_fill((before >= top_p) & (before > 0), 0)
+    reached = (shares / shares.sum(-1, keepdim=True)).cumsum(-1)
+    rank = (reached <= uniform.to(reached).unsqueeze(-1)).sum(-1)
+    last = (shares > 0).sum(-1) - 1  # rounding may leave the sum below 1
+    return codes.gather(-1, rank.minimum(last).unsqueeze(-1)).squeeze(-1)
 
-    Returns:
-        Codes (B, N): as many as music steps, the first ones included; 0 beyond a song's length.
+
+@torch.no_grad()
+def generate_naively(gpt: MotionGPT, prompt: Prompt, config: GenerationConfig) -> Codes:
+    """The codes (N,) of `generate` by definition: a full forward pass over the window for every code.
+
+    The reference that tests compare `generate` with. It ignores `precision` and `compile`.
+    """
+    window, hop = config.window_and_hop(gpt.config.context)
+    draws, how = generator_of(config.seed, prompt.key), (config.temperature, config.top_k, config.top_p)
+    halves = [half.clone() for half in cut(prompt.given, 0, len(prompt.music))]
+    for k in range(1, len(prompt.music)):
+        start = attention_window(k, window, hop).start
+        logits = gpt(prompt.music[None, start + 1 : k + 1], Codes(*(half[None, start:k] for half in halves)))
+        uniform = torch.rand(2, generator=draws, dtype=torch.float64)
+        for h, half in enumerate(halves):
+            if half[k] == FREE:
+                half[k] = choose(logits[h][:, -1], uniform[h : h + 1], *how)
+    return Codes(*halves)
+
+
+class Generator:
+    """Generates dances side by side, a code pair per step, in memory that does not grow beyond the window.
+
+    Args:
+        gpt: the motion GPT, in eval mode.
+        config: how codes are generated.
+        keys: name of each dance, which with the config's seed determines its draws.
 
     Raises:
-        ValueError: if the window does not fit the GPT, or shapes do not fit each other.
+        ValueError: if the window does not fit the GPT.
     """
-    config = config or GenerationConfig()
-    _check_music(gpt, music)
-    batch, steps = music.shape[:2]
-    lengths = [steps] * batch if lengths is None else list(lengths)
-    keys = [str(i) for i in range(batch)] if keys is None else list(keys)
-    if not len(lengths) == len(keys) == batch or not all(1 <= length <= steps for length in lengths):
-        raise ValueError(
-            f"music {tuple(music.shape)} needs {batch} lengths from 1 to {steps} and {batch} keys, "
-            f"got lengths {lengths} and {len(keys)} keys"
+
+    def __init__(self, gpt: MotionGPT, config: GenerationConfig, keys: Sequence[str]) -> None:
+        self.window, self.hop = config.window_and_hop(gpt.config.context)
+        self.config, self.gpt = config, with_precision(gpt, config.precision)
+        self.compiled = compiled_forward(self.gpt) if config.compile else None
+        self.cache, self.cached = self.gpt.new_cache(len(keys)), 0  # how many codes the cache holds
+        self.generators = [generator_of(config.seed, key) for key in keys]
+        self.steps = 0
+        self.music: Tensor | None = None  # (B, window, D), one step ahead of the codes
+        self.codes: Codes | None = None  # (B, window) each
+
+    @torch.no_grad()
+    def step(self, music: Tensor, given: Codes | None = None) -> Codes:
+        """Return the next code pair (B,) each.
+
+        Args:
+            music: (B, D) features of this step; those of step 0 are not used.
+            given: (B,) each; codes that are given already, `FREE` where the GPT chooses, which is everywhere
+                if None. In step 0 all must be given.
+        """
+        k, self.steps = self.steps, self.steps + 1
+        if self.music is None or self.codes is None:
+            assert given is not None
+            self.music, self.codes = music[:, None][:, :0], Codes(given.upper[:, None], given.lower[:, None])
+            return given
+        self.music = torch.cat([self.music, music[:, None]], 1)[:, -self.window :]
+        window = attention_window(k, self.window, self.hop)
+        if window.rebuild:
+            self.cache.clear()
+            self.cached = 0
+        uniform = self._draw(len(music)).to(music.device)
+        if given is None or bool((given.upper == FREE).any() | (given.lower == FREE).any()):
+            chosen = self._predict(window, uniform)
+            given = chosen if given is None else overlay(chosen, given)
+        self.codes = Codes(
+            *(
+                torch.cat([old, new[:, None]], 1)[:, -self.window :]
+                for old, new in zip(self.codes, given, strict=True)
+            )
         )
-    given = decided_codes(gpt.num_codes, first, locked, batch, steps)
-    order = sorted(range(batch), key=lambda i: -lengths[i])  # so that finished songs are the last ones
-    composer = Composer(gpt, config, [keys[i] for i in order])
-    ordered = torch.tensor(order, device=music.device)
-    music, given = music[ordered], Codes(*(half.to(music.device)[ordered] for half in given))
-    upper, lower = torch.zeros_like(given.upper), torch.zeros_like(given.lower)
-    for k in tqdm(range(steps), "codes", disable=None if progress else True, leave=False):
-        going = sum(length > k for length in lengths)
-        if not going:
-            break
-        composer.keep(going)
-        now = composer.next(music[:going, k], Codes(given.upper[:going, k], given.lower[:going, k]))
-        upper[:going, k], lower[:going, k] = now.upper, now.lower
-    back = ordered.argsort()
-    return Codes(upper[back], lower[back])
+        return given
+
+    def keep(self, batch: int) -> None:
+        """Drop all but the first `batch` dances."""
+        self.generators = self.generators[:batch]
+        self.cache.keep(batch)
+        if self.music is not None and self.codes is not None:
+            self.music, self.codes = self.music[:batch], Codes(*(half[:batch] for half in self.codes))
+
+    def _draw(self, batch: int) -> Tensor:
+        """Two numbers in [0, 1) per dance (B, 2); every step takes two, so that dances stay independent."""
+        if self.config.temperature == 0:
+            return torch.zeros(batch, 2)
+        return torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in self.generators])
+
+    def _predict(self, window: AttentionWindow, uniform: Tensor) -> Codes:
+        """Codes (B,) each that the GPT chooses after those in the window."""
+        assert self.music is not None
+        assert self.codes is not None
+        new = window.stop - window.start - self.cached  # more than one if the codes before were given
+        cache = self.cache if self.cached or window.grows else None
+        recurs = cache is None if self.hop == 1 else new in (1, self.window - self.hop + 1)
+        forward = self.compiled if self.compiled is not None and recurs else self.gpt
+        codes = Codes(self.codes.upper[:, -new:], self.codes.lower[:, -new:])
+        logits = forward(self.music[:, -new:], codes, cache, last_only=True)
+        self.cached += new if cache is not None else 0
+        how = (self.config.temperature, self.config.top_k, self.config.top_p)
+        return Codes(*(choose(half[:, 0], uniform[:, h], *how) for h, half in enumerate(logits)))
 
 
-def generate_all(
+@torch.no_grad()
+def generate(
     gpt: MotionGPT,
-    music: Sequence[Tensor],
-    first: Sequence[Codes],
-    config: GenerationConfig | None,
+    prompts: Sequence[Prompt],
+    config: GenerationConfig,
     device: torch.device,
     progress: bool = False,
-    *,
-    locked: Sequence[Codes | None] | None = None,
-    keys: Sequence[str] | None = None,
 ) -> list[Codes]:
-    """Dances to songs of any lengths, composed as one batch: codes (n_i,) to start from, music (N_i, D) each.
+    """Generate dances to songs of any lengths in one batch.
 
-    A song may come several times, as variants, each with a key of its own. `locked` and `keys` as of
-    `generate`, of each song.
+    No dance depends on another, and finished ones cost nothing more. A song may come several times, as
+    variants, each with a key of its own.
+
+    Args:
+        gpt: the motion GPT, in eval mode, on the device.
+        prompts: music and given codes of each dance.
+        config: how codes are generated.
+        device: where they are generated.
+        progress: whether to show a progress bar.
 
     Returns:
-        Codes (N_i,) on the CPU for each song. No dance looks at another one's music, so each is as if alone;
-        a finished one costs nothing more.
+        Codes (N_i,) on the CPU for each prompt, as many as its music steps, the given ones included.
+
+    Raises:
+        ValueError: if the window does not fit the GPT, shapes do not fit each other, or a given code is not
+            in its codebook.
     """
-    lengths = [len(song) for song in music]
-    padded = torch.nn.utils.rnn.pad_sequence(list(music), batch_first=True)
-    given = None
-    if locked is not None:
-        whole = torch.full((0,), FREE)
-        given = stack_codes(
-            [Codes(whole, whole) if codes is None else codes for codes in locked], max(lengths)
+    for prompt in prompts:
+        check_prompt(gpt, prompt)
+    if not prompts:
+        return []
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].music))  # finished ones come last
+    ordered = [prompts[i] for i in order]
+    lengths = [len(prompt.music) for prompt in ordered]
+    music = torch.nn.utils.rnn.pad_sequence([p.music for p in ordered], batch_first=True).to(device)
+    given = [torch.stack(half) for half in zip(*(cut(p.given, 0, lengths[0]) for p in ordered), strict=True)]
+    free = (torch.cat(given) == FREE).all(0).tolist()  # steps in which nothing is given
+    given = [half.to(device) for half in given]
+    upper, lower = (torch.zeros_like(half) for half in given)
+    generator = Generator(gpt, config, [prompt.key for prompt in ordered])
+    for k in tqdm(range(lengths[0]), "codes", disable=None if progress else True, leave=False):
+        batch = sum(length > k for length in lengths)
+        generator.keep(batch)
+        codes = generator.step(
+            music[:batch, k], None if free[k] else Codes(*(half[:batch, k] for half in given))
         )
-    upper, lower = generate(
-        gpt,
-        padded.to(device),
-        stack_codes(first, max(len(codes.upper) for codes in first)),
-        config,
-        progress,
-        lengths=lengths,
-        locked=given,
-        keys=keys,
-    )
-    return [Codes(upper[i, :n].cpu(), lower[i, :n].cpu()) for i, n in enumerate(lengths)]
+        upper[:batch, k], lower[:batch, k] = codes
+    upper, lower = upper.cpu(), lower.cpu()
+    rows = sorted(range(len(order)), key=order.__getitem__)
+    return [Codes(upper[row, : lengths[row]], lower[row, : lengths[row]]) for row in rows]
 
 
-def _check_music(gpt: MotionGPT, music: Tensor) -> None:
-    if music.ndim != 3 or music.shape[-1] != gpt.music_channels or not music.shape[1]:
+def overlay(codes: Codes, given: Codes) -> Codes:
+    """Codes of the same shape, replaced by the given ones where these are not `FREE`."""
+    return Codes(*(torch.where(over == FREE, half, over) for half, over in zip(codes, given, strict=True)))
+
+
+def cut(codes: Codes, start: int, steps: int) -> Codes:
+    """Codes (steps,) each, those from `start` on, `FREE` beyond their end."""
+    halves = (half[start : start + steps] for half in codes)
+    return Codes(*(F.pad(half, (0, steps - len(half)), value=FREE) for half in halves))
+
+
+def check_prompt(gpt: MotionGPT, prompt: Prompt) -> None:
+    """Check a prompt's music and given codes.
+
+    Raises:
+        ValueError: if shapes do not fit, the first pair is not given, or a code is not in its codebook.
+    """
+    music, given = prompt.music, prompt.given
+    if music.ndim != 2 or music.shape[1] != gpt.music_channels or not len(music):
         raise ValueError(
-            f"music must be (B, N, {gpt.music_channels}) with at least one step, got {tuple(music.shape)}"
+            f"music must be (N, {gpt.music_channels}) with at least one step, got {tuple(music.shape)}"
         )
+    check_given(gpt.num_codes, given)
+    if len(given.upper) > len(music):
+        raise ValueError(f"{len(given.upper)} codes are given for {len(music)} steps of music")
+
+
+def check_given(num_codes: tuple[int, int], given: Codes) -> None:
+    """Check given codes (n,) each; errors as of `check_prompt`."""
+    if given.upper.ndim != 1 or given.upper.shape != given.lower.shape:
+        raise ValueError(
+            "given codes must be (n,), as many upper as lower ones, "
+            f"got {tuple(given.upper.shape)} and {tuple(given.lower.shape)}"
+        )
+    for name, half, size in zip(("upper", "lower"), given, num_codes, strict=True):
+        if not len(half) or half[0] == FREE:
+            raise ValueError(f"the first {name} code of a dance must be given")
+        wrong = half[(half >= size) | (half < FREE)]
+        if len(wrong):
+            raise ValueError(f"{name} code {int(wrong[0])} is not in the codebook of {size} codes")

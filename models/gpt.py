@@ -1,57 +1,62 @@
-"""The cross-conditional motion GPT: next upper and lower code from music and both halves' past codes.
+"""Cross-conditional motion GPT: predict the next upper and lower code from music and the past codes.
 
-Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper, lower) are laid one after the
-other along time; a token of any stream sees the tokens of all three up to its own time (models/masks.py).
+Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper codes, lower codes) of t steps
+are concatenated along time to 3t tokens. A token of step i attends to the tokens of steps <= i of all
+streams. The same `forward` serves training and generation; generation passes a `KVCache`, whose buffers have
+a fixed size, so that shapes depend on the number of new codes only.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from models.blocks import Block, Dropout
-from models.cache import BlockCache, WindowCache
-from models.masks import cross_conditional_mask, independent_mask
 from models.vqvae import Codes
 from utils.config import ConfigModel, check, to_plain
 
+STREAMS = 3  # music, upper codes, lower codes
+ALL = slice(None)  # rows
+_LEVELS = 256  # values of the random byte that decides whether an element is dropped
+
 
 class GPTConfig(ConfigModel):
-    """Sizes of the motion GPT. The memory and the data decide codebook sizes and music channels."""
+    """Architecture of the motion GPT. Codebook sizes and music channels come from the memory and the data."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"unheard": "excluded_features"}
 
     width: PositiveInt = 768
     """Channels of a token."""
     heads: PositiveInt = 12
     """Attention heads per block."""
     base_blocks: PositiveInt = 6
-    """Blocks before the value stack branches off."""
+    """Transformer blocks of the base, which the policy head and the value stack share."""
     head_blocks: PositiveInt = 6
-    """Blocks after."""
+    """Transformer blocks of the policy head."""
     context: PositiveInt = 29
-    """How many codes it sees."""
+    """Maximum number of codes per half that the GPT attends to."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Of embeddings, attention and residuals while training."""
+    """Dropout rate of embeddings, attention weights and residuals during training."""
     normalise_music: bool = False
-    """Bring the music features to mean 0 over the training songs, and each group of them (MFCC, chroma,
-    onset, beat, ...) to the same total variance. As released they go in as they are: the loudness column,
+    """Normalise the music features to mean 0 over the training songs, and each group of them (MFCC, chroma,
+    onset, beat, ...) to the same total variance. As published they are not normalised: the loudness column,
     around -500, drowns the beat flags."""
-    unheard: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
-    """Groups of music features it is deaf to, named as in `datasets.sequences`; for `normalise_music` only.
-    The 384 columns of the tempogram tell each song from all others: with them a small corpus is learnt by
-    heart, song by song."""
+    excluded_features: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
+    """Groups of music features, named as in `datasets.sequences`, that the GPT ignores; this needs
+    `normalise_music`. The 384 columns of the tempogram identify each song, so with them a GPT overfits a
+    small corpus song by song."""
     cross_conditional: bool = True
-    """Whether a half sees the other's codes, as in the paper. If not, each sees music and itself only: two
-    GPTs that share their weights, to compare with."""
+    """Let each half attend to the codes of the other half, as in the paper. With `false` a half attends to
+    the music and its own codes only, for comparison: two GPTs that share their weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.unheard and not self.normalise_music:
-            raise ValueError("unheard groups of music features need normalise_music: true")
+        if self.excluded_features and not self.normalise_music:
+            raise ValueError("excluded_features need normalise_music: true")
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} must divide by heads {self.heads}")
+            raise ValueError(f"width {self.width} must be divisible by heads {self.heads}")
         return self
 
 
@@ -62,13 +67,183 @@ class Logits(NamedTuple):
     lower: Tensor
 
 
-def mask_of(
-    config: GPTConfig, length: int, device: torch.device | None = None, earlier: Sequence[int] = ()
-) -> Tensor:
-    """The config's mask (3t, 3(s + t)) of t new steps after earlier pieces of s steps together."""
-    if config.cross_conditional:
-        return cross_conditional_mask(length, device, sum(earlier))
-    return independent_mask(length, device, earlier)
+def attention_mask(steps: int, cross_conditional: bool = True, device: torch.device | None = None) -> Tensor:
+    """Attention mask over the three streams, each of t steps.
+
+    Args:
+        steps: t.
+        cross_conditional: let each half attend to the other half's codes. Otherwise a half attends to the
+            music and itself, and the music to itself only, since it would pass codes on to the other half.
+        device: device of the mask.
+
+    Returns:
+        (3t, 3t) bool, true where the row's token attends to the column's token: the column's step is at most
+        the row's step.
+    """
+    causal = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
+    mask = causal.repeat(STREAMS, STREAMS)
+    if cross_conditional:
+        return mask
+    stream = torch.arange(STREAMS, device=device).repeat_interleave(steps)
+    return mask & ((stream == 0) | (stream == stream.unsqueeze(1)))
+
+
+class KVCache:
+    """KV cache for incremental decoding within one attention window, in buffers of fixed size.
+
+    Step i of stream s has one place, whatever chunks the codes arrive in, so the attention mask of new codes
+    consists of rows of the mask of a whole window; it also hides the places that are not filled yet.
+    Positions count from the window's first code: a window that begins elsewhere needs an empty cache.
+
+    Attributes:
+        capacity: number of codes that fit, the GPT's context.
+        length: () int64, number of codes in the cache; a tensor, so that it can be part of a graph.
+        keys: of each block, (B, heads, 3, capacity, C/heads).
+        values: likewise.
+        positions: (n,) int64, positions in the window of the chunk of n codes that was added last.
+        mask: (3n, 3 * capacity) bool, its attention mask.
+    """
+
+    def __init__(self, config: GPTConfig, batch: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.capacity = config.context
+        shape = (batch, config.heads, STREAMS, self.capacity, config.width // config.heads)
+        blocks = config.base_blocks + config.head_blocks
+        # Zeros, since masked values are multiplied by 0, which would leave NaN as it is.
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(blocks)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(blocks)]
+        self.length = torch.zeros((), dtype=torch.long, device=device)
+        self._steps = torch.arange(self.capacity, device=device)
+        mask = attention_mask(self.capacity, config.cross_conditional, device)
+        self._window_mask = mask.unflatten(0, (STREAMS, self.capacity))
+        self.positions, self.mask = self._steps[:0], mask[:0]
+
+    def advance(self, chunk: int) -> None:
+        """Make the next n codes the chunk whose keys and values the blocks append; `forward` calls it."""
+        self.positions = self.length + self._steps[:chunk]
+        self.mask = self._window_mask[:, self.positions].flatten(0, 1)
+        self.length += chunk
+
+    def append(self, block: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of the chunk and return the whole buffers.
+
+        Args:
+            block: index of the transformer block.
+            key: (B, heads, 3n, C/heads).
+            value: likewise.
+
+        Returns:
+            Keys and values (B, heads, 3 * capacity, C/heads).
+        """
+        for buffer, new in ((self.keys[block], key), (self.values[block], value)):
+            buffer.index_copy_(3, self.positions, new.unflatten(2, (STREAMS, -1)))
+        return self.keys[block].flatten(2, 3), self.values[block].flatten(2, 3)
+
+    def clear(self) -> None:
+        """Empty the cache; the buffers stay."""
+        self.length.zero_()
+
+    def keep(self, batch: int) -> None:
+        """Drop all but the first `batch` elements of the batch."""
+        self.keys = [key[:batch] for key in self.keys]
+        self.values = [value[:batch] for value in self.values]
+
+
+def cheap_dropout(x: Tensor, rate: float) -> Tensor:
+    """Zero elements of x at random and scale the others so that the mean stays, as `F.dropout` does.
+
+    On a CPU `F.dropout` draws its numbers one after the other, which took a fifth of a training step of the
+    sample GPT. Here eight elements share one 64-bit draw, a byte each, so the rate is rounded to 1/256 (the
+    scale is that of the rounded rate). On other devices `F.dropout` draws in parallel and is used.
+
+    Args:
+        x: any shape.
+        rate: share of zeroed elements, 0..1.
+    """
+    threshold = round(rate * _LEVELS)
+    if x.device.type != "cpu" or threshold == _LEVELS:
+        return F.dropout(x, rate)
+    number = x.numel()
+    words = torch.empty(-(-number // 8), dtype=torch.int64).random_(-(2**63), None)
+    kept = (words.view(torch.uint8)[:number] >= threshold).view(x.shape)
+    return x * kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - threshold))
+
+
+class Dropout(nn.Module):
+    """`cheap_dropout` in training mode, the identity otherwise."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        return cheap_dropout(x, self.rate) if self.training and self.rate else x
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention (B, heads, n, C') under a mask (n, columns), true where a row attends.
+
+    With dropout on a CPU it is written out, as PyTorch does there too, but with `cheap_dropout`.
+    """
+    if not dropout or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if mask is not None:  # every row attends to itself, so none is all -inf
+        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
+    return cheap_dropout(scores.softmax(-1), dropout) @ value
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention under a mask.
+
+    Args:
+        config: width, heads and dropout.
+        block: index of the block in a `KVCache`.
+    """
+
+    def __init__(self, config: GPTConfig, block: int) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.block = config.heads, config.dropout, block
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.proj = nn.Linear(config.width, config.width)
+        self.residual_dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
+        """Attention output (B, n, C) of the tokens x (B, N, C) in `rows`.
+
+        Args:
+            x: the tokens.
+            mask: (n, columns), true where the row attends to the column.
+            cache: earlier tokens of the window, to which these are appended; None if there are none.
+            rows: tokens whose output is needed.
+        """
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, C/heads) each
+        query = query[:, :, rows]
+        if cache is not None:
+            key, value = cache.append(self.block, key, value)
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(query, key, value, mask, dropout)
+        return self.residual_dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with exact GELU."""
+
+    def __init__(self, config: GPTConfig, block: int) -> None:
+        super().__init__()
+        width = config.width
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(config, block)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(config.dropout)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
+        """Features (B, n, C) of the tokens x (B, N, C) in `rows`; arguments as of `Attention`."""
+        x = x[:, rows] + self.attention(self.norm_attention(x), mask, cache, rows)
+        return x + self.mlp(self.norm_mlp(x))
 
 
 class Base(nn.Module):
@@ -83,163 +258,145 @@ class Base(nn.Module):
         self.embed_music = nn.Linear(music_channels, config.width)
         self.embed_upper = nn.Embedding(num_codes[0], config.width)
         self.embed_lower = nn.Embedding(num_codes[1], config.width)
-        self.positions = nn.Parameter(torch.zeros(3, config.context, config.width))
+        self.positions = nn.Parameter(torch.zeros(STREAMS, config.context, config.width))
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.dropout) for _ in range(config.base_blocks)
-        )
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.base_blocks))
 
     @torch.no_grad()
-    def set_music_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """What each music feature (D,) is reduced by and divided by, for `normalise_music`; inf mutes it."""
+    def set_music_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set the mean and the divisor (D,) of the features for `normalise_music`; inf excludes a feature."""
         self.music_mean.copy_(mean)
-        self.music_deviation.copy_(deviation)
+        self.music_deviation.copy_(std)
 
-    def embed(self, music: Tensor, codes: Codes, start: int = 0) -> Tensor:
-        """Tokens (B, 3t, C) of music (B, t, D) and codes (B, t) at positions `start` and on.
+    def embed(self, music: Tensor, codes: Codes, cache: KVCache | None = None) -> Tensor:
+        """Tokens (B, 3t, C) of music (B, t, D) and codes (B, t), at the window's start or behind a cache.
 
         Raises:
             ValueError: if there are not as many music steps as codes, or more than the context.
         """
-        length = codes.upper.shape[1]
-        if start + length > self.positions.shape[1] or music.shape[1] != length:
+        steps = codes.upper.shape[1]
+        if steps > self.config.context or music.shape[1] != steps:
             raise ValueError(
-                f"{length} codes need {length} music steps and a context of at least {start + length}; "
-                f"got {music.shape[1]} music steps and a context of {self.positions.shape[1]}"
+                f"{steps} codes need {steps} music steps and a context of at least {steps}; "
+                f"got {music.shape[1]} music steps and a context of {self.config.context}"
             )
         if self.config.normalise_music:
             music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
-        tokens = [stream + self.positions[s, start : start + length] for s, stream in enumerate(streams)]
+        places = self.positions[:, :steps] if cache is None else self.positions[:, cache.positions]
+        tokens = [stream + places[s] for s, stream in enumerate(streams)]
         return self.dropout(torch.cat(tokens, dim=1))
 
-    def forward(self, music: Tensor, codes: Codes) -> Tensor:
-        """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes."""
-        x = self.embed(music, codes)
-        mask = mask_of(self.config, codes.upper.shape[1], x.device)
+    def forward(self, music: Tensor, codes: Codes, cache: KVCache | None = None) -> Tensor:
+        """Features (B, 3t, C) of music (B, t, D) and codes (B, t); music is one step ahead of the codes.
+
+        The features have the data type of the blocks' weights; embeddings are computed in their own.
+        """
+        x = self.embed(music, codes, cache).to(self.blocks[0].norm_mlp.weight.dtype)
+        mask = mask_of(self.config, codes.upper.shape[1], x.device, cache)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask, cache)
         return x
 
 
 class Head(nn.Module):
-    """More blocks, LayerNorm, a bias-free linear map per half: features (B, 3t, C) -> two (B, t, K)."""
+    """Further blocks, LayerNorm and a bias-free linear map per half: features (B, 3t, C) -> two (B, t, K).
 
-    def __init__(self, config: GPTConfig, blocks: int, outputs: tuple[int, int]) -> None:
+    Args:
+        config: width, heads and dropout.
+        blocks: number of blocks.
+        outputs: K of the upper and of the lower half.
+        first_block: index of the first block in a `KVCache`.
+    """
+
+    def __init__(
+        self, config: GPTConfig, blocks: int, outputs: tuple[int, int], first_block: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(config, first_block + i) for i in range(blocks))
         self.norm = nn.LayerNorm(config.width)
         self.to_upper = nn.Linear(config.width, outputs[0], bias=False)
         self.to_lower = nn.Linear(config.width, outputs[1], bias=False)
 
-    def forward(self, features: Tensor) -> Logits:
-        """The upper output reads the upper codes' positions, the lower output the lower codes'."""
-        mask = mask_of(self.config, features.shape[1] // 3, features.device)
-        for block in self.blocks:
-            features = block(features, mask)
-        _, upper, lower = self.norm(features).chunk(3, dim=1)
+    def forward(self, features: Tensor, cache: KVCache | None = None, last_only: bool = False) -> Logits:
+        """Logits (B, t, K) of features (B, 3t, C).
+
+        The upper output reads the tokens of the upper codes, the lower output those of the lower codes.
+
+        Args:
+            features: output of the base.
+            cache: earlier tokens of the window.
+            last_only: compute the last step's logits only, (B, 1, K); the last block then computes only the
+                two tokens that they need.
+        """
+        steps = features.shape[1] // STREAMS
+        mask = mask_of(self.config, steps, features.device, cache)
+        for block in self.blocks[:-1]:
+            features = block(features, mask, cache)
+        rows = slice(2 * steps - 1, 3 * steps, steps) if last_only else ALL
+        features = self.norm(self.blocks[-1](features, mask[rows], cache, rows))
+        *_, upper, lower = features.chunk(2 if last_only else STREAMS, dim=1)
         return Logits(self.to_upper(upper), self.to_lower(lower))
 
 
+def mask_of(config: GPTConfig, steps: int, device: torch.device, cache: KVCache | None) -> Tensor:
+    """Attention mask of t codes: (3t, 3t) without a cache, (3t, 3 * capacity) with one."""
+    return attention_mask(steps, config.cross_conditional, device) if cache is None else cache.mask
+
+
 class MotionGPT(nn.Module):
-    """Base and head: logits of the next codes from music and past codes."""
+    """Base and policy head: logits of the next codes from music and past codes."""
 
     def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
         super().__init__()
         self.config, self.num_codes, self.music_channels = config, num_codes, music_channels
         self.base = Base(config, num_codes, music_channels)
-        self.head = Head(config, config.head_blocks, num_codes)
+        self.head = Head(config, config.head_blocks, num_codes, first_block=config.base_blocks)
         initialise(self)
 
     def architecture(self) -> dict[str, Any]:
-        """What a checkpoint must hold to build this GPT again."""
+        """The entries of a checkpoint from which `from_architecture` builds this GPT again."""
         sizes = {"num_codes": list(self.num_codes), "music_channels": self.music_channels}
         return {"gpt": to_plain(self.config), **sizes}
 
     @classmethod
     def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "MotionGPT":
-        """The GPT a checkpoint describes, with fresh weights."""
+        """Build the GPT that a checkpoint describes, with newly initialised weights."""
         upper, lower = architecture["num_codes"]
         return cls(
             check(GPTConfig, architecture["gpt"], source), (upper, lower), architecture["music_channels"]
         )
 
-    def forward(self, music: Tensor, codes: Codes) -> Logits:
-        """Logits of codes 1..t from codes 0..t-1 (B, t) and music 1..t (B, t, D)."""
-        return self.head(self.base(music, codes))
-
-    def next_logits(
-        self,
-        music: Tensor,
-        codes: Codes,
-        cache: WindowCache | None = None,
-        compiled: Callable[..., Logits] | None = None,
+    def forward(
+        self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False
     ) -> Logits:
-        """Logits (B, K) each of the codes that come next: the last step of `forward`, for less work.
+        """Logits of the codes that follow each of the given ones.
 
         Args:
-            music: (B, t, D), one step ahead of the codes.
+            music: (B, t, D), one step ahead of the codes: steps i + 1 to i + t for codes i to i + t - 1.
             codes: (B, t).
-            cache: what the blocks made of the window's codes before these; it learns these. None if these
-                are the whole window.
-            compiled: takes the place of `last_logits`.
+            cache: the window's codes before these; these are appended to it. None: the window begins here.
+            last_only: return the last step only, for less work.
+
+        Returns:
+            Logits (B, t, K), or (B, 1, K) with `last_only`.
+
+        Raises:
+            ValueError: if there are not as many music steps as codes, or more than the context.
         """
-        earlier, new = (() if cache is None else tuple(cache.pieces)), codes.upper.shape[1]
-        x = self.base.embed(music, codes, sum(earlier)).to(self.head.to_upper.weight.dtype)  # (B, 3t, C)
-        last = last_codes(new)
-        mask = last_mask = None  # cross-conditional, these two see everything, as does a single step
-        fixed = compiled is not None and cache is not None
-        if new > 1 or fixed or not self.config.cross_conditional:
-            mask = mask_of(self.config, new, x.device, earlier)
-        if fixed:
-            mask = F.pad(mask, (0, cache.blocks[0].room - mask.shape[1]))  # nobody sees the empty room
-            cache.place(new, x, self.config.heads)
-        if fixed or not self.config.cross_conditional:
-            last_mask = mask[last]
-        caches = [None] * len(self.blocks) if cache is None else cache.blocks
-        logits = (compiled or self.last_logits)(x, mask, last_mask, caches, new)
         if cache is not None:
-            cache.learn(new)
-        return logits
+            cache.advance(codes.upper.shape[1])
+        return self.head(self.base(music, codes, cache), cache, last_only)
 
-    def last_logits(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        last_mask: Tensor | None,
-        caches: Sequence[BlockCache | None],
-        new: int,
-    ) -> Logits:
-        """Tokens (B, 3n, C) of n codes -> logits (B, K) of the last one, by all blocks and the outputs.
-
-        Of the last block only the last codes' tokens are computed, as nothing else is asked for.
-
-        Args:
-            x: the tokens.
-            mask: of all of them, as of `Attention`.
-            last_mask: of the last upper and the last lower code.
-            caches: of each block.
-            new: n.
-        """
-        for block, cache in zip(self.blocks[:-1], caches[:-1], strict=True):
-            x = block(x, mask, cache)
-        x = self.head.norm(self.blocks[-1](x, last_mask, caches[-1], last_codes(new)))  # (B, 2, C)
-        return Logits(self.head.to_upper(x[:, 0]).float(), self.head.to_lower(x[:, 1]).float())
-
-    @property
-    def blocks(self) -> list[Block]:
-        """Those of the base and of the head."""
-        return [*self.base.blocks, *self.head.blocks]
-
-
-def last_codes(length: int) -> slice:
-    """Which of 3t tokens are the last upper and the last lower code."""
-    return slice(2 * length - 1, 3 * length, length)
+    def new_cache(self, batch: int) -> KVCache:
+        """An empty KV cache of the data type and on the device of the blocks' weights."""
+        weight = self.head.norm.weight
+        return KVCache(self.config, batch, weight.dtype, weight.device)
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:
-    """Weights N(0, 0.02), biases 0, LayerNorms 1 and 0."""
+    """Initialise weights by N(0, 0.02), biases by 0, LayerNorms by 1 and 0."""
     for child in module.modules():
         if isinstance(child, nn.Linear | nn.Embedding):
             nn.init.normal_(child.weight, std=std)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
-from models.generation import GenerationConfig, generate_all
+from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
 from models.stages.pieces import pieces
 from models.vqvae import ChoreographicMemory, Codes
@@ -128,15 +128,8 @@ class DanceMaker:
             return distributed.gather_shares([])
         whole = self.length == "song"
         music = [p.music if whole or not p.frames else p.music[: len(p.codes.upper)] for p in found]
-        codes = generate_all(
-            gpt.eval(),
-            music,
-            [p.first for p in found],
-            how,
-            self.device,
-            progress=distributed.is_main(),
-            keys=[p.name for p in found],
-        )
+        prompts = [Prompt(song, p.first, p.name) for song, p in zip(music, found, strict=True)]
+        codes = generate(gpt.eval(), prompts, how, self.device, progress=distributed.is_main())
         dances = []
         for piece, dance in zip(found, codes, strict=True):
             both = torch.stack([dance.upper, dance.lower], dim=1).numpy()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.generation import FREE, GenerationConfig, generate_all
+from models.generation import FREE, GenerationConfig, Prompt, cut, generate, overlay
 from models.inference.dancer import (
     DanceConfig,
     Dancer,
@@ -283,30 +283,19 @@ def compose(
 
     Where a half is locked, that counts before the opening.
     """
-    music = [plan.song.features[plan.first_step :] for plan in plans]
-    locks = [None if locked is None else Codes(*(h[plan.first_step :] for h in locked)) for plan in plans]
-    openings = []
-    for song, lock in zip(music, locks, strict=True):
-        halves = [half[: len(song)].clone() for half in opening]
-        for half, given in zip(halves, lock or (), strict=False):
-            part = given[: len(half)]
-            half[: len(part)] = torch.where(part == FREE, half[: len(part)], part)
-        openings.append(Codes(*halves))
-    order = sorted(range(len(plans)), key=lambda i: -len(music[i]))
+    prompts = []
+    for plan in plans:
+        music = plan.song.features[plan.first_step :]
+        given = cut(opening, 0, len(music))
+        if locked is not None:
+            given = overlay(given, cut(locked, plan.first_step, len(music)))
+        prompts.append(Prompt(music, given, plan.key))
+    order = sorted(range(len(plans)), key=lambda i: -len(prompts[i].music))
     composed: dict[int, Codes] = {}
     while order:
-        size = max(1, _BATCH_STEPS // len(music[order[0]]))
+        size = max(1, _BATCH_STEPS // len(prompts[order[0]].music))
         now, order = order[:size], order[size:]
-        codes = generate_all(
-            dancer.gpt,
-            [music[i] for i in now],
-            [openings[i] for i in now],
-            config.generation,
-            device,
-            progress=True,
-            locked=None if locked is None else [locks[i] for i in now],
-            keys=[plans[i].key for i in now],
-        )
+        codes = generate(dancer.gpt, [prompts[i] for i in now], config.generation, device, progress=True)
         composed |= dict(zip(now, codes, strict=True))
     return [composed[i] for i in range(len(plans))]
 

@@ -49,7 +49,7 @@ class MotionGPTStage(Stage):
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
         self.learner = self.model
         if config.model.normalise_music and self.data.names("train"):  # else the checkpoint has them
-            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.unheard))
+            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -143,19 +143,19 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
         )
 
 
-def music_statistics(data: PreparedData, unheard: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) of the training songs' features, for `normalise_music`.
 
     Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs
     as much as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in
     another one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as
-    they are; those that are to be unheard deviate infinitely, which mutes them.
+    they are; excluded groups get an infinite deviation, which makes them 0.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
     deviation = music.std(0)
     for name, columns in COLUMNS.items():
-        if name in unheard:
+        if name in excluded:
             deviation[columns] = np.inf
             continue
         group = deviation[columns]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from datasets.rollouts import Windows, cut_windows
-from models.generation import GenerationConfig, generate_all
+from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
 from models.reward import RewardConfig, reward
 from models.stages.pieces import Piece
@@ -49,9 +49,8 @@ class Performer:
         made: list[Composed] = []
         if mine:
             share = [found[i] for i in mine]
-            music, first = [piece.music for piece in share], [piece.first for piece in share]
-            names = [piece.name for piece in share]
-            codes = generate_all(gpt.eval(), music, first, self.how, self.device, progress=True, keys=names)
+            prompts = [Prompt(piece.music, piece.first, piece.name) for piece in share]
+            codes = generate(gpt.eval(), prompts, self.how, self.device, progress=True)
             for i, dance, piece in zip(mine, codes, share, strict=True):
                 made.append(Composed(i, dance, self._earned(dance, piece)))
         return distributed.gather_shares(made)

@@ -1,13 +1,13 @@
-"""How fast dances are composed, at the published size with random weights, beside the published loop.
+"""Speed of generation at the published size with random weights, beside the published loop.
 
     python -m tests.benchmarks.generation [--threads 2] [--seconds 30] [--songs 40] [--stream-seconds 600]
 
-One run measures everything: all ways compose two seconds of music in turn, so that a machine others use slows
-all of them alike; `quiet` is the factor from the shortest of all passes over as many tokens. The published
-loop is the full pass over the window for every code, logits of every position. Also printed: the share of the
-machine's own limit that was reached, the limit being the longer of reading the weights once and doing the
-arithmetic at the speeds of memory and matrix products measured in the same run; what compiling takes before
-the first song; and how dancing to a stream goes: the wait for the first pose, sustained speed, memory.
+One run measures everything: all ways generate two seconds of dance in turn, so that other load slows all of
+them alike; `quiet` is the factor computed from the shortest of all passes over the same number of tokens. The
+published loop is the full pass over the window for every code, logits of every position. Also printed: the
+share of the machine's own limit that was reached, the limit being the longer of reading the weights once and
+doing the arithmetic at the speeds of memory and matrix products measured in the same run; the time that
+compiling takes before the first song; and for a stream the wait for the first pose, sustained speed, memory.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.composer import Composer, GenerationConfig
+from models.generation import GenerationConfig, Generator, attention_window
 from models.gpt import GPTConfig, MotionGPT
-from models.streaming import DanceStream, look_ahead
+from models.streaming import DanceStream
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 
 CODES_PER_SECOND = 7.5
@@ -33,7 +33,7 @@ TURN = 15
 
 
 class Way(NamedTuple):
-    """A way of composing: its name, how, how many songs at once, how many times faster it is meant to be."""
+    """A way of generating: name, config, songs at once, and target speed relative to the published loop."""
 
     name: str
     how: GenerationConfig
@@ -42,7 +42,7 @@ class Way(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """What the machine can do: bytes read per second, fp32 and bf16 operations per second."""
+    """Measured rates of the machine: bytes read per second, fp32 and bf16 operations per second."""
 
     memory: float
     fp32: float
@@ -56,7 +56,7 @@ class PublishedLoop:
         self.gpt, self.music, self.codes, self.tokens = gpt, music, Codes(*torch.zeros(2, 1, 1).long()), []
 
     def step(self, k: int) -> None:
-        """Composes code k of the song; k counts from 1."""
+        """Generate code k of the song; k counts from 1."""
         length = min(k, self.gpt.config.context - 1)
         seen = Codes(*(half[:, -length:] for half in self.codes))
         logits = self.gpt(self.music[:, k + 1 - length : k + 1], seen)
@@ -66,40 +66,38 @@ class PublishedLoop:
 
 
 class OurLoop:
-    """A composer of ours; counts the tokens of each pass.
+    """A generator of this project; counts the tokens of each pass.
 
     Attributes:
-        start_up: seconds that compiling took, in a song composed before; nan if there is nothing to compile.
+        start_up: seconds that compiling took, in a song generated before; nan if nothing is compiled.
     """
 
     def __init__(self, gpt: MotionGPT, music: Tensor, way: Way) -> None:
         self.music, self.start_up = music, float("nan")
-        self.free = Codes(*torch.full((2, len(music)), -1))
         self._begin(gpt, way.how)
         if way.how.compile:
-            compiled, start = self.composer.compiled, time.perf_counter()
-            for k in range(1, min(music.shape[1], 3 * self.composer.window)):
+            compiled, start = self.generator.compiled, time.perf_counter()
+            for k in range(1, min(music.shape[1], 3 * self.generator.window)):
                 self.step(k)
             self.start_up = time.perf_counter() - start
             self._begin(gpt, way.how.model_copy(update={"compile": False}))
-            self.composer.compiled = compiled
+            self.generator.compiled = compiled
 
     def _begin(self, gpt: MotionGPT, how: GenerationConfig) -> None:
         self.tokens: list[int] = []
-        self.composer = Composer(gpt, how, [str(i) for i in range(len(self.music))])
-        self.composer.next(self.music[:, 0], Codes(*torch.zeros(2, len(self.music)).long()))
+        self.generator = Generator(gpt, how, [str(i) for i in range(len(self.music))])
+        self.generator.step(self.music[:, 0], Codes(*torch.zeros(2, len(self.music)).long()))
 
     def step(self, k: int) -> None:
-        """Composes code k of every song; k counts from 1."""
-        fresh = self.composer.cache.seen
-        self.composer.next(self.music[:, k], self.free)
-        length = min(k, self.composer.window) if self.composer.hop == 1 else self.composer.cache.seen
-        new = length - fresh if length > fresh else length
+        """Generate code k of every song; k counts from 1."""
+        window = attention_window(k, self.generator.window, self.generator.hop)
+        new = window.stop - window.start if window.rebuild else 1
+        self.generator.step(self.music[:, k])
         self.tokens.append(3 * new * len(self.music))
 
 
 def peaks() -> Peaks:
-    """Measured now; best of several tries."""
+    """Measure the machine now; the best of several tries."""
     numbers, square = torch.randn(64_000_000), torch.randn(2048, 2048)
     rough = square.bfloat16()
     operations = 2.0 * 2048**3
@@ -111,7 +109,7 @@ def peaks() -> Peaks:
 
 
 def best(work: Callable[[], object], repeats: int = 5) -> float:
-    """Shortest of several times, in seconds; the first call is not counted."""
+    """Shortest of several times, in seconds; the first call does not count."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -121,7 +119,7 @@ def best(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def resident_megabytes() -> float:
-    """Memory this process holds."""
+    """Resident memory of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
@@ -130,7 +128,7 @@ def resident_megabytes() -> float:
 
 @torch.no_grad()
 def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
-    """Prints the table of all ways, each song's seconds over the published loop's."""
+    """Print the table of all ways: seconds per song, and the factor by which the published loop is slower."""
     hop, bf16, compiled = {"window": "hop"}, {"precision": "bf16"}, {"compile": True}
     ways = [
         Way("exact, fp32", GenerationConfig(), 1, 2),
@@ -198,13 +196,13 @@ def _rows(ways: list[Way], loops: list[OurLoop]) -> list[tuple]:
 
 
 def _quiet(times: list[float], tokens: list[int]) -> list[float]:
-    """Each pass's time, replaced by the shortest of all passes over as many tokens."""
+    """Times of the passes, each replaced by the shortest of all passes over the same number of tokens."""
     shortest = {n: min(t for t, m in zip(times, tokens, strict=True) if m == n) for n in set(tokens)}
     return [shortest[n] for n in tokens]
 
 
 def _limit(gpt: MotionGPT, tokens: int, precision: str, peak: Peaks) -> float:
-    """Seconds a pass over so many tokens takes at least: reading the blocks' weights, or the arithmetic."""
+    """Least seconds of a pass over n tokens: reading the blocks' weights, or the arithmetic."""
     weights = sum(p.numel() for b in [*gpt.base.blocks, *gpt.head.blocks] for p in b.parameters())
     rough = precision == "bf16"
     arithmetic = 2 * weights * tokens / (peak.bf16 if rough else peak.fp32)
@@ -212,8 +210,8 @@ def _limit(gpt: MotionGPT, tokens: int, precision: str, peak: Peaks) -> float:
 
 
 @torch.no_grad()
-def dance_to_a_stream(gpt: MotionGPT, seconds: float, precision: str) -> None:
-    """Prints how a stream of music, one code's worth at a time, is danced to."""
+def measure_stream(gpt: MotionGPT, seconds: float, precision: str) -> None:
+    """Print the speed of generating from a stream of music that arrives one step at a time."""
     memory = ChoreographicMemory(MemoryConfig(), velocity=True).eval()
     first, how = Codes(*torch.zeros(2, 1).long()), GenerationConfig(window="hop", precision=precision)
     dance = DanceStream(gpt, memory, first, how)
@@ -230,7 +228,7 @@ def dance_to_a_stream(gpt: MotionGPT, seconds: float, precision: str) -> None:
         if k % round(60 * CODES_PER_SECOND) == round(30 * CODES_PER_SECOND):
             held.append(resident_megabytes())
     held.append(resident_megabytes())
-    ahead = look_ahead(conv)
+    ahead = conv.look_ahead
     slow = sorted(waits)[int(0.99 * len(waits))]
     print(
         f"stream, hop, {precision}: first pose {first_wait:.2f} s after enough music (target 0.5), which is "
@@ -241,7 +239,7 @@ def dance_to_a_stream(gpt: MotionGPT, seconds: float, precision: str) -> None:
 
 
 def main() -> None:
-    """Prints everything."""
+    """Print everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -253,7 +251,7 @@ def main() -> None:
     gpt = MotionGPT(GPTConfig(), (512, 512), MUSIC_CHANNELS).eval()
     compare(gpt, args.seconds, args.songs)
     for precision in ("fp32", "bf16"):
-        dance_to_a_stream(gpt, args.stream_seconds, precision)
+        measure_stream(gpt, args.stream_seconds, precision)
 
 
 if __name__ == "__main__":

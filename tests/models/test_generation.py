@@ -1,18 +1,25 @@
-"""Windows, cache, batches, draws, locked codes: each against the plainest way to the same codes."""
+"""Windows, cache, batches, draws, given codes: each against the plainest way to the same codes."""
 
 import pytest
 import torch
 
-from models.cache import WindowCache
-from models.generation import FREE, GenerationConfig, generate, generate_all, window_length
+from models.generation import (
+    FREE,
+    GenerationConfig,
+    Prompt,
+    attention_window,
+    choose,
+    generate,
+    generate_naively,
+)
 from models.gpt import GPTConfig, MotionGPT
-from models.precision import in_precision
-from models.sampling import choose
 from models.vqvae import Codes
+
+CPU = torch.device("cpu")
 
 
 def lively_gpt(context=9, num_codes=(31, 23), seed=0):
-    """Weights large enough that codes and their probabilities depend on everything seen."""
+    """Weights large enough that codes and their probabilities depend on everything attended to."""
     torch.manual_seed(seed)
     gpt = MotionGPT(GPTConfig(width=32, heads=4, base_blocks=2, head_blocks=2, context=context), num_codes, 6)
     for parameter in gpt.parameters():
@@ -20,127 +27,151 @@ def lively_gpt(context=9, num_codes=(31, 23), seed=0):
     return gpt.eval()
 
 
-def random_music(steps, seed=0, batch=1):
-    return torch.randn(batch, steps, 6, generator=torch.Generator().manual_seed(seed))
+def random_music(steps, seed=0):
+    return torch.randn(steps, 6, generator=torch.Generator().manual_seed(seed))
 
 
-def start(*pairs):
-    return Codes(torch.tensor([[u] for u, _ in pairs]), torch.tensor([[v] for _, v in pairs]))
+def start(upper, lower):
+    return Codes(torch.tensor([upper]), torch.tensor([lower]))
 
 
-def plain(gpt, music, first, window, hop=1):
-    """The full pass over every window, logits of every position, the last of which count."""
-    upper, lower = [first.upper[:, :1]], [first.lower[:, :1]]
-    scores = []
-    for k in range(music.shape[1] - 1):
-        length = window_length(k, window, hop)
-        codes = Codes(*(torch.cat(half, 1)[:, -length:] for half in (upper, lower)))
-        with torch.no_grad():
-            logits = gpt(music[:, k + 2 - length : k + 2], codes)
-        scores.append((logits.upper[:, -1], logits.lower[:, -1]))
-        upper.append(logits.upper[:, -1:].argmax(-1))
-        lower.append(logits.lower[:, -1:].argmax(-1))
-    return Codes(torch.cat(upper, 1), torch.cat(lower, 1)), scores
+def equal(a, b):
+    return torch.equal(a.upper, b.upper) and torch.equal(a.lower, b.lower)
 
 
-@pytest.mark.parametrize(("window", "hop"), [("exact", 1), ("hop", 1), ("hop", 3), ("hop", 8)])
-def test_codes_and_logits_equal_full_passes(window, hop, monkeypatch):
-    gpt, music, first = lively_gpt(), random_music(45, batch=2), start((1, 2), (30, 20))
-    expected, scores = plain(gpt, music, first, 8, hop)
-    seen = []
-    next_logits = gpt.next_logits
-    monkeypatch.setattr(gpt, "next_logits", lambda *given: seen.append(next_logits(*given)) or seen[-1])
-    made = generate(gpt, music, first, GenerationConfig(window=window, hop=hop))
-    assert len(expected.upper.unique()) > 5
-    assert torch.equal(made.upper, expected.upper)
-    assert torch.equal(made.lower, expected.lower)
-    for ours, theirs in zip(seen, scores, strict=True):
+def watched(gpt, monkeypatch, look):
+    """Apply a function to the arguments and the logits of each forward pass; the list of its results."""
+    seen, forward = [], gpt.forward
+
+    def run(*given, **more):
+        logits = forward(*given, **more)
+        seen.append(look(given, logits))
+        return logits
+
+    monkeypatch.setattr(gpt, "forward", run)
+    return seen
+
+
+WAYS = [
+    {"window": "exact"},
+    {"window": "hop", "hop": 1},
+    {"window": "hop", "hop": 3},
+    {"window": "hop", "hop": 8},
+    {"window": "exact", "window_codes": 1},
+    {"window": "hop", "window_codes": 9, "hop": 4},
+    {"temperature": 1.0, "top_p": 0.9, "seed": 3},
+    {"window": "hop", "temperature": 0.8, "top_k": 5, "seed": 4},
+]
+
+
+@pytest.mark.parametrize("how", WAYS, ids=str)
+def test_codes_equal_the_naive_ones(how):
+    """Songs of several lengths, several given codes, one given half, a gap: in a batch and one by one."""
+    gpt, config = lively_gpt(), GenerationConfig(**how)
+    gap = Codes(torch.tensor([3, 4, FREE, FREE, 7, 8]), torch.tensor([1, 2, FREE, 5, 6, 7]))
+    lower = Codes(torch.tensor([5] + [FREE] * 29), torch.arange(30) % 23)
+    many = Codes(torch.arange(20), torch.arange(20) + 1)
+    given = [start(1, 2), start(30, 20), gap, lower, many]
+    prompts = [
+        Prompt(random_music(n, seed=n), codes, str(n))
+        for n, codes in zip((45, 1, 40, 30, 33), given, strict=True)
+    ]
+    together = generate(gpt, prompts, config, CPU)
+    for prompt, dance in zip(prompts, together, strict=True):
+        assert len(dance.upper) == len(dance.lower) == len(prompt.music)
+        assert equal(dance, generate_naively(gpt, prompt, config))
+        assert equal(dance, generate(gpt, [prompt], config, CPU)[0])
+        for half, fixed in zip(dance, prompt.given, strict=True):
+            kept = fixed != FREE
+            assert torch.equal(half[: len(fixed)][kept], fixed[kept])
+    assert len(together[0].upper.unique()) > 5
+
+
+@pytest.mark.parametrize("how", WAYS[:4], ids=str)
+def test_logits_equal_those_of_full_passes(how, monkeypatch):
+    gpt, prompt, config = lively_gpt(), Prompt(random_music(45), start(1, 2)), GenerationConfig(**how)
+    seen = watched(gpt, monkeypatch, lambda _, logits: [half[:, -1] for half in logits])
+    generate(gpt, [prompt], config, CPU)
+    fast, number = list(seen), len(seen)
+    generate_naively(gpt, prompt, config)
+    assert number == 44
+    for ours, theirs in zip(fast, seen[number:], strict=True):
         for half in (0, 1):
             torch.testing.assert_close(ours[half], theirs[half], rtol=1e-5, atol=1e-5)
 
 
-def test_the_cache_takes_any_number_of_codes_at_once():
-    gpt, music = lively_gpt(), random_music(9)
-    codes = Codes(torch.randint(31, (1, 9)), torch.randint(23, (1, 9)))
-    whole = gpt(music, codes)
-    cache = WindowCache(blocks=4, window=9)
-    for begin, end in ((0, 4), (4, 5), (5, 9)):
-        now = slice(begin, end)
-        logits = gpt.next_logits(music[:, now], Codes(codes.upper[:, now], codes.lower[:, now]), cache)
-        torch.testing.assert_close(logits.upper, whole.upper[:, end - 1], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(logits.lower, whole.lower[:, end - 1], rtol=1e-5, atol=1e-5)
-    assert cache.seen == 9
+def naive_windows(number, window, hop):
+    """First code of each window: one that would exceed its length moves, first by one, then by `hop`."""
+    starts, first = [], 0
+    for code in range(1, number):
+        if code - first > window:
+            first += 1 if first == 0 else hop
+        starts.append(first)
+    return starts
+
+
+SIZES = [(4, 1), (4, 2), (4, 4), (28, 1), (28, 14), (28, 9), (1, 1), (7, 3)]
+
+
+@pytest.mark.parametrize(("window", "hop"), SIZES)
+def test_attention_windows_follow_their_definition(window, hop):
+    """The cache is rebuilt exactly where the window moves."""
+    starts = naive_windows(200, window, hop)
+    for code, first in enumerate(starts, 1):
+        found = attention_window(code, window, hop)
+        assert (found.start, found.stop) == (first, code)
+        assert 1 <= found.stop - found.start <= window
+        assert found.rebuild == (code == 1 or first != starts[code - 2])
+        if code < len(starts):
+            assert found.grows == (starts[code] == first)
+
+
+def test_the_table_of_the_docstring():
+    rows = [
+        line.split()
+        for line in attention_window.__doc__.splitlines()
+        if line.strip().startswith("start, hop")
+    ]
+    assert len(rows) == 3
+    for _, _, hop, *starts in rows:
+        assert [attention_window(k, 4, int(hop)).start for k in range(1, 11)] == list(map(int, starts))
 
 
 def test_the_hop_window_computes_little(monkeypatch):
-    """Three tokens per code, and the kept part of the window anew once per hop."""
-    gpt, counted = lively_gpt(), []
-    next_logits = gpt.next_logits
-    monkeypatch.setattr(
-        gpt, "next_logits", lambda m, *more: counted.append(m.shape[1]) or next_logits(m, *more)
-    )
-    generate(gpt, random_music(34), start((0, 0)), GenerationConfig(window="hop", hop=4))
+    """One code per pass, and the kept part of the window once per hop."""
+    gpt = lively_gpt()
+    counted = watched(gpt, monkeypatch, lambda given, _: given[0].shape[1])
+    config = GenerationConfig(window="hop", hop=4)
+    generate(gpt, [Prompt(random_music(34), start(0, 0))], config, CPU)
     assert counted == [1] * 8 + [8] + ([5] + [1] * 3) * 6
 
 
-def test_window_lengths():
-    assert [window_length(k, 4) for k in range(7)] == [1, 2, 3, 4, 4, 4, 4]
-    assert [window_length(k, 4, 2) for k in range(9)] == [1, 2, 3, 4, 4, 3, 4, 3, 4]
-    assert [window_length(k, 4, 4) for k in range(10)] == [1, 2, 3, 4, 4, 1, 2, 3, 4, 1]
-
-
-@pytest.mark.parametrize("how", [{}, {"window": "hop", "hop": 5}, {"temperature": 1.0, "top_p": 0.9}])
-def test_a_dance_is_the_same_in_any_company(how):
-    """Ragged lengths, starts of several lengths, one locked half: alone, together, in another order."""
-    gpt, config = lively_gpt(), GenerationConfig(seed=3, **how)
-    music = [random_music(n, seed=n)[0] for n in (12, 40, 1, 25)]
-    first = [Codes(torch.arange(n), torch.arange(n) + 1) for n in (1, 7, 1, 2)]
-    lower = Codes(torch.full((12,), FREE), torch.arange(12) % 23)
-    locked, keys = [lower, None, None, None], ["a", "b", "c", "d"]
-
-    def together(order):
-        chosen = ([things[i] for i in order] for things in (music, first, locked, keys))
-        songs, starts, locks, names = chosen
-        made = generate_all(gpt, songs, starts, config, torch.device("cpu"), locked=locks, keys=names)
-        return dict(zip(order, made, strict=True))
-
-    everything, some = together([0, 1, 2, 3]), together([3, 0])
-    for i, dance in some.items():
-        assert torch.equal(dance.upper, everything[i].upper)
-        assert torch.equal(dance.lower, everything[i].lower)
-    assert [len(everything[i].upper) for i in range(4)] == [12, 40, 1, 25]
-    assert everything[1].upper[:7].tolist() == list(range(7))
-    assert everything[0].lower[1:].tolist() == [i % 23 for i in range(1, 12)]
-    assert everything[0].upper[1:].min() >= 0
-
-
 def test_finished_dances_cost_nothing(monkeypatch):
-    gpt, sizes = lively_gpt(), []
-    next_logits = gpt.next_logits
-    monkeypatch.setattr(gpt, "next_logits", lambda m, *more: sizes.append(len(m)) or next_logits(m, *more))
-    songs = [random_music(n, seed=n)[0] for n in (3, 6, 2)]
-    first = [Codes(torch.tensor([0]), torch.tensor([0]))] * 3
-    generate_all(gpt, songs, first, GenerationConfig(window="hop", hop=2), torch.device("cpu"))
+    gpt = lively_gpt()
+    sizes = watched(gpt, monkeypatch, lambda given, _: len(given[0]))
+    prompts = [Prompt(random_music(n, seed=n), start(0, 0)) for n in (3, 6, 2)]
+    generate(gpt, prompts, GenerationConfig(window="hop", hop=2), CPU)
     assert sizes == [3, 2, 1, 1, 1]
 
 
 def test_variants_differ_and_come_back():
-    gpt, config = lively_gpt(), GenerationConfig(temperature=1.0)
-    music, first = random_music(30).expand(3, -1, -1), start((0, 0), (0, 0), (0, 0))
-    made = generate(gpt, music, first, config, keys=["song/0", "song/1", "song/0"])
-    assert torch.equal(made.upper[0], made.upper[2])
-    assert not torch.equal(made.upper[0], made.upper[1])
+    gpt, music = lively_gpt(), random_music(30)
+    prompts = [Prompt(music, start(0, 0), key) for key in ("song/0", "song/1", "song/0")]
+    made = generate(gpt, prompts, GenerationConfig(temperature=1.0), CPU)
+    assert equal(made[0], made[2])
+    assert not torch.equal(made[0].upper, made[1].upper)
+    other = generate(gpt, prompts, GenerationConfig(temperature=1.0, seed=1), CPU)
+    assert not torch.equal(made[0].upper, other[0].upper)
 
 
-def test_locking_what_would_be_danced_anyway_changes_nothing():
-    gpt, music, first = lively_gpt(), random_music(30), start((1, 2))
-    for how in (GenerationConfig(), GenerationConfig(window="hop", hop=3)):
-        free = generate(gpt, music, first, how)
-        held = generate(gpt, music, first, how, locked=Codes(torch.full((1, 30), FREE), free.lower))
-        assert torch.equal(held.upper, free.upper)
-        seeded = generate(gpt, music, Codes(free.upper[:, :13], free.lower[:, :13]), how)
-        assert torch.equal(seeded.upper, free.upper)
-        assert torch.equal(seeded.lower, free.lower)
+@pytest.mark.parametrize("how", [{}, {"window": "hop", "hop": 3}], ids=str)
+def test_giving_codes_that_would_be_chosen_changes_nothing(how):
+    gpt, music, config = lively_gpt(), random_music(30), GenerationConfig(**how)
+    (free,) = generate(gpt, [Prompt(music, start(1, 2))], config, CPU)
+    half = Codes(torch.cat([torch.tensor([1]), torch.full((29,), FREE)]), free.lower)
+    opening = Codes(free.upper[:13], free.lower[:13])
+    for given in (half, opening, free):
+        assert equal(generate(gpt, [Prompt(music, given)], config, CPU)[0], free)
 
 
 def test_draws_follow_the_probabilities():
@@ -161,43 +192,21 @@ def test_draws_follow_the_probabilities():
     assert choose(logits[:1], torch.tensor([1 - 1e-16], dtype=torch.float64), 1.0).item() == 3
 
 
-def test_bf16_is_close_and_leaves_the_gpt_alone():
-    gpt, music = lively_gpt(), random_music(9)
-    codes = Codes(torch.randint(31, (1, 9)), torch.randint(23, (1, 9)))
-    exact, rough = gpt.next_logits(music, codes), in_precision(gpt, "bf16").next_logits(music, codes)
-    for half in (0, 1):
-        assert rough[half].dtype == torch.float32
-        assert not torch.equal(rough[half], exact[half])
-        assert (rough[half] - exact[half]).abs().max() < 0.05 * exact[half].std()
-    assert all(p.dtype == torch.float32 for p in gpt.parameters())
-    made = generate(gpt, random_music(30), start((1, 2)), GenerationConfig(precision="bf16", window="hop"))
-    assert made.upper.shape == (1, 30)
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
-def test_onednn_gives_the_same_numbers():
-    gpt, music, first = lively_gpt(), random_music(9), start((1, 2))
-    codes = Codes(torch.randint(31, (1, 9)), torch.randint(23, (1, 9)))
-    with torch.no_grad():
-        plain_, other = (in_precision(gpt, p).next_logits(music, codes) for p in ("fp32", "fp32_onednn"))
-    for half in (0, 1):
-        torch.testing.assert_close(other[half], plain_[half], rtol=1e-5, atol=1e-5)
-    long = random_music(30)
-    made = generate(gpt, long, first, GenerationConfig(precision="fp32_onednn", window="hop"))
-    assert torch.equal(made.upper, generate(gpt, long, first, GenerationConfig(window="hop")).upper)
-
-
 @pytest.mark.parametrize(
-    ("first", "more", "message"),
+    ("given", "steps", "message"),
     [
-        (start((31, 0)), {}, "upper code 31 is not in the codebook of 31 codes"),
-        (start((0, FREE)), {}, "must start from at least one lower code"),
-        (Codes(*[torch.zeros(1, 6, dtype=torch.long)] * 2), {}, "no more than the song has steps, 5"),
-        (start((0, 0)), {"locked": start((0, 0))}, r"locked codes must be \(1, 5\), got \(1, 1\)"),
-        (start((0, 0)), {"lengths": [6]}, "lengths from 1 to 5"),
-        (start((0, 0)), {"keys": []}, "1 keys"),
+        (start(31, 0), 5, "upper code 31 is not in the codebook of 31 codes"),
+        (start(0, FREE), 5, "the first lower code of a dance must be given"),
+        (Codes(torch.zeros(0).long(), torch.zeros(0).long()), 5, "the first upper code"),
+        (Codes(*[torch.zeros(6).long()] * 2), 5, "6 codes are given for 5 steps of music"),
+        (Codes(torch.zeros(2).long(), torch.zeros(1).long()), 5, r"as many upper as lower ones, got \(2,\)"),
+        (start(0, 0), 0, r"music must be \(N, 6\) with at least one step"),
     ],
 )
-def test_refusals(first, more, message):
+def test_refusals(given, steps, message):
     with pytest.raises(ValueError, match=message):
-        generate(lively_gpt(), random_music(5), first, **more)
+        generate(lively_gpt(), [Prompt(random_music(steps), given)], GenerationConfig(), CPU)
+
+
+def test_no_prompts_give_no_dances():
+    assert generate(lively_gpt(), [], GenerationConfig(), CPU) == []

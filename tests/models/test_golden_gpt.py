@@ -8,7 +8,7 @@ import torch
 
 from datasets.rollouts import cut_windows
 from models.actor_critic import first_steps, policy_entropy, policy_loss, td_error, value_loss
-from models.generation import GenerationConfig, generate, window_length
+from models.generation import GenerationConfig, Prompt, attention_window, generate, generate_naively
 from models.gpt import code_losses
 from models.published.names import gpt_table, to_theirs
 from models.reward import RewardConfig, beat_reward, motion_beats, per_code, reward, smooth
@@ -117,32 +117,42 @@ def published_squares(g):
     return {f"grad_{key}": np.array(value) for key, value in joint.items()}
 
 
+def prompts_of(g, prefix):
+    """The published call is given the music from step 1 on; step 0 is not used."""
+    music = torch.from_numpy(g[f"{prefix}_cond"])
+    music = torch.cat([music[:, :1] * 0, music], dim=1)
+    first = codes_of(g, f"{prefix}_x0_up", f"{prefix}_x0_down")
+    return [Prompt(song, Codes(up, down)) for song, up, down in zip(music, *first, strict=True)]
+
+
+def window_lengths(hop):
+    windows = [attention_window(k, 28, hop) for k in range(1, 65)]
+    return [window.stop - window.start for window in windows]
+
+
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("prefix", ["s", "b"])
 def test_greedy_codes(name, prefix):
     gpt, g = SETS[name](), golden(f"{name}_vectors.npz")
-    music = torch.from_numpy(g[f"{prefix}_cond"])
-    music = torch.cat(
-        [music[:, :1] * 0, music], dim=1
-    )  # the published call is given the music from step 1 on
-    made = generate(gpt, music, codes_of(g, f"{prefix}_x0_up", f"{prefix}_x0_down"))
-    np.testing.assert_array_equal(made.upper, g[f"{prefix}_codes_up"])
-    np.testing.assert_array_equal(made.lower, g[f"{prefix}_codes_down"])
-    np.testing.assert_array_equal([window_length(k, 28) for k in range(64)], g[f"{prefix}_win_tokens"])
+    prompts = prompts_of(g, prefix)
+    made = generate(gpt, prompts, GenerationConfig(), torch.device("cpu"))
+    np.testing.assert_array_equal(torch.stack([dance.upper for dance in made]), g[f"{prefix}_codes_up"])
+    np.testing.assert_array_equal(torch.stack([dance.lower for dance in made]), g[f"{prefix}_codes_down"])
+    np.testing.assert_array_equal(window_lengths(1), g[f"{prefix}_win_tokens"])
+    naive = generate_naively(gpt, prompts[0], GenerationConfig())
+    np.testing.assert_array_equal(naive.upper, g[f"{prefix}_codes_up"][0])
+    np.testing.assert_array_equal(naive.lower, g[f"{prefix}_codes_down"][0])
 
 
 @pytest.mark.parametrize(("hop", "shortest"), [(15, 14), (9, 20)])
 def test_hop_window(hop, shortest):
-    """The released system's optional saw-tooth window: down to `shortest` and up again."""
+    """The published system's optional saw-tooth window: down to `shortest` and up again."""
     gpt, g = gpt_small(), golden("gpt_small_vectors.npz")
-    music = torch.from_numpy(g["s_cond"])
-    music = torch.cat([music[:, :1] * 0, music], dim=1)
     how = GenerationConfig(window="hop", hop=hop)
-    made = generate(gpt, music, codes_of(g, "s_x0_up", "s_x0_down"), how)
-    lengths = [window_length(k, 28, hop) for k in range(64)]
-    np.testing.assert_array_equal(lengths, g[f"s_shift{shortest}_win_tokens"])
-    np.testing.assert_array_equal(made.upper, g[f"s_shift{shortest}_codes_up"])
-    np.testing.assert_array_equal(made.lower, g[f"s_shift{shortest}_codes_down"])
+    made = generate(gpt, prompts_of(g, "s"), how, torch.device("cpu"))
+    np.testing.assert_array_equal(window_lengths(hop), g[f"s_shift{shortest}_win_tokens"])
+    np.testing.assert_array_equal(torch.stack([d.upper for d in made]), g[f"s_shift{shortest}_codes_up"])
+    np.testing.assert_array_equal(torch.stack([d.lower for d in made]), g[f"s_shift{shortest}_codes_down"])
 
 
 def test_values_and_entropy():

@@ -5,8 +5,8 @@ import torch
 
 from models.actor_critic import ActorCritic, ValueConfig
 from models.conv import ConvConfig, Decoder
-from models.generation import GenerationConfig, generate, generate_all
-from models.gpt import GPTConfig, MotionGPT, cross_conditional_mask
+from models.generation import GenerationConfig, Prompt, generate
+from models.gpt import GPTConfig, MotionGPT
 from models.quantizer import CodebookConfig, EMAQuantizer
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 
@@ -158,13 +158,6 @@ def test_restarts():
         assert (int(book.restarted) == 1) == jumps_again
 
 
-def test_mask_is_causal_across_streams():
-    mask = cross_conditional_mask(4)
-    for row in range(12):
-        for column in range(12):
-            assert mask[row, column] == (column % 4 <= row % 4)
-
-
 @pytest.mark.parametrize("stream", ["music", "upper", "lower"])
 def test_the_future_cannot_be_seen(stream):
     gpt, codes, music = tiny_gpt(), random_codes(1, 9), torch.randn(1, 9, 6)
@@ -187,55 +180,33 @@ def test_each_half_sees_the_other():
     assert not torch.allclose(gpt(music, codes).upper[:, 0], gpt(music, other).upper[:, 0])
 
 
-def test_songs_in_a_batch_are_as_if_alone():
-    gpt = tiny_gpt()
-    music = [
-        torch.randn(length, 6, generator=torch.Generator().manual_seed(length)) for length in (12, 30, 5)
-    ]
-    first = [Codes(torch.tensor([i]), torch.tensor([i])) for i in range(3)]
-    together = generate_all(gpt, music, first, None, torch.device("cpu"))
-    for song, start, made in zip(music, first, together, strict=True):
-        alone = generate(gpt, song.unsqueeze(0), start)
-        assert torch.equal(made.upper, alone.upper[0])
-        assert torch.equal(made.lower, alone.lower[0])
-        assert len(made.upper) == len(song)
-
-
 def test_drawing_codes():
-    gpt, music = tiny_gpt(), torch.randn(2, 40, 6)
-    first = Codes(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long))
-    draw = GenerationConfig(temperature=1.0, seed=1)
-    made = generate(gpt, music, first, draw)
-    assert torch.equal(made.upper, generate(gpt, music, first, draw).upper)
-    assert not torch.equal(
-        made.upper, generate(gpt, music, first, GenerationConfig(temperature=1.0, seed=2)).upper
-    )
-    greedy = generate(gpt, music, first)
-    assert torch.equal(
-        greedy.upper, generate(gpt, music, first, GenerationConfig(temperature=1.0, top_k=1)).upper
-    )
+    gpt, device = tiny_gpt(), torch.device("cpu")
+    first = Codes(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    prompts = [Prompt(torch.randn(40, 6), first, key) for key in "ab"]
+
+    def upper(**how):
+        return torch.stack([dance.upper for dance in generate(gpt, prompts, GenerationConfig(**how), device)])
+
+    drawn = upper(temperature=1.0, seed=1)
+    assert torch.equal(drawn, upper(temperature=1.0, seed=1))
+    assert not torch.equal(drawn, upper(temperature=1.0, seed=2))
+    assert torch.equal(upper(), upper(temperature=1.0, top_k=1))
 
 
 @pytest.mark.parametrize(
-    ("config", "music", "message"),
+    ("how", "channels", "message"),
     [
-        (GenerationConfig(window_codes=10), torch.zeros(1, 5, 6), "does not fit the GPT's context of 9"),
-        (
-            GenerationConfig(window="hop", window_codes=4, hop=5),
-            torch.zeros(1, 5, 6),
-            "must not exceed the window",
-        ),
-        (None, torch.zeros(1, 5, 7), r"must be \(B, N, 6\)"),
+        ({"window_codes": 10}, 6, "does not fit the GPT's context of 9"),
+        ({"window": "hop", "window_codes": 4, "hop": 5}, 6, "must not exceed the window"),
+        ({}, 7, r"must be \(N, 6\)"),
     ],
 )
-def test_generation_refuses(config, music, message):
+def test_generation_refuses(how, channels, message):
+    first = Codes(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    prompts = [Prompt(torch.zeros(5, channels), first)]
     with pytest.raises(ValueError, match=message):
-        generate(
-            tiny_gpt(),
-            music,
-            Codes(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)),
-            config,
-        )
+        generate(tiny_gpt(), prompts, GenerationConfig(**how), torch.device("cpu"))
 
 
 def test_nothing_drops_out_in_actor_critic():

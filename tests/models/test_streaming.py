@@ -1,16 +1,15 @@
-"""Dancing while the music arrives: equal to the whole song at once, frames as early as told, flat memory."""
+"""Generating while the music arrives: equal to the whole song at once, early frames, constant memory."""
 
 import itertools
 
 import pytest
 import torch
 
-from models.composer import GenerationConfig
 from models.conv import ConvConfig
-from models.generation import generate
+from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import GPTConfig, MotionGPT
 from models.quantizer import CodebookConfig
-from models.streaming import DanceStream, PoseStream, look_ahead, stream
+from models.streaming import DanceStream, PoseStream, stream
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from utils.motion import pose_to_joints
 
@@ -64,12 +63,12 @@ def test_joints_equal_decoding_at_once(conv, sizes):
 @pytest.mark.parametrize("conv", SIZES, ids=["published", "small", "shallow"])
 def test_frames_come_as_soon_as_told(conv):
     """`look_ahead` codes after its own every frame of a code is out, and not all of them before."""
-    ahead, poses, given = look_ahead(conv), PoseStream(memory_of(conv)), 0
+    ahead, poses, given = conv.look_ahead, PoseStream(memory_of(conv)), 0
     for n in range(1, ahead + 5):
         given += poses.push(random_codes(1)).shape[1]
         assert max(0, n - ahead) * conv.frames_per_code <= given
         assert given < max(0, n - ahead + 1) * conv.frames_per_code or given == 0
-    assert look_ahead(ConvConfig()) == 26
+    assert ConvConfig().look_ahead == 26
 
 
 def test_what_was_given_out_never_changes():
@@ -94,18 +93,18 @@ def test_a_stream_equals_the_song_at_once(how):
     gpt, memory, config = gpt_of(), memory_of(), GenerationConfig(**how)
     music = torch.randn(70, 6, generator=torch.Generator().manual_seed(1))
     first = Codes(torch.tensor([3, 1]), torch.tensor([2, 4]))
-    whole = generate(gpt, music[None], Codes(first.upper[None], first.lower[None]), config)
+    (whole,) = generate(gpt, [Prompt(music, first)], config, torch.device("cpu"))
     chunks = list(stream(gpt, memory, music.split([1, 30, 0, 5, 34]), first, config))
     assert [len(chunk.codes.upper) for chunk in chunks] == [1, 30, 0, 5, 34, 0]
-    assert torch.equal(torch.cat([chunk.codes.upper for chunk in chunks]), whole.upper[0])
-    assert torch.equal(torch.cat([chunk.codes.lower for chunk in chunks]), whole.lower[0])
+    assert torch.equal(torch.cat([chunk.codes.upper for chunk in chunks]), whole.upper)
+    assert torch.equal(torch.cat([chunk.codes.lower for chunk in chunks]), whole.lower)
     with torch.no_grad():
-        joints = pose_to_joints(memory.decode(whole))[0]
+        joints = pose_to_joints(memory.decode(Codes(*(half[None] for half in whole))))[0]
     torch.testing.assert_close(torch.cat([c.joints for c in chunks]), joints, rtol=1e-5, atol=1e-5)
 
 
 def test_an_hour_of_music_in_flat_memory():
-    """All that the stream remembers has reached its size within the first minutes."""
+    """All buffers of the stream have reached their size within the first minutes."""
     gpt, memory, first = gpt_of(4), memory_of(ConvConfig(width=2)), random_codes(1)
     dance = DanceStream(gpt, memory, Codes(*(half[0] for half in first)), GenerationConfig(window="hop"))
     steps, frames, sizes = round(3600 * 7.5), 0, []
@@ -119,13 +118,13 @@ def test_an_hour_of_music_in_flat_memory():
 
 def remembered(dance):
     """Numbers in all tensors the stream holds beyond the networks."""
-    composer, poses = dance.composer, dance.poses
-    tensors = [composer.music, *composer.codes, poses.root]
-    tensors += [t for block in composer.cache.blocks for t in (block.key, block.value)]
+    generator, poses = dance.generator, dance.poses
+    tensors = [generator.music, *generator.codes, poses.root]
+    tensors += [*generator.cache.keys, *generator.cache.values]
     for decoder in (poses.upper, poses.lower, poses.velocity):
         for layer in decoder.layers:
             inner = getattr(layer, "inner", layer)
-            tensors += [inner.waiting, getattr(layer, "around", None)]
+            tensors += [inner.pending, getattr(layer, "skip", None)]
     return sum(t.untyped_storage().nbytes() // 4 for t in tensors if t is not None)
 
 

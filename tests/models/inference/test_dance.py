@@ -11,7 +11,7 @@ import torch
 
 from datasets.clips import whole_music
 from datasets.music import song_features
-from models.generation import GenerationConfig, generate
+from models.generation import GenerationConfig, Prompt, generate
 from models.inference import dance as dancing
 from models.inference import songs as dance_songs
 from models.published.__main__ import export_file
@@ -100,13 +100,13 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
     made, (memory, gpt) = motion(tmp_path / "out", "three"), networks
     first = Codes(torch.tensor([3]), torch.tensor([2]))
     music = whole_music(song_features(songs / "three.m4a").features)
-    codes = generate(gpt, music, first, GenerationConfig())
-    both = torch.stack([codes.upper[0], codes.lower[0]], 1).numpy()
+    (codes,) = generate(gpt, [Prompt(music[0], first)], GenerationConfig(), torch.device("cpu"))
+    both = torch.stack(tuple(codes), 1).numpy()
     steps = len(made["codes"])
     np.testing.assert_array_equal(made["codes"], both[:steps])
     assert len(np.unique(both, axis=0)) > 3
     with torch.no_grad():
-        pose = memory.decode(Codes(*(half[:, : music.shape[1] - 1] for half in codes)))[0]
+        pose = memory.decode(Codes(*(half[None, : music.shape[1] - 1] for half in codes)))[0]
     decoded = pose_to_joints(pose)[: len(made["joints"])].numpy()
     np.testing.assert_allclose(made["joints"], decoded, atol=1e-5)
     assert not [p.name for p in (tmp_path / "out").iterdir() if p.suffix in (".mp4", ".bvh", ".glb")]

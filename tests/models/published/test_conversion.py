@@ -7,7 +7,7 @@ import torch
 from models.actor_critic import ActorCritic, ValueConfig
 from models.checkpoints import MEMORY_STAGES, POLICY_STAGES, read_checkpoint
 from models.conv import ConvConfig
-from models.generation import generate
+from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import GPTConfig, MotionGPT
 from models.published import __main__ as command
 from models.published.conversion import from_published, to_published
@@ -147,10 +147,11 @@ def test_golden_gpt_through_a_file(name, file):
             np.testing.assert_allclose(model.values(features), g["critic_values"][..., 0], rtol=0, atol=5e-5)
     song = torch.from_numpy(g["s_cond"])
     song = torch.cat([song[:, :1] * 0, song], dim=1)  # the published call is given the music from step 1 on
-    first = Codes(torch.from_numpy(g["s_x0_up"]), torch.from_numpy(g["s_x0_down"]))
-    made = generate(gpt, song, first)
-    np.testing.assert_array_equal(made.upper, g["s_codes_up"])
-    np.testing.assert_array_equal(made.lower, g["s_codes_down"])
+    first = zip(torch.from_numpy(g["s_x0_up"]), torch.from_numpy(g["s_x0_down"]), strict=True)
+    prompts = [Prompt(music, Codes(*pair)) for music, pair in zip(song, first, strict=True)]
+    made = generate(gpt, prompts, GenerationConfig(), torch.device("cpu"))
+    np.testing.assert_array_equal(torch.stack([dance.upper for dance in made]), g["s_codes_up"])
+    np.testing.assert_array_equal(torch.stack([dance.lower for dance in made]), g["s_codes_down"])
 
 
 @pytest.mark.parametrize("name", ["vq_small", "gptac_small"])

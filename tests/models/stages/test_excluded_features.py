@@ -1,4 +1,4 @@
-"""Which music features a GPT hears."""
+"""Music features that a GPT ignores (`model.excluded_features`)."""
 
 import pytest
 import torch
@@ -15,20 +15,20 @@ def logits(gpt, music):
     return gpt(music, Codes(torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long))).upper
 
 
-@pytest.mark.parametrize("unheard", [(), ("tempogram",), ("mfcc", "beat")])
-def test_a_gpt_is_deaf_to_what_is_unheard_and_to_nothing_else(unheard, small_data):
+@pytest.mark.parametrize("excluded", [(), ("tempogram",), ("mfcc", "beat")])
+def test_a_gpt_ignores_excluded_features_and_no_others(excluded, small_data):
     torch.manual_seed(0)
-    gpt = MotionGPT(GPTConfig(**SIZES, unheard=unheard), (6, 5), NUM_FEATURES).eval()
-    gpt.base.set_music_statistics(*music_statistics(PreparedData(small_data), unheard))
+    gpt = MotionGPT(GPTConfig(**SIZES, excluded_features=excluded), (6, 5), NUM_FEATURES).eval()
+    gpt.base.set_music_statistics(*music_statistics(PreparedData(small_data), excluded))
     music = torch.randn(1, 4, NUM_FEATURES)
     before = logits(gpt, music)
     assert before.isfinite().all()
     for name, columns in COLUMNS.items():
         changed = music.clone()
         changed[..., columns] += 50.0
-        assert torch.equal(logits(gpt, changed), before) == (name in unheard), name
+        assert torch.equal(logits(gpt, changed), before) == (name in excluded), name
 
 
-def test_deafness_needs_normalised_music():
+def test_excluding_features_needs_normalised_music():
     with pytest.raises(ValueError, match="normalise_music: true"):
-        GPTConfig(**{**SIZES, "normalise_music": False}, unheard=("tempogram",))
+        GPTConfig(**{**SIZES, "normalise_music": False}, excluded_features=("tempogram",))

@@ -1,0 +1,126 @@
+"""Faster forward passes of a trained motion GPT: bf16, fp32 through oneDNN, and torch.compile."""
+
+import copy
+from types import FunctionType, MethodType
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.gpt import KVCache, Logits, MotionGPT
+from models.vqvae import Codes
+
+Precision = Literal["fp32", "fp32_onednn", "bf16"]
+
+
+class Forward(Protocol):
+    """A callable like `MotionGPT.forward`."""
+
+    def __call__(  # noqa: D102
+        self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False
+    ) -> Logits: ...
+
+
+class OneDNNLinear(nn.Module):
+    """Linear layer computed by oneDNN, which torch uses for tensors in that library's own layout."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight.detach().to_mkldnn(), linear.bias.detach().to_mkldnn()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C')."""
+        return F.linear(x.contiguous().to_mkldnn(), self.weight, self.bias).to_dense()
+
+
+def with_precision(gpt: MotionGPT, precision: Precision) -> MotionGPT:
+    """Return the GPT itself for `fp32`, else a copy in that precision.
+
+    `bf16` converts blocks and outputs. The embeddings stay in fp32, since music features of large magnitude
+    need its digits. `fp32_onednn` computes the blocks' linear layers through oneDNN, with a copy of the
+    weights in its layout: on AMD processors torch's default route leaves half of the machine idle; on Intel's
+    there is little to gain.
+
+    Raises:
+        ValueError: for `fp32_onednn` elsewhere than on a CPU, or where torch was built without oneDNN.
+    """
+    if precision == "fp32":
+        return gpt
+    if precision == "bf16":
+        gpt = copy.deepcopy(gpt)
+        for part in (gpt.base.blocks, gpt.head):
+            part.bfloat16()
+        return gpt
+    device = gpt.base.positions.device
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        raise ValueError(
+            f"generation.precision fp32_onednn needs a CPU and a torch built with oneDNN (here: {device}); "
+            "use fp32 or bf16"
+        )
+    gpt = copy.deepcopy(gpt)
+    for block in [*gpt.base.blocks, *gpt.head.blocks]:
+        for module in block.modules():
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.Linear):
+                    setattr(module, name, OneDNNLinear(child))
+    return gpt
+
+
+def compiled_forward(gpt: MotionGPT) -> Forward:
+    """`gpt.forward` by torch.compile: the same sums in another order.
+
+    A pass over few tokens costs little more than reading the weights, which on a CPU torch brings into the
+    order that its matrix products prefer before every product. Compiled, that happens once ("freezing"), and
+    the operations between the products are fused. Each number of new codes is compiled separately, at its
+    first call with a batch of one and at its first with more, so this pays for recurring numbers only.
+
+    The weights are copied and become constants: later changes of the GPT do not reach them.
+
+    Raises:
+        ValueError: at the first call, if torch.compile cannot work here; it needs a C++ compiler on a CPU.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor import config as inductor  # torch's documented place of these options
+
+    bf16 = gpt.head.to_upper.weight.dtype == torch.bfloat16
+    options: dict[str, bool | str] = {"freezing": gpt.base.positions.device.type == "cpu"}
+    if bf16 and options["freezing"]:  # products written for the shape, weights in the order these read
+        options.update(max_autotune_gemm=True, max_autotune_gemm_backends="CPP")
+    forward = torch.compile(_with_own_code(copy.deepcopy(gpt).requires_grad_(False).forward))
+
+    def run(music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False) -> Logits:
+        # Copies, so that the strides of a slice of a longer window are no reason to compile again.
+        music, upper, lower = (x.clone(memory_format=torch.contiguous_format) for x in (music, *codes))
+        if len(music) > 1:  # finished dances leave the batch
+            buffers = [] if cache is None else [*cache.keys, *cache.values]
+            for tensor in (music, upper, lower, *buffers):
+                torch._dynamo.mark_dynamic(tensor, 0)
+        try:
+            with inductor.patch(options):
+                return forward(music, Codes(upper, lower), cache, last_only)
+        except TorchDynamoException as error:
+            raise ValueError(
+                f"generation.compile: torch.compile failed ({type(error).__name__}: {_first_line(error)}); "
+                "on a CPU it needs a C++ compiler such as g++. Set generation.compile: false"
+            ) from error
+
+    return run
+
+
+def _with_own_code(method: MethodType) -> MethodType:
+    """Return the method with a code object of its own.
+
+    torch keeps compiled functions with the code object, at most eight of them, so without this all GPTs of a
+    process would share these eight. (torch.compile has an option for it since 2.13.)
+    """
+    plain = method.__func__
+    own = FunctionType(
+        plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+    )
+    own.__kwdefaults__ = plain.__kwdefaults__
+    return MethodType(own, method.__self__)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
