@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.stages import STAGES
 from models.stages.changes import GROUPS, group_of
+from models.stages.registry import STAGES
 from tests.docs.config_reference import own_fields, sections
 from tests.helpers import ROOT
 from tests.models.stages import synthetic
