@@ -77,7 +77,9 @@ class Evaluation(DanceMaker):
         if not distributed.is_main():
             self._videos(folder, rows[shown], shown)
             return {}
-        first, *others = PROTOCOLS if self.config.protocol == "both" else (self.config.protocol,)
+        protocol = self.config.protocol
+        protocols: Sequence[ProtocolName] = list(PROTOCOLS) if protocol == "both" else [protocol]
+        first, *others = protocols
         report = self._scores(rows, shown, title, rl_split, first)
         write_report(report, folder)
         print(f"\n# {title}: {shown}, {len(rows[shown])} dances of split {self.split!r}\n{report.markdown()}")
@@ -108,8 +110,12 @@ class Evaluation(DanceMaker):
 
     def _facts(self) -> dict[str, str | int | float]:
         """Provenance that all dances share."""
-        facts = {"data": str(self.data.root), "split": self.split, "seed": self.seed}
-        return {**facts, "music_features": self.data.feature_version}
+        return {
+            "data": str(self.data.root),
+            "split": self.split,
+            "seed": self.seed,
+            "music_features": self.data.feature_version,
+        }
 
     def _videos(self, folder: Path, dances: Sequence[Dance], label: str) -> list[str]:
         """Render the first of the dances, a share in each process; returns the names of those that failed."""
@@ -250,7 +256,9 @@ def write_pages(
     shown, failures, entries = report.name, Failures(), []
     beside = [row for row in ("GPT", "real") if row in rows and row != shown]
     made = {row: {dance.name: dance for dance in rows[row]} for row in (shown, *beside)}
-    scores = {(line["row"], line["dance"]): line for line in report.per_dance}
+    scores: dict[tuple[Any, Any], Mapping[str, Any]] = {
+        (line["row"], line["dance"]): line for line in report.per_dance
+    }
     if reference is not None:
         rules = protocol_named(report.protocol)
         scores |= {("real", real.name): rules.per_dance(real) for real in reference.named(made[shown])}

@@ -80,7 +80,7 @@ def lock_feet(
     down = np.zeros(len(body), bool)
     for start, end in (stretch for found in stretches for stretch in found):
         down[start:end] = True
-    return FootLock(new, *skate, *sunk, float(down.mean()))
+    return FootLock(new, skate[0], skate[1], sunk[0], sunk[1], float(down.mean()))
 
 
 def planted(toe: np.ndarray, floor: float, fps: float) -> list[tuple[int, int]]:

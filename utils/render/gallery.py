@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import matplotlib.image
 import numpy as np
@@ -43,7 +43,7 @@ class GalleryPanel(NamedTuple):
 def draw_gallery(
     path: Path,
     panels: list[GalleryPanel],
-    half: Literal["upper", "lower", "whole"],
+    half: str,
     title: str,
     *,
     skeleton: Skeleton = SMPL_24,
@@ -55,7 +55,7 @@ def draw_gallery(
     Args:
         path: of the picture; written beside and renamed.
         panels: the codes, in the order in which they are shown.
-        half: which half is drawn in colour, the other being grey; both with `whole`.
+        half: `upper` or `lower`, which is drawn in colour, the other being grey; or `whole`.
         title: over the sheet.
         skeleton: whose joints they are.
 
@@ -136,7 +136,7 @@ def draw_usage(path: Path, counts_of: Mapping[str, np.ndarray]) -> None:
         ValueError: if counts are not one-dimensional, negative, or all zero.
     """
     figure = Figure(figsize=(11, 4), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     places = figure.subplots(1, len(counts_of), squeeze=False)[0]
     for axes, (name, given) in zip(places, counts_of.items(), strict=True):
         counts, colour = np.asarray(given, np.float64), LOWER if name == "lower" else UPPER
@@ -155,8 +155,8 @@ def draw_usage(path: Path, counts_of: Mapping[str, np.ndarray]) -> None:
         axes.set_xlim(0.5, len(share) + 0.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    figure.canvas.draw()
-    _save(path, np.asarray(figure.canvas.buffer_rgba()))
+    canvas.draw()
+    _save(path, np.asarray(canvas.buffer_rgba()))
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
