@@ -65,7 +65,7 @@ def write_bvh(
     lines.append("}")
     ground, pelvis = ground_track(fit.root, in_place)
     still = np.zeros_like(ground)
-    turned = angles.degrees[:, order].reshape(len(ground), -1)
+    turned = angles.degrees[:, np.array(order)].reshape(len(ground), -1)
     values = np.concatenate([ground * scale, still, pelvis * scale, turned], axis=1)[::every]
     lines += ["MOTION", f"Frames: {len(values)}", f"Frame Time: {every / fps:.12f}"]
     row = " ".join(["%.5f"] * values.shape[1])

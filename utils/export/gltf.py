@@ -206,7 +206,7 @@ def skin_of(rest: np.ndarray, skeleton: Skeleton) -> Skin:
     for joint, child, start, end, first, last in limbs:
         shape, out, triangles = capsule(start, end, first, last)
         half = "lower" if child in skeleton.lower else "upper"
-        faces[half].append(triangles + sum(map(len, points)))
+        faces[half].append(triangles + sum(len(part) for part in points))
         points.append(shape)
         normals.append(out)
         joints.append(np.full(len(shape), joint))
