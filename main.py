@@ -79,7 +79,7 @@ def run(config: "RunConfig", mode: str) -> None:
     """Builds the stage and does what the mode says."""
     from models.stages import STAGES
     from utils.training import distributed
-    from utils.training.randomness import seed_everything
+    from utils.training.trainer import seed_everything
 
     seed_everything(config.seed)
     device = distributed.device(config.device)
@@ -93,14 +93,16 @@ def run(config: "RunConfig", mode: str) -> None:
     stage = STAGES[config.stage](config, device)
     if mode == "train":
         from utils.config import write_yaml
+        from utils.training.checkpoints import run_folder
         from utils.training.trainer import Trainer
 
-        trainer = Trainer(stage, config.training, config.folder, config.made_by(config.checkpoint_path))
-        trainer.resume()
-        if distributed.is_main():
-            config.folder.mkdir(parents=True, exist_ok=True)
-            write_yaml(config, config.folder / "config.yaml")
-        trainer.run()
+        made_by = config.made_by(config.checkpoint_path)
+        with run_folder(config.folder):
+            trainer = Trainer(stage, config.training, config.folder, made_by, config.seed)
+            trainer.resume()
+            if distributed.is_main():
+                write_yaml(config, config.folder / "config.yaml")
+            trainer.run()
         return
     epoch = stage.load()
     folder = config.folder / mode / f"epoch_{epoch:04d}"

@@ -15,7 +15,7 @@ from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
-from models.stages.pieces import pieces
+from models.stages.rollouts import target_songs
 from models.vqvae import ChoreographicMemory, Codes
 from utils.dance import Dance
 from utils.training import distributed
@@ -83,24 +83,24 @@ class DanceMaker:
         """The real dances, encoded and decoded, at their own length; with their own root if `real_root`."""
         dances = []
         for real in (self.real[i] for i in distributed.own_share(len(self.real))):
-            frames, codes = len(real.joints), real.codes
-            assert codes is not None
+            assert real.codes is not None
+            frames = len(real.joints)
             root = None
             if real_root:
                 root = torch.from_numpy(real.joints[:, 0])
-                padding = len(codes) * self.memory.frames_per_code - frames
-                root = torch.cat([root, root[-1:].expand(padding, 3)])
-            dances.append(replace(real, joints=self.decode(codes, root)[:frames]))
+                root = torch.cat(
+                    [root, root[-1:].expand(len(real.codes) * self.memory.frames_per_code - frames, 3)]
+                )
+            dances.append(replace(real, joints=self.decode(real.codes, root)[:frames]))
         return distributed.gather_shares(dances)
 
     def random_codes(self) -> list[Dance]:
         """Dances of uniformly random codes, as long as the real ones: the level of chance for this memory."""
         generator = np.random.default_rng(self.seed)
-        drawn = []
-        for real in self.real:
-            steps = -(-len(real.joints) // self.memory.frames_per_code)
-            halves = [generator.integers(k, size=steps) for k in self.memory.num_codes]
-            drawn.append(np.stack(halves, axis=1))
+        drawn = [
+            np.stack([generator.integers(k, size=size) for k in self.memory.num_codes], axis=1)
+            for size in (len(real.codes) for real in self.real if real.codes is not None)
+        ]
         dances = []
         for i in distributed.own_share(len(drawn)):
             real, codes = self.real[i], drawn[i]
@@ -109,7 +109,7 @@ class DanceMaker:
 
     def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[Dance]:
         """The GPT's dances to the split's songs, each from its real dance's first codes if it has one."""
-        found = pieces(self.data, self.split, self.memory, how.first_codes)
+        found = target_songs(self.data, self.split, self.memory, how.first_codes)
         found = [found[i] for i in distributed.own_share(len(found))]
         if not found:  # more processes than songs
             return distributed.gather_shares([])

@@ -23,7 +23,7 @@ from utils.dance import Dance, save_dance
 from utils.filenames import names_apart
 from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
-from utils.metrics.protocols import PROTOCOLS, ProtocolName, protocol_named
+from utils.metrics.protocols import ProtocolName, protocol_named
 from utils.metrics.reference import Reference
 from utils.metrics.report import Report, evaluate, write_report
 from utils.metrics.table import MISSING
@@ -77,9 +77,9 @@ class Evaluation(DanceMaker):
         if not distributed.is_main():
             self._videos(folder, rows[shown], shown)
             return {}
-        protocol = self.config.protocol
-        protocols: Sequence[ProtocolName] = list(PROTOCOLS) if protocol == "both" else [protocol]
-        first, *others = protocols
+        both = self.config.protocol == "both"
+        first: ProtocolName = "corrected" if self.config.protocol == "corrected" else "bailando"
+        others: list[ProtocolName] = ["corrected"] if both else []
         report = self._scores(rows, shown, title, rl_split, first)
         write_report(report, folder)
         print(f"\n# {title}: {shown}, {len(rows[shown])} dances of split {self.split!r}\n{report.markdown()}")
@@ -256,12 +256,11 @@ def write_pages(
     shown, failures, entries = report.name, Failures(), []
     beside = [row for row in ("GPT", "real") if row in rows and row != shown]
     made = {row: {dance.name: dance for dance in rows[row]} for row in (shown, *beside)}
-    scores: dict[tuple[Any, Any], Mapping[str, Any]] = {
-        (line["row"], line["dance"]): line for line in report.per_dance
-    }
+    scores = {(line["row"], line["dance"]): line for line in report.per_dance}
     if reference is not None:
         rules = protocol_named(report.protocol)
-        scores |= {("real", real.name): rules.per_dance(real) for real in reference.named(made[shown])}
+        for real in reference.named(made[shown]):
+            scores["real", real.name] = {**rules.per_dance(real)}
     for name in tqdm(list(made[shown])[:number], "players", leave=False, disable=None):
         dance, stem = made[shown][name], files[name]
         metrics = _metrics(scores, shown, name)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.files import write_beside
+from utils.render.canvas import Colour
 from utils.render.figure import GREY, LOWER, UPPER, Palette, limb_colours
 from utils.render.player_page import fill
 from utils.skeleton import SMPL_24, Skeleton
@@ -41,7 +42,7 @@ class CodeCard(NamedTuple):
 
     Attributes:
         code: its number.
-        uses: how often it is used.
+        uses: number of uses.
         joints: (T, J, 3) metres: its own movement.
         genres: share of its uses by the genre's name.
         clips: the nearest real ones, the nearest first.
@@ -151,5 +152,5 @@ def _pack(joints: np.ndarray, skeleton: Skeleton, name: str) -> str:
     return base64.b64encode(whole.tobytes()).decode()
 
 
-def _css(colour: tuple[float, ...]) -> str:
+def _css(colour: Colour) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colour)

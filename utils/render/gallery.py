@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib.image
 import numpy as np
@@ -25,6 +25,8 @@ _HEADER = 58
 _PAPER = (15, 18, 27)
 _CARD = (0.105, 0.122, 0.170)
 
+HalfName = Literal["upper", "lower", "whole"]
+
 
 class GalleryPanel(NamedTuple):
     """One code.
@@ -43,7 +45,7 @@ class GalleryPanel(NamedTuple):
 def draw_gallery(
     path: Path,
     panels: list[GalleryPanel],
-    half: str,
+    half: HalfName,
     title: str,
     *,
     skeleton: Skeleton = SMPL_24,
@@ -55,7 +57,7 @@ def draw_gallery(
     Args:
         path: of the picture; written beside and renamed.
         panels: the codes, in the order in which they are shown.
-        half: `upper` or `lower`, which is drawn in colour, the other being grey; or `whole`.
+        half: which half is drawn in colour, the other being grey; both with `whole`.
         title: over the sheet.
         skeleton: whose joints they are.
 
@@ -136,7 +138,7 @@ def draw_usage(path: Path, counts_of: Mapping[str, np.ndarray]) -> None:
         ValueError: if counts are not one-dimensional, negative, or all zero.
     """
     figure = Figure(figsize=(11, 4), dpi=110, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     places = figure.subplots(1, len(counts_of), squeeze=False)[0]
     for axes, (name, given) in zip(places, counts_of.items(), strict=True):
         counts, colour = np.asarray(given, np.float64), LOWER if name == "lower" else UPPER
@@ -155,8 +157,8 @@ def draw_usage(path: Path, counts_of: Mapping[str, np.ndarray]) -> None:
         axes.set_xlim(0.5, len(share) + 0.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    canvas.draw()
-    _save(path, np.asarray(canvas.buffer_rgba()))
+    figure.canvas.draw()
+    _save(path, np.asarray(figure.canvas.buffer_rgba()))
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

@@ -38,8 +38,7 @@ class Overlay:
         self.num_frames, self.fps, self.title = num_frames, fps, title
         self.strengths = strengths
         self._shown: tuple[int, int] | None = None
-        empty = np.zeros((0, 0, 4), np.uint16)
-        self._chips: tuple[np.ndarray, np.ndarray] = empty, empty
+        self._chips = np.zeros((0, 0, 4), np.uint16), np.zeros((0, 0, 4), np.uint16)
         self._margin = self._clock = 26 * self.unit
         self._bar = height - 14 * self.unit, width - 2 * self._margin
         x = self._margin + self._bar[1] * beat_frames / max(1, num_frames)

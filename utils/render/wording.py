@@ -34,10 +34,12 @@ class Wording(NamedTuple):
         return f"{self.meaning} {self.better.capitalize()} is better." if self.better else self.meaning
 
 
-_SETS: tuple[tuple[str, str, Literal["lower", ""]], ...] = (
-    ("FID", "Fréchet distance between the {} of these dances and of all real ones.", "lower"),
-    ("Div", "Diversity: mean distance between these dances in their {}; good is near real.", ""),
-)
+_DISTRIBUTIONS: dict[str, tuple[str, Literal["lower", ""]]] = {
+    "FID": ("Fréchet distance between the {} of these dances and of all real ones.", "lower"),
+    "Div": ("Diversity: mean distance between these dances in their {}; good is near real.", ""),
+}
+
+
 WORDINGS: Mapping[str, Wording] = {
     "seconds": Wording("length", "Length of the dance.", "s"),
     "frames": Wording("length", "Length of the dance that is scored.", "frames"),
@@ -182,7 +184,7 @@ WORDINGS: Mapping[str, Wording] = {
     ),
     **{
         f"{kind}_{suffix}{form}": Wording(f"{kind}_{suffix}{form}", meaning.format(of + note), "", better)
-        for kind, meaning, better in _SETS
+        for kind, (meaning, better) in _DISTRIBUTIONS.items()
         for suffix, of in (("k", "kinetic features"), ("g", "geometric features"))
         for form, note in (("", ""), ("_corrected", " (corrected protocol)"))
     },

@@ -121,13 +121,13 @@ def make_trainer(name: str, root: Path, output: Path, **more: Any) -> tuple[Trai
     stage, losses = make_stage(name, root, output, **more), []
     plain = stage.loss
 
-    def recorded(learner: torch.nn.Module, batch: Any) -> Any:
-        loss, logs = plain(learner, batch)
+    def recorded(batch: Any) -> Any:
+        loss, metrics = plain(batch)
         losses.append(float(loss.detach()))
-        return loss, logs
+        return loss, metrics
 
     stage.loss = recorded  # type: ignore[method-assign]
-    return Trainer(stage, stage.config.training, stage.config.folder, "this test"), losses
+    return Trainer(stage, stage.config.training, stage.config.folder, "this test", stage.config.seed), losses
 
 
 def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:

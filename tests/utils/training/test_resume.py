@@ -35,7 +35,7 @@ def stepwise(tmp_path_factory):
     """All stages trained with a checkpoint after every step, all kept."""
     root = tmp_path_factory.mktemp("stepwise")
     synthetic.make_data(root / "data")
-    losses = synthetic.train_all(root / "data", root / "runs", save_steps=1, keep=100)
+    losses = synthetic.train_all(root / "data", root / "runs", save_steps=1, keep_last=100)
     return root, losses
 
 
@@ -94,7 +94,7 @@ def test_training_does_not_go_on_with_other_music_features_or_heads(stepwise, tm
 def test_fused_adam(stepwise, tmp_path):
     """It is Adam but for the last bits, goes on bit for bit, and a run may change to it and back."""
     root, losses = stepwise
-    more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep": 100}
+    more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep_last": 100}
     whole, found = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "whole", **more)
     whole.run()
     # Adam turns rounding into a step where a gradient is about 0: 1e-7 at first, 1e-3 after 24 steps.
