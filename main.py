@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.stages import RunConfig
+    from models.stages.base import RunConfig
 
 MODES = {
     "train": "train the config's stage, going on from its newest checkpoint",
@@ -77,7 +77,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(config: "RunConfig", mode: str) -> None:
     """Builds the stage and does what the mode says."""
-    from models.stages import STAGES
+    from models.stages.registry import STAGES
     from utils.training import distributed
     from utils.training.trainer import seed_everything
 
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     tolerant_output()
     options = parse_arguments(arguments)
     # Imported here as torch takes a second: --help and a wrong command line need not wait for it.
-    from models.stages import read_config
+    from models.stages.registry import read_config
     from utils.training import distributed
     from utils.training.preemption import Stopped
 

@@ -1,8 +1,8 @@
 """Generate a dance while its music arrives: music features in, codes and joints out, in constant memory.
 
 A code needs no more music than its own step. The convolutions that decode it look ahead, though: a frame is
-final once no later code can change it, `look_ahead` codes after its own (26 codes, 3.5 s, with the published
-sizes). The output equals that of `generate` and of decoding the whole song at once.
+final once no later code can change it, `ConvConfig.look_ahead` codes after its own (26 codes, 3.5 s, with the
+published sizes). The output equals that of `generate` and of decoding the whole song at once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,16 +29,6 @@ class DanceChunk(NamedTuple):
 
     codes: Codes
     joints: Tensor
-
-
-def look_ahead(config: ConvConfig) -> int:
-    """Number of codes after its own that a frame depends on, by the decoder's receptive field."""
-    frame = config.frames_per_code - 1  # the last one of code 0 looks furthest
-    reach = sum(config.dilation_growth**d for d in range(config.depth))
-    latest = frame + 1  # the output convolution
-    for _ in range(config.downsamplings):
-        latest = latest // 2 + 1 + reach  # a transposed convolution makes outputs 2i, 2i+1 of i-1, i, i+1
-    return latest + 1
 
 
 class StreamedLayer:

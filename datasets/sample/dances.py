@@ -13,9 +13,8 @@ import numpy as np
 from datasets.sample.arms import solve_arm
 from datasets.sample.body import Feel, FootKey, Timeline, animate
 from datasets.sample.legs import TOE_HEIGHT_M
-from datasets.sample.library import STEPS
 from datasets.sample.songs import Song
-from datasets.sample.steps import CHANNELS, PIVOT, Key, Placement, mirrored
+from datasets.sample.steps import CHANNELS, PIVOT, STEPS, Key, Placement, mirrored
 from utils.skeleton import SMPL_24
 
 BEATS_PER_STEP = 4
