@@ -11,7 +11,7 @@ or 75 if it was stopped.
 
 Often used with --dance, anywhere after the flags:
 
-  dance.video=false               no mp4; likewise dance.player, dance.bvh, dance.glb, dance.smpl
+  dance.formats=[mp4,html]        files beside the .npz: bvh, glb, smpl, mp4, html (all)
   dance.video_height=1080         height of the video in pixels (540)
   dance.variants=3                dances to each song; needs a temperature above 0
   generation.temperature=1        draw the codes instead of taking the most probable, which may stand still
@@ -46,7 +46,7 @@ MODES = {
     "visgt": "videos of the real dances",
     "anl": "usage and pictures of the memory's codes",
     "sample": "a video of given or random codes",
-    "dance": "dance to songs: sound files, or folders of them; what cannot be read is skipped",
+    "dance": "generate dances to songs: sound files, or folders of them; unreadable ones are left out",
 }
 
 
@@ -86,9 +86,9 @@ def run(config: "RunConfig", mode: str) -> None:
     if mode not in ("train", "eval") and not distributed.is_main():
         return  # one process is enough to look
     if mode == "visgt":
-        from models.evaluation import looking
+        from models.evaluation.videos import show_real
 
-        looking.show_real(config)
+        show_real(config)
         return
     stage = STAGES[config.stage](config, device)
     if mode == "train":
@@ -109,22 +109,24 @@ def run(config: "RunConfig", mode: str) -> None:
     if mode == "eval":
         stage.evaluate(folder)
         return
-    from models.evaluation import looking
-
     if mode == "anl":
-        looking.analyse_codes(stage, folder)
+        from models.evaluation.codebooks import analyse
+
+        analyse(stage.memory, stage.data, "train", folder)
     else:
-        looking.decode_codes(stage, folder)
+        from models.evaluation.videos import show_codes
+
+        show_codes(stage, folder)
 
 
 def dance_to(config: "RunConfig", songs: list[str], out: Path | None) -> int:
-    """Dances to songs, in one process; returns the exit code."""
-    from models.inference import dance as dancing
+    """Generate dances to songs, in one process; returns the exit code."""
+    from models.inference.dance import dance
     from utils.training import distributed
 
     if not distributed.is_main():
         return 0
-    return dancing.dance(config, songs, distributed.device(config.device), out)
+    return dance(config, songs, distributed.device(config.device), out)
 
 
 def main(arguments: list[str] | None = None) -> int:

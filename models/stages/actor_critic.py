@@ -28,9 +28,8 @@ from models.actor_critic import (
 from models.checkpoints import ROWS, load_memory, load_policy, load_run_policy
 from models.evaluation.finetuning import FILES, judge_songs, report
 from models.gpt import MotionGPT, code_losses
-from models.inference.dancer import DancingConfig
 from models.reward import RewardConfig
-from models.stages.base import Stage, fingerprint_of_memory
+from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory
 from models.stages.changes import fingerprint, saved_values
 from models.stages.motion_gpt import check_features, check_rate
 from models.stages.rollouts import (
@@ -48,11 +47,11 @@ from utils.training import distributed
 from utils.training.checkpoints import load_weights
 
 
-class ActorCriticConfig(DancingConfig):
+class ActorCriticConfig(GPTRunConfig):
     """Config of stage actor_critic."""
 
     renamed: ClassVar[Mapping[str, str]] = {
-        **DancingConfig.renamed,
+        **GPTRunConfig.renamed,
         "anchor": "kl_coef",
         "choice": "selection",
     }

@@ -17,7 +17,9 @@ from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Clips, Loader, Resident, ResidentLoader, stacked
 from datasets.sequences import PreparedData
 from models.checkpoints import read_checkpoint
-from models.evaluation.dances import EvaluationConfig
+from models.evaluation.config import EvaluationConfig
+from models.generation import GenerationConfig
+from models.inference.config import DanceConfig
 from models.stages.changes import check_changes, find_changes, fingerprint
 from models.vqvae import ChoreographicMemory
 from utils.config import ConfigModel, to_plain
@@ -92,6 +94,22 @@ class RunConfig(ConfigModel):
         except ValueError:
             return "python main.py --config CONFIG --train"
         return f"python main.py --config configs/{name}.yaml --train"
+
+
+class GPTRunConfig(RunConfig):
+    """Keys that the stages with a motion GPT share."""
+
+    vqvae: str
+    """Checkpoint of stage sep_vqvae_root."""
+    generation: GenerationConfig = GenerationConfig()
+    """How codes are generated."""
+    dance: DanceConfig = DanceConfig()
+    """How --dance turns a song into dances and files."""
+
+    @property
+    def other_gpt(self) -> Path | None:
+        """A file that is used instead of the run's own checkpoint if it is a published one."""
+        return None
 
 
 class Stage(ABC):
@@ -180,7 +198,7 @@ class Stage(ABC):
     def evaluation(self) -> Any:
         """Return an `Evaluation` of the config's split."""
         # Imports scipy, av and matplotlib, which training does not need.
-        from models.evaluation.evaluation import Evaluation
+        from models.evaluation.report import Evaluation
 
         return Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
 

@@ -13,14 +13,13 @@ from datasets.clips import CodeClip, MusicClips
 from datasets.sequences import COLUMNS, PreparedData
 from models.checkpoints import load_memory
 from models.gpt import GPTConfig, MotionGPT, code_losses
-from models.inference.dancer import DancingConfig
-from models.stages.base import Stage, fingerprint_of_memory
+from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
 from utils.training.trainer import Batches
 
 
-class MotionGPTConfig(DancingConfig):
+class MotionGPTConfig(GPTRunConfig):
     """Config of stage motion_gpt."""
 
     model: GPTConfig = GPTConfig()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models.checkpoints import load_memory, load_policy
+from models.inference.prompts import load_networks
 from models.published.__main__ import export_file
 from models.stages.registry import STAGES, read_config
 from models.vqvae import ChoreographicMemory
@@ -56,8 +57,6 @@ def same(gpt, other):
 
 @pytest.mark.parametrize("kind", ["gpt", "actor_critic", "published_gpt", "published_actor_critic"])
 def test_train_eval_and_dance_use_the_same_weights(kind, policies, trained, small_data):
-    from models.inference.dancer import load_dancer  # the package of stages must be imported first
-
     path, device = policies[kind], torch.device("cpu")
     expected = load_policy(path, "").gpt
     if kind == "actor_critic":
@@ -83,11 +82,11 @@ def test_train_eval_and_dance_use_the_same_weights(kind, policies, trained, smal
     stage = stage_of(judged)
     epoch = stage.load()
     assert same(stage.model.gpt if hasattr(stage.model, "gpt") else stage.model, expected)
-    dancer = load_dancer(judged, device)
-    assert same(dancer.gpt, expected)
-    assert dancer.facts["checkpoint"] == str(path)
+    networks = load_networks(judged, device)
+    assert same(networks.gpt, expected)
+    assert networks.facts["checkpoint"] == str(path)
     if kind == "actor_critic":
-        assert (epoch, dancer.facts["epoch"]) == (3, 1)
+        assert (epoch, networks.facts["epoch"]) == (3, 1)
 
 
 def test_former_names_of_the_codebook_are_read(trained, tmp_path):

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter1d
 
+from utils.dance import Dance
 from utils.metrics.beats import SMOOTHING, mean_speed
-from utils.metrics.dances import Dance, DanceFeatures, dance_features
+from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.geometric import RELATIONS
 from utils.metrics.physical import resample
 from utils.metrics.protocols import protocol_named

@@ -112,9 +112,11 @@ class Trainable(Protocol):
         finished: whether training ends before the config's last epoch.
     """
 
-    name: str
     device: torch.device
     trainable: nn.Module
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
     @property
     def finished(self) -> bool: ...  # noqa: D102

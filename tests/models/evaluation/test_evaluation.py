@@ -24,18 +24,17 @@ from datasets.sequences import (
     write_manifest,
 )
 from models.conv import ConvConfig
-from models.evaluation import judging
-from models.evaluation.dances import EvaluationConfig
-from models.evaluation.evaluation import Evaluation
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.report import Evaluation
 from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT
-from models.inference import pages
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.utils.metrics.motions import smooth_dance
 from utils.metrics.reference import FILE_NAME, Reference
 from utils.metrics.table import WIDTH
 from utils.motion import joints_to_pose, without_root
+from utils.render import player, video
 
 TEST = ["gBR_sBM_cAll_d06_mBR0_ch01", "gBR_sBM_cAll_d07_mBR1_ch01", "gBR_sBM_cAll_d08_mBR2_ch01"]
 
@@ -120,7 +119,7 @@ def test_everything_is_written(data, tmp_path, capsys):
     assert settings["dances"] == 3
     assert settings["frames at 60 fps (least, median, most)"] == "150, 150, 150"  # the songs end there
     assert settings["fps"] == "60"
-    assert settings["songs"] == "3, 3 of them danced to in reinforcement learning"
+    assert settings["songs"] == "3, 3 of them used in reinforcement learning"
     assert settings["reinforcement learning saw these songs"] == "yes"
     assert settings["first code"] == "real"
     assert settings["seed"] == 3
@@ -149,10 +148,10 @@ def test_everything_is_written(data, tmp_path, capsys):
     for entry in index["entries"]:
         assert (folder / entry["thumbnail"]).is_file()
         assert entry["beatPlot"] == f"plots/beats/{entry['name']}.png"
-        player = embedded(folder / entry["player"])
-        assert [dance["name"] for dance in player["dances"]] == ["GPT", "real"]
-        assert [dance["frames"] for dance in player["dances"]] == [150, 150]
-        assert all("BAS" in dict(dance["facts"]) for dance in player["dances"])
+        page = embedded(folder / entry["player"])
+        assert [dance["name"] for dance in page["dances"]] == ["GPT", "real"]
+        assert [dance["frames"] for dance in page["dances"]] == [150, 150]
+        assert all("BAS" in dict(dance["facts"]) for dance in page["dances"])
         first = next(line for line in lines if (line["row"], line["dance"]) == ("GPT", entry["name"]))
         shown = {name: value for name, _, value in entry["metrics"]}
         assert shown["BAS"] == pytest.approx(float(first["BAS"]), abs=1e-4)
@@ -215,7 +214,7 @@ def test_a_video_that_fails_costs_nothing_else(data, tmp_path, monkeypatch, caps
         assert (tmp_path / "metrics.json").is_file()
         made.append(path.stem)
 
-    monkeypatch.setattr(judging, "render_video", failing)
+    monkeypatch.setattr(video, "render_video", failing)
     judge = evaluation(data, videos=3)
     table = judge.report(tmp_path, {"memory": judge.reconstructions()}, shown="memory", title="t")
     assert table["memory"]["FID_k"] == content(tmp_path)["metrics"]["FID_k"]
@@ -228,7 +227,7 @@ def test_numbers_are_there_when_it_is_stopped_in_a_video(data, tmp_path, monkeyp
     def stopped(*args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(judging, "render_video", stopped)
+    monkeypatch.setattr(video, "render_video", stopped)
     judge = evaluation(data, videos=1)
     with pytest.raises(KeyboardInterrupt):
         judge.report(tmp_path, {"memory": judge.reconstructions()}, shown="memory", title="t")
@@ -249,14 +248,14 @@ def test_before_and_after_finetuning_stand_side_by_side(data, tmp_path, monkeypa
     """The judged row first, then the GPT's, then the real dance; a page that fails costs nothing else."""
     judge = evaluation(data, players=3)
     rows = {"GPT": generated(judge), "actor-critic": generated(judge)}
-    plain = pages.write_player
+    plain = player.write_player
 
     def failing(path, *args, **more):
         if path.stem == TEST[1]:
             raise OSError("disk full")
         plain(path, *args, **more)
 
-    monkeypatch.setattr(pages, "write_player", failing)
+    monkeypatch.setattr(player, "write_player", failing)
     judge.report(tmp_path, rows, shown="actor-critic", title="t", rl_split="test")
     entries = embedded(tmp_path / "index.html")["entries"]
     assert [entry["player"] for entry in entries] == [
@@ -264,9 +263,9 @@ def test_before_and_after_finetuning_stand_side_by_side(data, tmp_path, monkeypa
         None,
         f"players/{TEST[2]}.html",
     ]
-    player = embedded(tmp_path / "players" / f"{TEST[0]}.html")
-    assert [dance["name"] for dance in player["dances"]] == ["actor-critic", "GPT", "real"]
-    assert f"could not be made: player {tmp_path / 'players' / TEST[1]}.html" in capsys.readouterr().out
+    page = embedded(tmp_path / "players" / f"{TEST[0]}.html")
+    assert [dance["name"] for dance in page["dances"]] == ["actor-critic", "GPT", "real"]
+    assert f"could not be made: Player {tmp_path / 'players' / TEST[1]}.html" in capsys.readouterr().out
 
 
 def test_data_of_songs_only(tmp_path):

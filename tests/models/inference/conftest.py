@@ -1,4 +1,4 @@
-"""An untrained memory and GPT, songs, and the command that dances to them."""
+"""An untrained memory and GPT, songs, and the command --dance."""
 
 import numpy as np
 import pytest
