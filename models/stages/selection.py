@@ -10,12 +10,13 @@ import copy
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 
+from models.actor_critic import ActorCritic
 from models.gpt import MotionGPT, code_losses
 from models.stages.rollouts import Windows
 from models.vqvae import Codes
@@ -23,8 +24,6 @@ from utils.config import ConfigModel
 
 log = logging.getLogger(__name__)
 _STRIDE = 8  # The last 8 codes of each window count; windows start 8 codes apart, so each code counts once.
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 class SelectionConfig(ConfigModel):
@@ -104,7 +103,7 @@ class Selection:
         """Whether the patience is exhausted."""
         return 0 < self.config.patience <= self.epochs_without_improvement
 
-    def selected(self, model: Model) -> Model:
+    def selected(self, model: ActorCritic) -> ActorCritic:
         """Return a copy of the model with the selected weights, or the model if the last epoch is used."""
         if self.config.by == "last":
             return model
