@@ -107,6 +107,7 @@ def run(config: "RunConfig", mode: str) -> None:
     epoch = stage.load()
     folder = config.folder / mode / f"epoch_{epoch:04d}"
     if mode == "eval":
+        folder = folder.with_name(folder.name + config.evaluation.folder_suffix)
         stage.evaluate(folder)
         return
     if mode == "anl":

@@ -156,7 +156,7 @@ class Evaluation(DanceMaker):
         where["songs"] = f"{len(songs)}, {len(songs & tuned_on)} of them used in reinforcement learning"
         report = replace(report, settings={**where, **report.settings})
         columns = {
-            name: reconstruction(self.real, dances, self.memory.num_codes)
+            name: reconstruction(self.real, dances, self.memory.num_codes, self.config.max_frames)
             for name, dances in rows.items()
             if name.startswith("memory")
         }
@@ -206,18 +206,20 @@ def with_columns(report: Report, columns: Mapping[str, Mapping[str, float]]) -> 
 
 
 def reconstruction(
-    real: Sequence[Dance], made: Sequence[Dance], num_codes: Sequence[int]
+    real: Sequence[Dance], made: Sequence[Dance], num_codes: Sequence[int], max_frames: int | None = None
 ) -> dict[str, float]:
     """Reconstruction errors of the memory, and the share (0..1) of each codebook that these dances use.
 
     `joint_error_mm` is the mean distance of the joints relative to the root, `root_error_mm` that of the root
-    relative to where it starts; both lower is better.
+    relative to its position in frame 0; both lower is better. They cover the first `max_frames` frames, as
+    the other metrics of generated dances do; None: all.
     """
     local, roots = [], []
-    for one, other in zip(real, made, strict=True):
-        relative = [d.joints - d.joints[:, :1] for d in (one, other)]
+    for pair in zip(real, made, strict=True):
+        joints = [dance.joints[:max_frames] for dance in pair]
+        relative = [j - j[:, :1] for j in joints]
         local.append(np.linalg.norm(relative[0] - relative[1], axis=-1)[:, 1:].mean())
-        travel = [d.joints[:, 0] - d.joints[:1, 0] for d in (one, other)]
+        travel = [j[:, 0] - j[:1, 0] for j in joints]
         roots.append(np.linalg.norm(travel[0] - travel[1], axis=-1).mean())
     codes = np.concatenate([dance.codes for dance in made])
     used = [len(np.unique(codes[:, half])) / k for half, k in enumerate(num_codes)]
