@@ -64,7 +64,7 @@ class StreamedBlock:
         self.skip: Tensor | None = None
 
     def push(self, x: Tensor, last: bool = False) -> Tensor:
-        """As `StreamedLayer.push`."""
+        """Append input and return the output that it completes; see `StreamedLayer.push`."""
         self.skip = x if self.skip is None else torch.cat([self.skip, x], -1)
         y = self.inner.push(x, last)
         ready, self.skip = self.skip[..., : y.shape[-1]], self.skip[..., y.shape[-1] :].clone()

@@ -12,7 +12,7 @@ from utils.render.player_page import format_fact
 
 
 class Wording(NamedTuple):
-    """How a number is shown.
+    """Label, meaning and unit of a number.
 
     Attributes:
         label: a short name.
