@@ -391,7 +391,7 @@ def _xing_seconds(path: str | Path, stream: av.AudioStream) -> float:
 
 
 def _tags_begin(path: str | Path) -> int:
-    """Offset of the tags at the end of a file (ID3v1, APEv2 with cover pictures), or its size without tags."""
+    """Offset of the tags at a file's end (ID3v1, APEv2 with cover pictures), or its size without tags."""
     path = Path(path)
     end = path.stat().st_size
     with path.open("rb") as file:
