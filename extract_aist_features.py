@@ -2,8 +2,8 @@
 
     python extract_aist_features.py --data data/aistpp
 
-Every dance of the folder is taken whole. The file knows which data it is of: after the data or the features
-changed it is refused, and made again.
+Every dance of the folder is used uncut. The file has a key of its data: if the data or the features changed,
+it is computed again.
 """
 
 import argparse
@@ -22,11 +22,11 @@ log = logging.getLogger("extract_aist_features")
 
 
 def extract(root: Path, again: bool = False) -> Path:
-    """Write the features of all dances of prepared data, unless they are there already.
+    """Write the features of all dances of prepared data, unless the file is up to date.
 
     Args:
         root: the prepared folder.
-        again: also if they are there already.
+        again: write them even if the file is up to date.
 
     Returns:
         The path of the file.
@@ -51,7 +51,7 @@ def extract(root: Path, again: bool = False) -> Path:
 
 
 def is_current(path: Path, key: str) -> bool:
-    """Whether a file holds features of this very data; a damaged or older one does not, and is replaced."""
+    """Whether a file holds the features of this data; a damaged or older file does not."""
     try:
         Reference.load(path, key)
     except (FileNotFoundError, ValueError):
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     tolerant_output()
     parser = argparse.ArgumentParser(description="Metric features of the real dances.", allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="prepared folder, e.g. data/aistpp")
-    parser.add_argument("--again", action="store_true", help="make them even if they are there")
+    parser.add_argument("--again", action="store_true", help="compute them even if the file is up to date")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

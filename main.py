@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.stages import RunConfig
+    from models.stages.base import RunConfig
 
 MODES = {
     "train": "train the config's stage, going on from its newest checkpoint",
@@ -77,7 +77,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(config: "RunConfig", mode: str) -> None:
     """Builds the stage and does what the mode says."""
-    from models.stages import STAGES
+    from models.stages.registry import STAGES
     from utils.training import distributed
     from utils.training.trainer import seed_everything
 
@@ -107,6 +107,7 @@ def run(config: "RunConfig", mode: str) -> None:
     epoch = stage.load()
     folder = config.folder / mode / f"epoch_{epoch:04d}"
     if mode == "eval":
+        folder = folder.with_name(folder.name + config.evaluation.folder_suffix)
         stage.evaluate(folder)
         return
     if mode == "anl":
@@ -136,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     tolerant_output()
     options = parse_arguments(arguments)
     # Imported here as torch takes a second: --help and a wrong command line need not wait for it.
-    from models.stages import read_config
+    from models.stages.registry import read_config
     from utils.training import distributed
     from utils.training.preemption import Stopped
 

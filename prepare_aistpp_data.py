@@ -1,12 +1,12 @@
-"""Prepares data: AIST++ annotations and songs, or anything else -> joints, music features, beats, manifest.
+"""Prepares data: AIST++ annotations and songs, or other data -> joints, music features, beats, manifest.
 
-AIST++ to data/aistpp; with the features of the published weights; dances alone, for --visgt and metrics:
+AIST++ to data/aistpp; with the features of the published weights; without songs, for --visgt and metrics:
 
     python prepare_aistpp_data.py --source DIR_OR_ZIP --songs DIR
     python prepare_aistpp_data.py --source DIR_OR_ZIP --songs DIR --features compat --out data/aistpp_compat
     python prepare_aistpp_data.py --source DIR_OR_ZIP --no-songs --beats beats.json
 
-Songs of your own, to be danced to, to data/songs:
+Your own songs, to data/songs:
 
     python prepare_aistpp_data.py --songs DIR
 
@@ -16,7 +16,7 @@ The authors' preprocessed JSON files; any other data (docs/DATA.md); the built-i
     python prepare_aistpp_data.py --adapter DIR --out data/mine
     python prepare_aistpp_data.py --sample
 
-It can be stopped at any moment and goes on where it was when run again; what is done is not done twice.
+It can be stopped at any moment; the same command then continues, and keeps everything that is finished.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--source", type=Path, metavar="DIR|ZIP", help="AIST++ in its official layout")
+    what.add_argument("--source", type=Path, metavar="DIR|ZIP", help="AIST++ as distributed")
     what.add_argument(
         "--published", type=Path, metavar="DIR|ZIP", help="the authors' preprocessed JSON files"
     )
@@ -151,7 +151,7 @@ def _compile_music_functions() -> None:
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:
-    """Raises ValueError for options that would change nothing."""
+    """Raises ValueError for options that have no effect."""
     joints = {"--smpl": args.smpl}
     songs = {"--songs": args.songs, "--beats": args.beats}
     idle: dict[str, object] = {}
@@ -197,6 +197,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    for library in ("OMP", "OPENBLAS", "MKL"):  # one thread per worker: more only get in each other's way
+    for library in ("OMP", "OPENBLAS", "MKL"):  # one thread per worker is fastest
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     sys.exit(main())

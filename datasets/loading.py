@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from utils.training import distributed
 
@@ -99,10 +99,9 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
-def stacked(dataset: Dataset[Any], device: torch.device) -> Resident | None:
+def stacked(clips: Clips, device: torch.device) -> Resident | None:
     """Return all clips on the device, or None, with a warning, if they do not fit a GPU."""
-    number = len(dataset)  # type: ignore[arg-type]
-    one = dataset[0]
+    number, one = len(clips), clips[0]
     needed = number * sum(x.numel() * x.element_size() for x in ([one] if torch.is_tensor(one) else one))
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] * FREE_SHARE
@@ -115,7 +114,7 @@ def stacked(dataset: Dataset[Any], device: torch.device) -> Resident | None:
                 free / 1e9,
             )
             return None
-    return map_tensors(default_collate([dataset[i] for i in range(number)]), lambda x: x.to(device))
+    return map_tensors(default_collate([clips[i] for i in range(number)]), lambda x: x.to(device))
 
 
 def map_tensors(batch: Any, function: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Metric features of the real dances of prepared data: what every evaluation compares with."""
+"""Metric features of the real dances of prepared data, the reference of every evaluation."""
 
 import logging
 
@@ -14,17 +14,17 @@ log = logging.getLogger(__name__)
 
 
 def real_features(data: PreparedData, name: str) -> DanceFeatures:
-    """Features of one real dance, whole as in the published evaluation, also where it outlasts its song."""
+    """Features of one real dance, uncut as in the published evaluation, even if it outlasts its song."""
     sequence = data.sequence(name)
     beats = sequence.beats if len(sequence.beats) else None
     return dance_features(Dance(name, sequence.joints, beats, data.fps, sequence.song))
 
 
 def real_reference(data: PreparedData) -> Reference | None:
-    """Features of all real dances, as extract_aist_features.py leaves them; else they are made and kept.
+    """Features of all real dances: those of extract_aist_features.py, else they are computed and saved.
 
     Returns:
-        The features; None of data that holds songs only.
+        The features; None if the data holds songs only.
 
     Raises:
         ValueError: if the data is of another skeleton than the metrics.
@@ -47,6 +47,6 @@ def real_reference(data: PreparedData) -> Reference | None:
     reference = Reference.of([real_features(data, name) for name in bar], str(path), key)
     try:
         reference.save(path)
-    except OSError as error:  # the data may lie where only others can write
+    except OSError as error:  # the folder may be read-only
         log.warning("%s is not kept: %s", path, error)
     return reference

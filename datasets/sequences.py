@@ -5,7 +5,8 @@
     <root>/music/<song>.features.npy     float32 (T', 438) of the whole song, 7.5 steps per second
     <root>/music/<song>.beats.npy        bool (T60,) of the whole song, 60 fps
 
-Dance and song may differ in length; nothing is cut in the files. Whoever needs both uses the shorter one.
+Dance and song may differ in length; nothing is cut in the files, and code that needs both uses the shorter
+one.
 """
 
 import io
@@ -37,21 +38,21 @@ RECIPES = {
     "compat": 2,
 }  # raised when a version's numbers change: older data is then made again
 
-_REQUIRED = {
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
     "name": str, "skeleton": str, "fps": (int, float), "music": dict,
     "splits": dict, "sequences": dict, "songs": dict, "left_out": dict,
 }  # fmt: skip
 
 
 class Sequence(NamedTuple):
-    """One whole dance and the whole song it was danced to.
+    """One whole dance and its whole song.
 
     Attributes:
         name: e.g. gBR_sBM_cAll_d04_mBR0_ch01.
         song: the song's name, e.g. mBR0.
         joints: (T, 24, 3) float32, metres, y up, 60 fps, memory-mapped, read-only.
-        music: (T', 438) float32 features of the whole song; (0, 438) where the song is not at hand.
-        beats: (T60,) bool per 60-fps frame of the whole song; (0,) where they are not known.
+        music: (T', 438) float32 features of the whole song; (0, 438) if the song is not available.
+        beats: (T60,) bool per 60-fps frame of the whole song; (0,) if they are not known.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Sequence(NamedTuple):
 
 
 class Song(NamedTuple):
-    """One whole song: `features` (T', 438), `beats` (T60,) and its sound file, None if that is not found."""
+    """One whole song: `features` (T', 438), `beats` (T60,) and its sound file, None if there is none."""
 
     name: str
     features: np.ndarray
@@ -73,8 +74,7 @@ class Song(NamedTuple):
 class PreparedData:
     """A folder made by prepare_aistpp_data.py.
 
-    Arrays are opened memory-mapped each time they are asked for, so the object stays small and can be sent to
-    worker processes.
+    Arrays are memory-mapped at each access, so the object is small and can be sent to worker processes.
 
     Raises:
         FileNotFoundError: naming the command that makes the folder, when it has no manifest.
@@ -87,12 +87,12 @@ class PreparedData:
 
     @property
     def feature_version(self) -> str:
-        """Which music features these are: `standard` or `compat`."""
+        """Version of the music features: `standard` or `compat`."""
         return self.manifest["music"]["version"]
 
     @property
     def music_fps(self) -> float:
-        """Steps of the music features per second, as many as codes: 7.5."""
+        """Steps of the music features per second, equal to the code rate: 7.5."""
         return float(self.manifest["music"]["fps"])
 
     @property
@@ -102,12 +102,12 @@ class PreparedData:
 
     @property
     def skeleton(self) -> Skeleton:
-        """Whose joints the dances are."""
+        """Skeleton of the dances."""
         return SKELETONS[self.manifest["skeleton"]]
 
     @property
     def num_features(self) -> int:
-        """Columns of the music features."""
+        """Number of columns of the music features."""
         return int(self.manifest["music"]["columns"])
 
     @property
@@ -128,7 +128,7 @@ class PreparedData:
         return list(self.manifest["splits"][split])
 
     def genre(self, name: str) -> str:
-        """Genre of a sequence: two letters as in AIST (gBR_... is BR), '' where the name holds none."""
+        """Genre of a sequence: two letters as in AIST (gBR_... is BR), '' if the name has none."""
         return self._entry(name).get("genre", "")
 
     def sequence(self, name: str) -> Sequence:
@@ -136,7 +136,7 @@ class PreparedData:
 
         Raises:
             ValueError: if there is none of that name, or a file does not agree with the manifest.
-            FileNotFoundError: if a file of it is gone.
+            FileNotFoundError: if one of its files is missing.
         """
         entry = self._entry(name)
         shape = (entry["frames"], self.skeleton.num_joints, 3)
@@ -151,7 +151,7 @@ class PreparedData:
 
         Raises:
             ValueError: if there is none of that name, or a file does not agree with the manifest.
-            FileNotFoundError: if a file of it is gone.
+            FileNotFoundError: if one of its files is missing.
         """
         if name not in self.manifest["songs"]:
             why = self.manifest["left_out"].get(name)
@@ -192,38 +192,38 @@ class PreparedData:
 
 
 def motion_path(root: Path, name: str) -> Path:
-    """Where the joints of a sequence lie."""
+    """Path of the joints of a sequence."""
     return root / "motion" / f"{name}.npy"
 
 
 def features_path(root: Path, song: str) -> Path:
-    """Where the features of a song lie."""
+    """Path of the features of a song."""
     return root / "music" / f"{song}.features.npy"
 
 
 def beats_path(root: Path, song: str) -> Path:
-    """Where the beat flags of a song lie."""
+    """Path of the beat flags of a song."""
     return root / "music" / f"{song}.beats.npy"
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes a .npy file beside its place and renames it, so that no kill leaves half of it."""
+    """Writes a .npy file to a temporary name and renames it, so that a kill leaves no partial file."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
     write_bytes(path, buffer.getbuffer())
 
 
 def write_manifest(root: Path, content: dict[str, Any]) -> None:
-    """Writes the manifest, the last act of a preparation: a folder without one is unfinished."""
+    """Writes the manifest, the last step of a preparation: a folder without one is unfinished."""
     text = json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(root / MANIFEST, text.encode())
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file beside its place and renames it; on failure (a full disk) the half file is removed.
+    """Writes a file to a temporary name and renames it; on failure (a full disk) the partial file is removed.
 
     Raises:
-        OSError: naming the file and saying that what is already prepared stays.
+        OSError: naming the file and saying that prepared files are kept.
     """
     try:
         write_beside(path, content)

@@ -290,13 +290,24 @@ def index_entry(
     thumbnail = folder / "thumbnails" / f"{stem}.jpg"
     with attempt(f"picture of {stem}", failures, thumbnail):
         write_thumbnail(thumbnail, given.drawn)
-    slots = (thumbnail, paths.get("html"), paths.get("mp4"), beat_plot)
-    found = [path if path is not None and path.is_file() else None for path in slots]
     linked = sorted(
         paths.keys() - {"html", "mp4"}, key=lambda name: (name == "npz", list(WRITERS).index(name))
     )
     files = {WRITERS[name].label: paths[name] for name in linked if paths[name].is_file()}
-    return IndexEntry(given.title, label, *found, metrics, files)
+
+    def there(path: Path | None) -> Path | None:
+        return path if path is not None and path.is_file() else None
+
+    return IndexEntry(
+        given.title,
+        label,
+        there(thumbnail),
+        there(paths.get("html")),
+        there(paths.get("mp4")),
+        there(beat_plot),
+        metrics,
+        files,
+    )
 
 
 def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Where AIST++ keeps things: sequence names, genres, splits, the ignore list, motion pickles, songs.
+"""Files of AIST++: sequence names, genres, splits, the ignore list, motion pickles, song folders.
 
 Source: the AIST++ release (Li et al., ICCV 2021; annotations CC BY 4.0, Google LLC): motions/*.pkl,
 keypoints3d/*.pkl, splits/crossmodal_{train,val,test}.txt, ignore_list.txt. The songs come from AIST
-(Tsuchida et al., ISMIR 2019) and lie wherever the user put them.
+(Tsuchida et al., ISMIR 2019), in a folder of the user.
 """
 
 import re
@@ -30,7 +30,7 @@ _NAME = re.compile(
 
 
 class Name(NamedTuple):
-    """What a sequence's name says, e.g. gBR_sBM_cAll_d04_mBR0_ch01: genre BR, song mBR0."""
+    """Genre and song in a sequence's name, e.g. gBR_sBM_cAll_d04_mBR0_ch01: genre BR, song mBR0."""
 
     genre: str
     song: str
@@ -40,7 +40,7 @@ def parse_name(name: str) -> Name:
     """Genre and song of a sequence.
 
     Raises:
-        ValueError: if the name is not built as AIST++'s are.
+        ValueError: if the name does not have the form of AIST++'s names.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -49,10 +49,10 @@ def parse_name(name: str) -> Name:
 
 
 def parse_list(content: bytes, where: str) -> list[str]:
-    """The names in a split file or the ignore list, one a line; blank lines do not count.
+    """The names in a split file or the ignore list, one per line; blank lines are skipped.
 
     Raises:
-        ValueError: if it is not text.
+        ValueError: if it is not a text file.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -62,12 +62,12 @@ def parse_list(content: bytes, where: str) -> list[str]:
 
 
 def motion_joints(content: bytes, where: str, rest: np.ndarray) -> np.ndarray:
-    """The joints of a motion pickle.
+    """Joints of a motion pickle.
 
     Args:
         content: bytes of motions/<name>.pkl: smpl_poses (T, 72) axis-angle, smpl_trans (T, 3),
             smpl_scaling (1,).
-        where: the file's name, for the messages.
+        where: the file's name, for error messages.
         rest: (24, 3) rest joints, metres.
 
     Returns:

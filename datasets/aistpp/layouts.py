@@ -1,7 +1,6 @@
-"""From a folder as others lay it out to a plan: AIST++'s official layout, and a plain one for any other data.
+"""Plans for folders of raw data: the layout of AIST++, and a plain layout for any other data.
 
-The plain layout is described in docs/DATA.md: motions/<sequence>.npy or .npz, songs, splits/train.txt and
-test.txt.
+docs/DATA.md describes the plain layout: motions/<sequence>.npy or .npz, songs, splits/train.txt and test.txt.
 """
 
 import io
@@ -31,12 +30,12 @@ from utils.skeleton import SMPL_24, Skeleton
 
 
 def aistpp_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp") -> Plan:
-    """A plan for AIST++ as released: motions/*.pkl, splits/, ignore_list.txt, songs.
+    """A plan for AIST++ as distributed: motions/*.pkl, splits/, ignore_list.txt, songs.
 
     Args:
-        source: the folder or zip; what is looked for may lie at any depth.
+        source: the folder or zip; files are found at any depth.
         rest: (24, 3) rest joints for the forward kinematics, metres.
-        music: how songs are read.
+        music: options for songs.
         name: of the data set.
 
     Raises:
@@ -100,8 +99,9 @@ class _Plain(NamedTuple):
 def _add_motions(
     plan: Plan, files: list[FileRef], parse: Callable[[str], Any], read: Callable[..., Any], options: str
 ) -> None:
-    """One task per motion file that is neither ignored, nor misnamed, nor a second one of the same name."""
-    ignored, seen, plan.found = set(plan.ignored), {}, len(files)
+    """Adds a task per motion file, except ignored ones, misnamed ones and second ones of the same name."""
+    ignored, plan.found = set(plan.ignored), len(files)
+    seen: dict[str, str] = {}
     plan.left_out |= {name: ("ignored", "on the ignore list") for name in plan.ignored}
     for ref in files:
         name = ref.name.stem
@@ -154,7 +154,7 @@ def _read_smpl(content: bytes, where: str, rest: np.ndarray) -> tuple[np.ndarray
 
 
 def _read_joints(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """Joints from an .npy, or an .npz with `joints` and, if it likes, `fps`."""
+    """Joints from an .npy, or from an .npz with `joints` and, optionally, `fps`."""
     try:
         _refuse_huge(content)
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
@@ -177,7 +177,7 @@ def _read_joints(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]
 
 
 def _refuse_huge(content: bytes) -> None:
-    """Raises ValueError if a zip of arrays would be far larger unpacked than any dance."""
+    """Raises ValueError if a zip of arrays is far larger unpacked than any dance."""
     if content.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(member.file_size for member in archive.infolist())

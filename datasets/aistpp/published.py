@@ -1,6 +1,6 @@
 """The published system's own preprocessed data: one JSON per dance, with joints and music features as text.
 
-As released: folders of <sequence>.json with `dance_array` (T, 72) of absolute joints at 60 fps and
+As published: folders of <sequence>.json with `dance_array` (T, 72) of absolute joints at 60 fps and
 `music_array` (T, 438) at 60 fps, one folder with `train`, one with `test` in its name; and <song>.json with
 `music_array` (T', 438) of the whole song at 7.5 fps in a folder with `7.5fps` in its name. The features are
 of version `compat`.
@@ -23,14 +23,13 @@ CODE_RATE_FOLDER = "7.5fps"
 
 
 def published_plan(source: Path, song_optional: bool = False) -> Plan:
-    """A plan to import the published preprocessed data.
+    """A plan for the published preprocessed data.
 
-    The 60-fps features are read only for their beat column; the 7.5-fps ones are imported as they are.
-    Dances come in the lists of the folders they lie in, so the 328 of the real set that are in neither are
-    not here.
+    The 60-fps features are read only for their beat column; the 7.5-fps ones are imported unchanged. Folders
+    define the splits, so the 328 dances of the real set that are in neither split are missing.
 
     Args:
-        source: the folder or zip that holds those folders.
+        source: the folder or zip that contains those folders.
         song_optional: keep dances whose 7.5-fps features are missing.
 
     Raises:
@@ -73,7 +72,7 @@ def published_plan(source: Path, song_optional: bool = False) -> Plan:
                 continue
             plan.motions.append(MotionTask(name, song, genre, ref, _read_dance, "motion 1 published"))
     none = np.zeros(0, bool)
-    for task in plan.motions:  # beats come with the dances even where the 7.5-fps features are missing
+    for task in plan.motions:  # dances have beats even if the 7.5-fps features are missing
         plan.songs[task.song] = SongTask(
             task.song, None, _read_features, "music 1 published", NUM_FEATURES, none
         )
@@ -88,7 +87,7 @@ def _in_split(ref: FileRef, split: str) -> bool:
 
 
 def _song_of(stem: str) -> str:
-    """The song of a 7.5-fps file, named after the song or, in some copies, after a dance to it."""
+    """Song of a 7.5-fps file, which has the name of the song or, in some copies, of a dance to it."""
     try:
         return parse_name(stem).song
     except ValueError:
@@ -105,7 +104,7 @@ def _array(content: bytes, key: str, where: str) -> np.ndarray:
 
 
 def _read_dance(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """Joints of a dance and, as a fact for its song, the beats of the 60-fps features."""
+    """Joints of a dance and, as facts, the beats of its song from the 60-fps features."""
     poses, music = (_array(content, key, where) for key in ("dance_array", "music_array"))
     num = SMPL_24.num_joints
     if poses.ndim != 2 or poses.shape[1] != 3 * num:

@@ -1,4 +1,4 @@
-"""Rest joints from SMPL's own model files, for who has them: joint regressor times template.
+"""Rest joints from SMPL's model files: joint regressor times template.
 
 Source: SMPL (Loper et al. 2015). The files are pickles of Python 2 that hold chumpy arrays and scipy's sparse
 matrices; neither is imported, and nothing in the pickle is run (`utils.pickles`). The rest joints of the mean
@@ -22,16 +22,16 @@ def read_rest_joints(path: Path, gender: Gender = "male") -> np.ndarray:
     """Rest joints from a licensed SMPL model file, for betas = 0.
 
     Args:
-        path: the .pkl or .npz file, or a folder that holds it under any of its usual names (SMPL_MALE.pkl,
-            basicmodel_m_lbs_10_207_0_v1.1.0.pkl, ...), itself or in smpl/ or models/.
-        gender: which of the models to look for in a folder.
+        path: the .pkl or .npz file, or a folder that contains it under one of its usual names (SMPL_MALE.pkl,
+            basicmodel_m_lbs_10_207_0_v1.1.0.pkl, ...), directly or in smpl/ or models/.
+        gender: of the model to find in a folder.
 
     Returns:
         (24, 3) float64, metres, y up.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no SMPL model, or holds anything that is not read from untrusted files.
+        ValueError: if it is not an SMPL model, or contains objects that are not read from untrusted files.
     """
     file = _find_model(path, gender)
     if file.suffix == ".npz":
@@ -72,7 +72,7 @@ def _find_model(path: Path, gender: Gender) -> Path:
 
 
 def _dense(value: Any, where: str) -> np.ndarray:
-    """The numbers of a plain array, a chumpy array or a scipy sparse matrix."""
+    """Values of a plain array, a chumpy array or a scipy sparse matrix."""
     if isinstance(value, Opaque):
         if {"data", "indices", "indptr"} <= set(value.state) and "csc" in value.class_name:
             value = _from_columns(value.state, where)
@@ -86,14 +86,15 @@ def _dense(value: Any, where: str) -> np.ndarray:
 
 
 def _from_columns(state: dict[str, Any], where: str) -> np.ndarray:
-    """A sparse matrix kept by columns (scipy's csc) as a full one; every index is checked."""
+    """Converts a sparse matrix in column form (scipy's csc) to a full one, checking every index."""
     shape = state.get("_shape", state.get("shape"))
     try:
-        rows, columns = (int(size) for size in shape)
+        rows, columns = (int(size) for size in shape or ())
         if not (0 < rows <= 1000 and 0 < columns <= MOST_VERTICES):
             raise ValueError(f"its shape is {rows} x {columns}")
         full = np.zeros((rows, columns))
-        column = np.repeat(np.arange(columns), np.diff(np.asarray(state["indptr"], np.int64)))
+        starts: np.ndarray = np.asarray(state["indptr"], np.int64)
+        column = np.repeat(np.arange(columns), starts[1:] - starts[:-1])
         np.add.at(
             full, (np.asarray(state["indices"], np.int64), column), np.asarray(state["data"], np.float64)
         )

@@ -1,4 +1,4 @@
-"""Finds songs and plans their features: sound files, or beats alone where the sound may not be passed on."""
+"""Plans for songs: sound files, or beats alone where the sound is not available."""
 
 import json
 from functools import partial
@@ -14,25 +14,26 @@ from datasets.aistpp.tasks import Rejected, SongRead, SongTask
 from datasets.sequences import NUM_FEATURES, RECIPES, write_bytes
 from utils.dance import beat_indices
 from utils.files import AUDIO_SUFFIXES
+from utils.music import FeatureVersion
 from utils.music.audio import audio_seconds
 from utils.skeleton import SMPL_24
 
-LONG = 4.0  # minutes; longer songs are read one at a time, as each takes some 32 MB a minute
+LONG = 4.0  # minutes; longer songs are read one at a time, as each needs about 32 MB per minute
 _ZIPPED_BYTES = {".wav": 5e6, ".aif": 5e6, ".aiff": 5e6, ".flac": 3e6, "": 1e6}  # a minute of mono
 
 
 class MusicOptions(NamedTuple):
-    """How songs are read.
+    """Options for songs.
 
     Attributes:
         version: of the features, `standard` or `compat`.
         fps: steps per second.
-        folder: where the songs are; the usual folders of the source if None.
+        folder: of the songs; the usual folders of the source if None.
         optional: keep dances whose song is missing.
-        beats: a JSON file {song: {frames, beats}} of beats at 60 fps for songs that are not at hand.
+        beats: a JSON file {song: {frames, beats}} of beats at 60 fps for songs without a sound file.
     """
 
-    version: str = "standard"
+    version: FeatureVersion = "standard"
     fps: float = 7.5
     folder: Path | None = None
     optional: bool = False
@@ -87,6 +88,7 @@ def songs_plan(music: MusicOptions) -> Plan:
         FileNotFoundError: if there is no such folder, or no song in it.
         ValueError: if it is a file but no whole zip.
     """
+    assert music.folder is not None, "songs alone need their folder"
     found = Source(music.folder)
     plan = Plan(music.folder.resolve().stem, [], {}, {}, {"train": [], "test": []}, songs_only=True)
     others = [ref.path for ref in found.files if ref.name.suffix.lower() not in AUDIO_SUFFIXES]
@@ -97,7 +99,7 @@ def songs_plan(music: MusicOptions) -> Plan:
 
 
 def song_minutes(ref: FileRef) -> float:
-    """About how long a song lasts; 0 if its file is damaged, which is found out when it is read."""
+    """Approximate length of a song; 0 if its file is damaged, which is reported when it is read."""
     if ref.zipped:
         return ref.size() / _ZIPPED_BYTES.get(ref.name.suffix.lower(), _ZIPPED_BYTES[""])
     try:
@@ -111,7 +113,7 @@ def read_beats(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: if it is missing.
-        ValueError: naming the song, if it is not of that form.
+        ValueError: naming the song, if its entry does not have that form.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} with the beats of the songs does not exist")
@@ -129,7 +131,7 @@ def read_beats(path: Path) -> dict[str, np.ndarray]:
 
 
 def parse_json(content: bytes, where: str) -> Any:
-    """What a JSON file holds.
+    """Content of a JSON file.
 
     Raises:
         ValueError: naming the file, if it is damaged.
@@ -140,8 +142,8 @@ def parse_json(content: bytes, where: str) -> Any:
         raise ValueError(f"{where} is no JSON ({error})") from None
 
 
-def _read_song(file: FileRef, root: Path, beats: np.ndarray, version: str, fps: float) -> SongRead:
-    """Features of a sound file. One that lies in a zip is also copied to <root>/audio, to be heard."""
+def _read_song(file: FileRef, root: Path, beats: np.ndarray, version: FeatureVersion, fps: float) -> SongRead:
+    """Features of a sound file. A file in a zip is also copied to <root>/audio, for videos."""
     from datasets.music import song_features  # librosa is slow to import
 
     path = file.source / file.path

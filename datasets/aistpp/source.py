@@ -1,4 +1,4 @@
-"""Where raw files come from: a folder, or a zip that need not be unpacked."""
+"""Raw files in a folder, or in a zip without unpacking it."""
 
 import os
 import zipfile
@@ -9,18 +9,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
-"""What reading a damaged, encrypted or oddly packed file may raise."""
+"""Exceptions of reading a damaged, encrypted or unusually packed file."""
 
 
-MOST_BYTES = 1_000_000_000  # of a file that is read at once: what claims more is damaged or meant to do harm
+MOST_BYTES = 1_000_000_000  # of a file that is read at once; a larger one is damaged or malicious
 
 
 class FileRef(NamedTuple):
-    """A file of a source. Small, so that it can be sent to worker processes.
+    """Reference to a file of a source, which can be sent to worker processes.
 
     Attributes:
         source: the folder or the zip.
-        path: its path inside, as written there: a zip made on Windows may have backslashes.
+        path: its path inside, unchanged: a zip made on Windows may have backslashes.
         zipped: whether the source is a zip.
     """
 
@@ -30,11 +30,11 @@ class FileRef(NamedTuple):
 
     @property
     def name(self) -> PurePosixPath:
-        """The path inside; its `name`, `stem` and `suffix` are as of any path."""
+        """The path inside, with `name`, `stem` and `suffix`."""
         return PurePosixPath(self.path.replace("\\", "/") if self.zipped else self.path)
 
     def read(self) -> bytes:
-        """All of it.
+        """The content of the file.
 
         Raises:
             ValueError: naming the file, if it cannot be read.
@@ -48,7 +48,7 @@ class FileRef(NamedTuple):
             raise ValueError(f"{self.path} cannot be read: {error}") from None
 
     def size(self) -> int:
-        """Its bytes, unpacked."""
+        """Size in bytes, unpacked."""
         return (
             _open_zip(self.source).getinfo(self.path).file_size
             if self.zipped
@@ -56,7 +56,7 @@ class FileRef(NamedTuple):
         )
 
     def digest(self) -> bytes:
-        """A hash of what it holds.
+        """Hash of the content.
 
         Raises:
             ValueError: naming the file, if it cannot be read.
@@ -75,7 +75,7 @@ class FileRef(NamedTuple):
 
 
 class Source:
-    """All files of a folder or a zip, hidden ones and macOS's doubles left out.
+    """All files of a folder or a zip, without hidden files and macOS's resource forks.
 
     Attributes:
         path: the folder or zip.
@@ -83,7 +83,7 @@ class Source:
 
     Raises:
         FileNotFoundError: if there is no such folder or zip.
-        ValueError: if it is a file but no whole zip.
+        ValueError: if it is a file but not a complete zip.
     """
 
     def __init__(self, path: Path) -> None:
@@ -108,7 +108,7 @@ class Source:
         self.files = sorted(refs, key=lambda ref: (len(ref.name.parts), ref.path))
 
     def inside(self, folder: str, suffixes: tuple[str, ...]) -> list[FileRef]:
-        """Files with one of these suffixes whose own folder has this name (any case)."""
+        """Files with one of these suffixes whose parent folder has this name (any case)."""
         return [
             ref
             for ref in self.files
@@ -116,7 +116,7 @@ class Source:
         ]
 
     def named(self, name: str) -> FileRef | None:
-        """The file of this name nearest the top, None if there is none."""
+        """The file of this name with the shortest path, None if there is none."""
         return next((ref for ref in self.files if ref.name.name == name), None)
 
 
@@ -130,5 +130,5 @@ def _walk(root: Path) -> list[str]:
 
 @lru_cache(maxsize=2)
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    """Kept open per process: reading the table of contents anew for every file takes most of the time."""
+    """An open zip, cached per process: reading its table of contents for every file would dominate."""
     return zipfile.ZipFile(path)

@@ -1,12 +1,16 @@
-"""From what a dancer does on each beat to SMPL parameters: pelvis, spine, arms and legs put together."""
+"""From keys on beats to SMPL parameters: curves over time, then pelvis, spine, arms and legs.
+
+Curves run over beats through a time warp that slows every movement down around each beat, all joints at once,
+so that movements hit the beat. Between keys they are monotone cubics, without overshoot.
+"""
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+from scipy.interpolate import PchipInterpolator
+from scipy.spatial.transform import Rotation, Slerp
 
 from datasets.sample.arms import elbow_axis
-from datasets.sample.curves import bump, rotation_curve, scalar_curve, smoothstep, warp
 from datasets.sample.legs import PELVIS_HEIGHT_M, TOE_HEIGHT_M, Foot, reachable_height, solve_leg
 from datasets.sample.steps import CHANNELS
 from utils.skeleton import SMPL_24
@@ -110,7 +114,8 @@ def animate(
     body = {name: scalar_curve(timeline.channels[name], at) for name in CHANNELS}
     heading = scalar_curve(timeline.heading, at)
     home = np.stack([scalar_curve(timeline.home_x, at), scalar_curve(timeline.home_z, at)], axis=-1)
-    feet = tuple(_foot_curve(keys, at) for keys in timeline.feet)
+    left_keys, right_keys = timeline.feet
+    feet = (_foot_curve(left_keys, at), _foot_curve(right_keys, at))
 
     left = np.stack([np.cos(heading), -np.sin(heading)], axis=-1)
     ahead = np.stack([np.sin(heading), np.cos(heading)], axis=-1)
@@ -158,3 +163,51 @@ def animate(
         for joint, rotation in zip((hip, hip + 3, hip + 6, hip + 9), leg, strict=True):
             local[:, joint] = rotation.as_rotvec()
     return local.reshape(len(beats), -1), position - rest_joints()[0]
+
+
+def warp(beats: np.ndarray, flow: float) -> np.ndarray:
+    """Slow down around whole beats.
+
+    Args:
+        beats: (T,) musical time in beats.
+        flow: share of the speed left on the beat, in (0, 1]; 1 leaves time alone.
+
+    Returns:
+        (T,) warped musical time; whole and half beats stay where they are.
+    """
+    return beats - (1.0 - flow) * np.sin(2 * np.pi * beats) / (2 * np.pi)
+
+
+def scalar_curve(keys: dict[float, float], at: np.ndarray) -> np.ndarray:
+    """Smooth (T,) curve through {beat: value}; constant before the first and after the last key."""
+    beats = np.array(sorted(keys))
+    values = np.array([keys[beat] for beat in beats], np.float64)
+    return PchipInterpolator(beats, values)(np.clip(at, beats[0], beats[-1]))
+
+
+def rotation_curve(keys: dict[float, Rotation], at: np.ndarray) -> Rotation:
+    """Smooth curve of T rotations through {beat: rotation}.
+
+    The half-way rotation of every two keys becomes a key too, so that neighbours are never far apart; then
+    the matrices are interpolated and made orthogonal again.
+    """
+    beats = np.array(sorted(keys))
+    rotations = Rotation.concatenate([keys[beat] for beat in beats])
+    middles = (beats[1:] + beats[:-1]) / 2
+    knots = np.sort(np.concatenate([beats, middles]))
+    matrices = Slerp(beats, rotations)(knots).as_matrix()
+    mixed = PchipInterpolator(knots, matrices.reshape(len(knots), 9))(np.clip(at, beats[0], beats[-1]))
+    u, _, vt = np.linalg.svd(mixed.reshape(-1, 3, 3))
+    return Rotation.from_matrix(u @ vt)
+
+
+def smoothstep(x: np.ndarray) -> np.ndarray:
+    """0 to 1 for x in [0, 1], starting and ending at rest and without acceleration."""
+    x = np.clip(x, 0.0, 1.0)
+    return x**3 * (10.0 + x * (6.0 * x - 15.0))
+
+
+def bump(x: np.ndarray) -> np.ndarray:
+    """0 to 1 and back for x in [0, 1], starting and ending at rest."""
+    x = np.clip(x, 0.0, 1.0)
+    return 16.0 * x**2 * (1.0 - x) ** 2

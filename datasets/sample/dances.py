@@ -13,9 +13,8 @@ import numpy as np
 from datasets.sample.arms import solve_arm
 from datasets.sample.body import Feel, FootKey, Timeline, animate
 from datasets.sample.legs import TOE_HEIGHT_M
-from datasets.sample.library import STEPS
 from datasets.sample.songs import Song
-from datasets.sample.steps import CHANNELS, PIVOT, Key, Placement, mirrored
+from datasets.sample.steps import CHANNELS, PIVOT, STEPS, Key, Placement, mirrored
 from utils.skeleton import SMPL_24
 
 BEATS_PER_STEP = 4
@@ -166,7 +165,7 @@ class Floor:
             line.heading[beat] = self.heading
         for side, asked in enumerate((key.left, key.right)):
             if asked is not None:
-                self.feet[side] = self._placed(() if asked == PIVOT else asked, side)
+                self.feet[side] = self._placed(() if isinstance(asked, str) else asked, side)
             if whole or asked is not None:
                 line.feet[side][beat] = self.feet[side]
         for name in CHANNELS:

@@ -7,7 +7,7 @@ gallery shows it.
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from models.stages.sep_vqvae import usage
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import pose_to_joints, without_root
 from utils.render.codes import CodeCard, CodeSection, RealClip, write_code_page
-from utils.render.gallery import GalleryPanel, draw_gallery, draw_usage
+from utils.render.gallery import GalleryPanel, HalfName, draw_gallery, draw_usage
 
 
 def encode_split(memory: ChoreographicMemory, data: PreparedData, split: str) -> dict[str, Codes]:
@@ -110,7 +110,8 @@ def analyse(
             for code in tqdm(order, f"gallery of {half}", leave=False, disable=None)
         ]
         title = f"The {len(panels)} most used codes, {half}"
-        draw_gallery(folder / f"gallery_{half}.png", panels, half=half, title=title, skeleton=memory.skeleton)
+        name = cast("HalfName", half)
+        draw_gallery(folder / f"gallery_{half}.png", panels, half=name, title=title, skeleton=memory.skeleton)
         clips = nearest_clips(memory, data, dances, half, motions)
         cards = [
             CodeCard(

@@ -27,3 +27,16 @@ class EvaluationConfig(ConfigModel):
     """Height of the videos in pixels."""
     players: NonNegativeInt = 40
     """Number of dances that get a page, beside the real ones. If there is any, an index page is written."""
+
+    @property
+    def folder_suffix(self) -> str:
+        """Suffix of the evaluation's folder: evaluations with other numbers have folders of their own.
+
+        It names each setting that changes the numbers and is not the default: `_train_song` for example.
+        """
+        default = type(self)()
+        changed: list[str] = [self.split] if self.split != default.split else []
+        changed += [self.protocol] if self.protocol == "corrected" else []
+        changed += [self.length] if self.length != default.length else []
+        changed += [f"{self.max_frames}frames"] if self.max_frames != default.max_frames else []
+        return "".join(f"_{setting}" for setting in changed)

@@ -83,23 +83,24 @@ class DanceMaker:
         """The real dances, encoded and decoded, at their own length; with their own root if `real_root`."""
         dances = []
         for real in (self.real[i] for i in distributed.own_share(len(self.real))):
-            frames = len(real.joints)
+            frames, codes = len(real.joints), real.codes
+            assert codes is not None
             root = None
             if real_root:
                 root = torch.from_numpy(real.joints[:, 0])
-                root = torch.cat(
-                    [root, root[-1:].expand(len(real.codes) * self.memory.frames_per_code - frames, 3)]
-                )
-            dances.append(replace(real, joints=self.decode(real.codes, root)[:frames]))
+                padding = len(codes) * self.memory.frames_per_code - frames
+                root = torch.cat([root, root[-1:].expand(padding, 3)])
+            dances.append(replace(real, joints=self.decode(codes, root)[:frames]))
         return distributed.gather_shares(dances)
 
     def random_codes(self) -> list[Dance]:
         """Dances of uniformly random codes, as long as the real ones: the level of chance for this memory."""
         generator = np.random.default_rng(self.seed)
-        drawn = [
-            np.stack([generator.integers(k, size=len(real.codes)) for k in self.memory.num_codes], axis=1)
-            for real in self.real
-        ]
+        drawn = []
+        for real in self.real:
+            steps = -(-len(real.joints) // self.memory.frames_per_code)
+            halves = [generator.integers(k, size=steps) for k in self.memory.num_codes]
+            drawn.append(np.stack(halves, axis=1))
         dances = []
         for i in distributed.own_share(len(drawn)):
             real, codes = self.real[i], drawn[i]

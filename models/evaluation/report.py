@@ -23,7 +23,7 @@ from utils.dance import Dance, save_dance
 from utils.filenames import names_apart
 from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
-from utils.metrics.protocols import PROTOCOLS, ProtocolName, protocol_named
+from utils.metrics.protocols import ProtocolName, protocol_named
 from utils.metrics.reference import Reference
 from utils.metrics.report import Report, evaluate, write_report
 from utils.metrics.table import MISSING
@@ -77,7 +77,9 @@ class Evaluation(DanceMaker):
         if not distributed.is_main():
             self._videos(folder, rows[shown], shown)
             return {}
-        first, *others = PROTOCOLS if self.config.protocol == "both" else (self.config.protocol,)
+        both = self.config.protocol == "both"
+        first: ProtocolName = "corrected" if self.config.protocol == "corrected" else "bailando"
+        others: list[ProtocolName] = ["corrected"] if both else []
         report = self._scores(rows, shown, title, rl_split, first)
         write_report(report, folder)
         print(f"\n# {title}: {shown}, {len(rows[shown])} dances of split {self.split!r}\n{report.markdown()}")
@@ -108,8 +110,12 @@ class Evaluation(DanceMaker):
 
     def _facts(self) -> dict[str, str | int | float]:
         """Provenance that all dances share."""
-        facts = {"data": str(self.data.root), "split": self.split, "seed": self.seed}
-        return {**facts, "music_features": self.data.feature_version}
+        return {
+            "data": str(self.data.root),
+            "split": self.split,
+            "seed": self.seed,
+            "music_features": self.data.feature_version,
+        }
 
     def _videos(self, folder: Path, dances: Sequence[Dance], label: str) -> list[str]:
         """Render the first of the dances, a share in each process; returns the names of those that failed."""
@@ -150,7 +156,7 @@ class Evaluation(DanceMaker):
         where["songs"] = f"{len(songs)}, {len(songs & tuned_on)} of them used in reinforcement learning"
         report = replace(report, settings={**where, **report.settings})
         columns = {
-            name: reconstruction(self.real, dances, self.memory.num_codes)
+            name: reconstruction(self.real, dances, self.memory.num_codes, self.config.max_frames)
             for name, dances in rows.items()
             if name.startswith("memory")
         }
@@ -200,18 +206,20 @@ def with_columns(report: Report, columns: Mapping[str, Mapping[str, float]]) -> 
 
 
 def reconstruction(
-    real: Sequence[Dance], made: Sequence[Dance], num_codes: Sequence[int]
+    real: Sequence[Dance], made: Sequence[Dance], num_codes: Sequence[int], max_frames: int | None = None
 ) -> dict[str, float]:
     """Reconstruction errors of the memory, and the share (0..1) of each codebook that these dances use.
 
     `joint_error_mm` is the mean distance of the joints relative to the root, `root_error_mm` that of the root
-    relative to where it starts; both lower is better.
+    relative to its position in frame 0; both lower is better. They cover the first `max_frames` frames, as
+    the other metrics of generated dances do; None: all.
     """
     local, roots = [], []
-    for one, other in zip(real, made, strict=True):
-        relative = [d.joints - d.joints[:, :1] for d in (one, other)]
+    for pair in zip(real, made, strict=True):
+        joints = [dance.joints[:max_frames] for dance in pair]
+        relative = [j - j[:, :1] for j in joints]
         local.append(np.linalg.norm(relative[0] - relative[1], axis=-1)[:, 1:].mean())
-        travel = [d.joints[:, 0] - d.joints[:1, 0] for d in (one, other)]
+        travel = [j[:, 0] - j[:1, 0] for j in joints]
         roots.append(np.linalg.norm(travel[0] - travel[1], axis=-1).mean())
     codes = np.concatenate([dance.codes for dance in made])
     used = [len(np.unique(codes[:, half])) / k for half, k in enumerate(num_codes)]
@@ -253,7 +261,8 @@ def write_pages(
     scores = {(line["row"], line["dance"]): line for line in report.per_dance}
     if reference is not None:
         rules = protocol_named(report.protocol)
-        scores |= {("real", real.name): rules.per_dance(real) for real in reference.named(made[shown])}
+        for real in reference.named(made[shown]):
+            scores["real", real.name] = {**rules.per_dance(real)}
     for name in tqdm(list(made[shown])[:number], "players", leave=False, disable=None):
         dance, stem = made[shown][name], files[name]
         metrics = _metrics(scores, shown, name)

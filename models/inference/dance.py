@@ -120,7 +120,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
 
 
 def clock(seconds: float) -> str:
-    """As 3:05, or 1:02:03 from an hour on."""
+    """Format seconds as 3:05, or 1:02:03 from an hour on."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -33,7 +33,7 @@ from models.generation import cut, overlay
 from models.inference.prompts import Networks, load_networks, locked_codes, opening_codes
 from models.stages import read_config
 from models.stages.base import GPTRunConfig
-from models.streaming import DanceStream, look_ahead
+from models.streaming import DanceStream
 from utils.export.level import LevelStream
 from utils.music.audio import decode_audio
 from utils.music.beats import feature_sample_rate, mono_mix, to_feature_rate
@@ -290,7 +290,7 @@ def live(options: argparse.Namespace, statistics: Statistics) -> bool:
     if config.dance.start != "first":
         raise ValueError(f"dance.start {config.dance.start} needs the whole song; use dance.start=first")
     networks = load_networks(config, distributed.device(config.device))
-    fps, ahead = networks.codes_per_second, look_ahead(networks.memory.config.conv)
+    fps, ahead = networks.codes_per_second, networks.memory.config.conv.look_ahead
     warm_up(config, networks)
     delay = (BLOCK + AHEAD + ahead) / fps
     log.info(

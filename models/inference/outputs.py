@@ -100,7 +100,7 @@ def _scores(dance: Dance) -> dict[str, Any]:
 
 
 def _fit_errors(given: WriterInput) -> Mapping[str, Any]:
-    """How well the body is fitted, and what locking its feet changed."""
+    """Accuracy of the fitted body, and the effect of locking its feet."""
     fit, locked = given.own_fit, given.foot_lock
     metrics: dict[str, Any] = {"fit_error_mm": 1000 * fit.error, "fit_error_max_mm": 1000 * fit.worst}
     if locked is not None:

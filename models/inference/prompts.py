@@ -125,7 +125,7 @@ def locked_codes(config: DanceConfig, networks: Networks) -> Codes | None:
     halves = []
     given = {"dance.lock_upper": config.lock_upper, "dance.lock_lower": config.lock_lower}
     for half, (key, lock) in enumerate(given.items()):
-        codes: Sequence[int] = _codes_of(Path(lock), key)[:, half] if isinstance(lock, str) else lock or ()
+        codes = _codes_of(Path(lock), key)[:, half] if isinstance(lock, str) else np.array(lock or (), int)
         halves.append(_checked(codes, networks.memory.num_codes[half], key, FREE))
     length = max(map(len, halves))
     upper, lower = (torch.cat([h, torch.full((length - len(h),), FREE)]) for h in halves)

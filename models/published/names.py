@@ -109,9 +109,10 @@ def gpt_table(
             layers[f"{theirs}.head_up"] = f"{ours}.to_upper"
             layers[f"{theirs}.head_down"] = f"{ours}.to_lower"
     with torch.device("meta"):
-        model: MotionGPT | ActorCritic = MotionGPT(config, num_codes, music_channels)
+        gpt_model = MotionGPT(config, num_codes, music_channels)
+        model: torch.nn.Module = gpt_model
         if value_blocks is not None:
-            model = ActorCritic(model, ValueConfig(blocks=value_blocks))
+            model = ActorCritic(gpt_model, ValueConfig(blocks=value_blocks))
         return _tensors(layers, model.state_dict(), config.context)
 
 

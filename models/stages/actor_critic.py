@@ -122,7 +122,7 @@ class ActorCriticStage(Stage):
         gpt = policy.gpt
         if gpt.num_codes != self._memory.num_codes:
             raise ValueError(
-                f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {self.config.vqvae} has "
+                f"{path} has {gpt.num_codes} codes (upper, lower), the memory {self.config.vqvae} has "
                 f"{self._memory.num_codes}; they must be of one training"
             )
         return gpt.to(self.device).eval()

@@ -22,7 +22,12 @@ Group = Literal["refused", "epoch", "dances", "at once", "no part"]
 GROUPS: tuple[tuple[Group, tuple[str, ...]], ...] = (
     (
         "at once",
-        ("model.dropout", "model.codebook.decay", "model.codebook.restarts", "model.codebook.dead_code_*"),
+        (
+            "model.dropout",
+            "model.codebook.decay",
+            "model.codebook.restarts",
+            "model.codebook.dead_code_threshold",
+        ),
     ),
     ("refused", ("stage", "model", "model.*", "value.*", "vqvae", "gpt", "selection.by", "selection.songs")),
     ("epoch", ("seed", "data.root", "data.clips.*", "training.batch_size", "songs", "turn")),

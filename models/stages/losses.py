@@ -43,7 +43,8 @@ def memory_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the mean of the halves' losses, and their parts; pose is (B, T, J*3)."""
     targets, predictions = memory.split(pose), memory.channels(reconstruction.pose)
-    losses, logs = [], {}
+    losses: list[Tensor] = []
+    logs: dict[str, Tensor] = {}
     for half, quantized in reconstruction.quantized.items():
         side = 0 if half == "upper" else 1  # the whole body takes the place of the lower half
         loss, parts = half_loss(predictions[side], targets[side], quantized.commitment, config)

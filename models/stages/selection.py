@@ -16,6 +16,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 
+from models.actor_critic import ActorCritic
 from models.gpt import MotionGPT, code_losses
 from models.stages.rollouts import Windows
 from models.vqvae import Codes
@@ -102,7 +103,7 @@ class Selection:
         """Whether the patience is exhausted."""
         return 0 < self.config.patience <= self.epochs_without_improvement
 
-    def selected(self, model: nn.Module) -> nn.Module:
+    def selected(self, model: ActorCritic) -> ActorCritic:
         """Return a copy of the model with the selected weights, or the model if the last epoch is used."""
         if self.config.by == "last":
             return model

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from models.generation import GenerationConfig, Generator, attention_window
 from models.gpt import GPTConfig, MotionGPT
-from models.streaming import DanceStream, look_ahead
+from models.streaming import DanceStream
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 
 CODES_PER_SECOND = 7.5
@@ -228,7 +228,7 @@ def measure_stream(gpt: MotionGPT, seconds: float, precision: str) -> None:
         if k % round(60 * CODES_PER_SECOND) == round(30 * CODES_PER_SECOND):
             held.append(resident_megabytes())
     held.append(resident_megabytes())
-    ahead = look_ahead(conv)
+    ahead = conv.look_ahead
     slow = sorted(waits)[int(0.99 * len(waits))]
     print(
         f"stream, hop, {precision}: first pose {first_wait:.2f} s after enough music (target 0.5), which is "

@@ -27,7 +27,7 @@ from datasets.sequences import PreparedData
 from models.checkpoints import load_memory
 from models.evaluation.dances import DanceMaker
 from models.evaluation.report import reconstruction
-from models.stages import read_config
+from models.stages.registry import read_config
 from tests.benchmarks.ablations.runs import EPOCHS, config_path
 from tests.helpers import SHARED
 from utils.dance import Dance

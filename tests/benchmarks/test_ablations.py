@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.stages import STAGES
+from models.stages.registry import STAGES
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.benchmarks.ablations import __main__ as ablations
 from tests.benchmarks.ablations import measures, running

@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from datasets.music import NUM_FEATURES
 from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
 from models.gpt import GPTConfig, MotionGPT
-from models.stages import STAGES, RunConfig, read_config
+from models.stages.base import RunConfig
+from models.stages.registry import STAGES, read_config
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.helpers import ROOT
 from utils.training.checkpoints import save_checkpoint

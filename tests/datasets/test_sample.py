@@ -16,9 +16,8 @@ from datasets.sample import SCALING, make_corpus, plan_corpus
 from datasets.sample.arms import ARM_POSES, elbow_axis
 from datasets.sample.body import Timeline
 from datasets.sample.dances import REPERTOIRE, Dancer, Floor, choose_steps, make_dance
-from datasets.sample.library import STEPS
 from datasets.sample.songs import all_songs, render_song
-from datasets.sample.steps import mirrored
+from datasets.sample.steps import STEPS, mirrored
 from tests.helpers import ROOT
 from utils.skeleton import SMPL_24
 from utils.smpl import forward_kinematics

@@ -9,7 +9,7 @@ import torch
 from models.checkpoints import load_memory, load_policy
 from models.inference.prompts import load_networks
 from models.published.__main__ import export_file
-from models.stages import STAGES, read_config
+from models.stages.registry import STAGES, read_config
 from models.vqvae import ChoreographicMemory
 from tests.models.stages.tiny import arguments, checkpoint
 from utils.training.checkpoints import load_checkpoint, save_checkpoint

@@ -1,4 +1,4 @@
-"""Finite scalar quantisation: the properties its paper states, and a memory that is built on it."""
+"""Finite scalar quantization: the properties its paper states, and a memory that is built on it."""
 
 import itertools
 

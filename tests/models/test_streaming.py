@@ -9,7 +9,7 @@ from models.conv import ConvConfig
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import GPTConfig, MotionGPT
 from models.quantizer import CodebookConfig
-from models.streaming import DanceStream, PoseStream, look_ahead, stream
+from models.streaming import DanceStream, PoseStream, stream
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from utils.motion import pose_to_joints
 
@@ -21,11 +21,11 @@ SIZES = [
 ]
 
 
-def memory_of(conv=PUBLISHED, velocity=True):
+def memory_of(conv=PUBLISHED, velocity=True, halves="split"):
     torch.manual_seed(0)
-    config = MemoryConfig(codes_upper=7, codes_lower=5, codebook=CodebookConfig(dim=4), conv=conv)
-    memory = ChoreographicMemory(config, velocity=velocity).eval()
-    for half in (memory.upper, memory.lower):
+    sizes = {"codes_upper": 7, "codes_lower": 5, "codebook": CodebookConfig(dim=4)}
+    memory = ChoreographicMemory(MemoryConfig(conv=conv, halves=halves, **sizes), velocity=velocity).eval()
+    for half in memory.halves.values():
         half.quantizer.codebook.normal_()
     return memory
 
@@ -60,15 +60,24 @@ def test_joints_equal_decoding_at_once(conv, sizes):
         torch.testing.assert_close(torch.cat(made, 1), whole, rtol=1e-5, atol=1e-5)
 
 
+def test_a_memory_of_the_whole_body():
+    memory, codes = memory_of(halves="whole"), random_codes(40)
+    poses = PoseStream(memory)
+    made = [poses.push(codes), poses.push(random_codes(0), last=True)]
+    with torch.no_grad():
+        whole = pose_to_joints(memory.decode(codes))
+    torch.testing.assert_close(torch.cat(made, 1), whole, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("conv", SIZES, ids=["published", "small", "shallow"])
 def test_frames_come_as_soon_as_told(conv):
     """`look_ahead` codes after its own every frame of a code is out, and not all of them before."""
-    ahead, poses, given = look_ahead(conv), PoseStream(memory_of(conv)), 0
+    ahead, poses, given = conv.look_ahead, PoseStream(memory_of(conv)), 0
     for n in range(1, ahead + 5):
         given += poses.push(random_codes(1)).shape[1]
         assert max(0, n - ahead) * conv.frames_per_code <= given
         assert given < max(0, n - ahead + 1) * conv.frames_per_code or given == 0
-    assert look_ahead(ConvConfig()) == 26
+    assert ConvConfig().look_ahead == 26
 
 
 def test_what_was_given_out_never_changes():

@@ -1,11 +1,12 @@
 """Processors and memory that a job has, from files as Linux shows them, and their use by the commands."""
 
 import os
+import signal
 
 import pytest
 
 import prepare_aistpp_data
-from utils.processors import usable_cpus, usable_memory, worker_count
+from utils.processors import in_processes, usable_cpus, usable_memory, worker_count
 
 GIB = 2**30
 
@@ -122,3 +123,28 @@ def test_the_preparation_starts_as_many(monkeypatch, tmp_path):
     monkeypatch.setattr(prepare_aistpp_data, "build_plan", lambda *given: None)
     assert prepare_aistpp_data.main(["--songs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert used == [5]
+
+
+def act(what):
+    """A job of the tests below."""
+    if what == "fail":
+        raise ValueError(what)
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return what, os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_in_processes(workers):
+    jobs = [(number,) for number in range(20)]
+    results = dict(in_processes(act, iter(jobs), workers))
+    assert {job: what for job, (what, _) in results.items()} == {job: job[0] for job in jobs}
+    assert (os.getpid() in {process for _, process in results.values()}) == (workers == 1)
+    with pytest.raises(ValueError, match="fail"):
+        list(in_processes(act, [(1,), ("fail",)], workers))
+    assert list(in_processes(act, [], workers)) == []
+
+
+def test_a_killed_worker():
+    with pytest.raises(RuntimeError, match="run the same command again with --workers 1"):
+        list(in_processes(act, [(1,), ("die",)], 2))

@@ -75,12 +75,12 @@ def lock_feet(
     new = measured(joints, fit.offsets, continuous(rotations), fit.root, skeleton)
     after, _ = forward(local, fit.root, fit.offsets, skeleton)
     feet = [joint for foot in skeleton.feet for joint in foot]
-    sunk = [float(np.maximum(floor - p[:, feet, 1].min(1), 0).mean()) for p in (body, after)]
-    skate = [_skate(p, stretches, fps, skeleton) for p in (body, after)]
+    sunk, sunk_after = (float(np.maximum(floor - p[:, feet, 1].min(1), 0).mean()) for p in (body, after))
+    skate, skate_after = (_skate(p, stretches, fps, skeleton) for p in (body, after))
     down = np.zeros(len(body), bool)
     for start, end in (stretch for found in stretches for stretch in found):
         down[start:end] = True
-    return FootLock(new, *skate, *sunk, float(down.mean()))
+    return FootLock(new, skate, skate_after, sunk, sunk_after, float(down.mean()))
 
 
 def planted(toe: np.ndarray, floor: float, fps: float) -> list[tuple[int, int]]:

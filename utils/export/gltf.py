@@ -166,7 +166,8 @@ def _animation(
     ground, pelvis = ground_track(fit.root, in_place)
     tracks = [(0, "translation", ground), (1, "translation", pelvis)]
     tracks += [(joint + 1, "rotation", fit.rotations[:, joint]) for joint, kids in enumerate(below) if kids]
-    samplers, channels = [], []
+    samplers: list[dict[str, Any]] = []
+    channels: list[dict[str, Any]] = []
     for joint, what, values in tracks:
         output = buffer.add(values[kept].astype(np.float32))
         channels.append({"sampler": len(samplers), "target": {"node": joint, "path": what}})
@@ -193,7 +194,9 @@ class Skin(NamedTuple):
 def skin_of(rest: np.ndarray, skeleton: Skeleton) -> Skin:
     """The skin of a body with joints (J, 3) at rest."""
     radius = limb_radii(skeleton)
-    points, normals, joints = [], [], []
+    points: list[np.ndarray] = []
+    normals: list[np.ndarray] = []
+    joints: list[np.ndarray] = []
     faces: dict[str, list[np.ndarray]] = {"upper": [], "lower": []}
     limbs = [(p, c, rest[p], rest[c], radius[p], radius[c]) for p, c in skeleton.bones]
     if "head" in skeleton.joints:
@@ -203,7 +206,7 @@ def skin_of(rest: np.ndarray, skeleton: Skeleton) -> Skin:
     for joint, child, start, end, first, last in limbs:
         shape, out, triangles = capsule(start, end, first, last)
         half = "lower" if child in skeleton.lower else "upper"
-        faces[half].append(triangles + sum(map(len, points)))
+        faces[half].append(triangles + sum(len(part) for part in points))
         points.append(shape)
         normals.append(out)
         joints.append(np.full(len(shape), joint))

@@ -90,7 +90,8 @@ def run(options: argparse.Namespace) -> None:
     features = _features(dances, max_frames, "features")
     folder = options.dances if options.dances.is_dir() else options.dances.parent
     out = options.out or folder / "metrics"
-    names: list[ProtocolName] = list(PROTOCOLS) if options.protocol == "both" else [options.protocol]
+    both: list[ProtocolName] = ["bailando", "corrected"]
+    names = both if options.protocol == "both" else [options.protocol]
     for name in names:
         report = evaluate(
             features,

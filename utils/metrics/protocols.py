@@ -75,7 +75,7 @@ class Protocol:
         return {**self.beats(dance), **{name: dance.physical[name] for name in self.physical}}
 
 
-PROTOCOLS = {
+PROTOCOLS: dict[ProtocolName, Protocol] = {
     "bailando": Protocol(
         "bailando", (("k", "kinetic"), ("g", "geometric")), published_beat_scores, ("PFC", *PHYSICAL)
     ),

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 FAMILY = "DejaVu Sans"
 _BOXES = "Last Resort"  # matplotlib's font of boxes for all characters there are; it is asked last anyway
 
@@ -89,9 +91,7 @@ def outline(text: str, size: float, bold: bool) -> Any:
         corners, codes = maker.get_text_path(prop, text, ismath=False)
     if not len(corners):
         return Path([[0.0, 0.0]], [Path.MOVETO])
-    scaled = Path(corners, codes)
-    scaled.vertices *= size / maker.FONT_SCALE
-    return scaled
+    return Path(np.asarray(corners) * (size / maker.FONT_SCALE), codes)
 
 
 def title_style(text: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Overlay:
         self.num_frames, self.fps, self.title = num_frames, fps, title
         self.strengths = strengths
         self._shown: tuple[int, int] | None = None
-        self._chips = np.zeros((2, 0, 0, 4), np.uint16)
+        self._chips = np.zeros((0, 0, 4), np.uint16), np.zeros((0, 0, 4), np.uint16)
         self._margin = self._clock = 26 * self.unit
         self._bar = height - 14 * self.unit, width - 2 * self._margin
         x = self._margin + self._bar[1] * beat_frames / max(1, num_frames)
@@ -70,7 +70,9 @@ class Overlay:
         if len(self._ticks):
             strength = float(self.strengths[frame])
             colour = mixed((0.25, 0.27, 0.34), _BEAT, strength)
-            canvas.discs([[self._clock - 60 * unit, 32.5 * unit]], (4 + 3.5 * strength) * unit, colour)
+            canvas.discs(
+                np.array([[self._clock - 60 * unit, 32.5 * unit]]), (4 + 3.5 * strength) * unit, colour
+            )
         y, length = self._bar
         done = margin + length * (frame + 1) / self.num_frames
         canvas.lines(np.array([[[margin, y], [done, y]]]), _INK, 2.5 * unit)

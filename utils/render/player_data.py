@@ -40,13 +40,6 @@ def pack(joints: np.ndarray) -> Packed:
     return Packed(_text(root), _text(np.rint(pose / scale).astype("<i2")), scale)
 
 
-def unpack(packed: Packed) -> np.ndarray:
-    """Joints (T, J, 3) float64 in metres; the page's script does the same."""
-    root = np.frombuffer(base64.b64decode(packed.root), "<f4").reshape(-1, 3).astype(np.float64)
-    pose = np.frombuffer(base64.b64decode(packed.pose), "<i2").reshape(len(root), -1, 3)
-    return np.concatenate([root[:, None], root[:, None] + pose * packed.scale], 1)
-
-
 def _text(values: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 

@@ -40,7 +40,8 @@ class Scene:
         off = floor_distance(self.camera, self.floor)
         self.background = background(self.camera, off)
         self._grid = ground.grid_light(self.camera, self.background, off)
-        self._chunk, self._seen = -1, None
+        self._chunk = -1
+        self._seen: tuple[Limbs, np.ndarray] | None = None
 
     def draw(self, canvas: Canvas, frame: int) -> None:
         """Draw a frame over the whole canvas."""

@@ -12,7 +12,7 @@ from utils.render.player_page import format_fact
 
 
 class Wording(NamedTuple):
-    """How a number is shown.
+    """Label, meaning and unit of a number.
 
     Attributes:
         label: a short name.
@@ -32,6 +32,12 @@ class Wording(NamedTuple):
     def sentences(self) -> str:
         """Meaning, range or unit, and direction, in full sentences."""
         return f"{self.meaning} {self.better.capitalize()} is better." if self.better else self.meaning
+
+
+_DISTRIBUTIONS: dict[str, tuple[str, Literal["lower", ""]]] = {
+    "FID": ("Fréchet distance between the {} of these dances and of all real ones.", "lower"),
+    "Div": ("Diversity: mean distance between these dances in their {}; good is near real.", ""),
+}
 
 
 WORDINGS: Mapping[str, Wording] = {
@@ -178,10 +184,7 @@ WORDINGS: Mapping[str, Wording] = {
     ),
     **{
         f"{kind}_{suffix}{form}": Wording(f"{kind}_{suffix}{form}", meaning.format(of + note), "", better)
-        for kind, meaning, better in (
-            ("FID", "Fréchet distance between the {} of these dances and of all real ones.", "lower"),
-            ("Div", "Diversity: mean distance between these dances in their {}; good is near real.", ""),
-        )
+        for kind, (meaning, better) in _DISTRIBUTIONS.items()
         for suffix, of in (("k", "kinetic features"), ("g", "geometric features"))
         for form, note in (("", ""), ("_corrected", " (corrected protocol)"))
     },

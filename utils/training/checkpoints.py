@@ -131,7 +131,7 @@ def load_checkpoint(path: Path, made_by: str, stages: tuple[str, ...] = ()) -> d
             f"checkpoint {path} is of stage {content['stage']!r}, here one of {' or '.join(stages)} "
             f"is needed; it is made by: {made_by}"
         )
-    return {_RENAMED.get(key, key): value for key, value in content.items()}
+    return {_RENAMED.get(str(key), str(key)): value for key, value in content.items()}
 
 
 def load_weights(model: nn.Module, state: dict[str, Any], path: Path) -> None:

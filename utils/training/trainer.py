@@ -112,9 +112,11 @@ class Trainable(Protocol):
         finished: whether training ends before the config's last epoch.
     """
 
-    name: str
     device: torch.device
     trainable: nn.Module
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
     @property
     def finished(self) -> bool: ...  # noqa: D102
@@ -279,7 +281,8 @@ class Trainer:
             set_random_state(self._random)
             self._random = None
         self._batches.skip(self.batch)
-        total, metrics = self.batch + len(self._batches), {}
+        total = self.batch + len(self._batches)
+        metrics: Mapping[str, Tensor] = {}
         logger.restart_clock()
         for batch in tqdm(
             self._batches, f"epoch {epoch}", total, leave=False, disable=_hide_bar(), initial=self.batch
@@ -316,7 +319,7 @@ class Trainer:
     def _backward(self, part: Any, parts: int, is_last: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradient of a micro-batch; processes average their gradients in the last one."""
         keep_local = isinstance(self._wrapped, DistributedDataParallel) and not is_last
-        with self._wrapped.no_sync() if keep_local else nullcontext():  # type: ignore[operator, union-attr]
+        with self._wrapped.no_sync() if keep_local else nullcontext():  # type: ignore[operator]
             with autocast(self.stage.device, self.config.precision):
                 loss, metrics = self.stage.loss(part)
             (loss / parts).backward()

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import urllib.parse
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -25,12 +26,13 @@ from datasets.sequences import (
 )
 from models.conv import ConvConfig
 from models.evaluation.config import EvaluationConfig
-from models.evaluation.report import Evaluation
+from models.evaluation.report import Evaluation, reconstruction
 from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.utils.metrics.motions import smooth_dance
+from utils.dance import Dance
 from utils.metrics.reference import FILE_NAME, Reference
 from utils.metrics.table import WIDTH
 from utils.motion import joints_to_pose, without_root
@@ -309,3 +311,24 @@ def test_real_features_are_made_once_and_are_those_of_the_script(data, tmp_path,
     monkeypatch.setattr(Reference, "save", full)
     assert real_reference(data).names == made.names
     assert "is not kept: no space left" in caplog.text
+
+
+def test_other_numbers_have_a_folder_of_their_own():
+    suffix = {
+        "": EvaluationConfig(protocol="both", videos=0, plots=False),
+        "_train_song": EvaluationConfig(split="train", length="song"),
+        "_corrected_600frames": EvaluationConfig(protocol="corrected", max_frames=600),
+    }
+    assert {config.folder_suffix: config for config in suffix.values()} == suffix
+
+
+def test_reconstruction_covers_the_stretch_of_the_other_columns():
+    real = Dance("a", smooth_dance(0, 3).astype(np.float32), codes=np.zeros((22, 2), int))
+    moved = real.joints.copy()
+    moved[60:, 5] += [0.1, 0, 0]  # one of 23 joints, from frame 60 on
+    moved[60:] += [0.5, 0, 0]
+    made = [replace(real, joints=moved)]
+    assert reconstruction([real], made, (4, 4), 60)["joint_error_mm"] == pytest.approx(0, abs=1e-3)
+    both = reconstruction([real], made, (4, 4), 120)
+    assert both["joint_error_mm"] == pytest.approx(100 / 23 / 2, rel=1e-3)
+    assert both["root_error_mm"] == pytest.approx(250, rel=1e-3)

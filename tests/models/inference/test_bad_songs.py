@@ -10,7 +10,7 @@ import pytest
 import main
 from models.inference import songs as songs_module
 from models.inference.songs import FileNames, find_songs
-from models.stages import read_config
+from models.stages.registry import read_config
 from tests.models.inference.songs import CONFIG, RATE, SILENT, encode, entries, motion, sound
 from utils.filenames import name_key
 from utils.music import audio

@@ -12,7 +12,8 @@ import torch
 
 from datasets.music import NUM_FEATURES
 from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
-from models.stages import STAGES, RunConfig, Stage
+from models.stages.base import RunConfig, Stage
+from models.stages.registry import STAGES
 from tests.models.rounding import in_float64
 from utils.config import check
 from utils.training import distributed

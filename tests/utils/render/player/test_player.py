@@ -1,3 +1,4 @@
+import base64
 import html
 import json
 
@@ -11,9 +12,16 @@ from utils.metrics.beats import motion_beats
 from utils.music.audio import write_wav
 from utils.render import player
 from utils.render.player import write_player
-from utils.render.player_data import pack, speed_curve, unpack
+from utils.render.player_data import pack, speed_curve
 from utils.render.player_page import fill, format_fact, safe_json
 from utils.render.player_song import song_bytes
+
+
+def unpack(packed):
+    """Joints (T, J, 3) in metres, as the page's script unpacks them."""
+    root = np.frombuffer(base64.b64decode(packed.root), "<f4").reshape(-1, 3).astype(np.float64)
+    pose = np.frombuffer(base64.b64decode(packed.pose), "<i2").reshape(len(root), -1, 3)
+    return np.concatenate([root[:, None], root[:, None] + pose * packed.scale], 1)
 
 
 @pytest.mark.parametrize("travel", [0.0, 200.0])
