@@ -31,8 +31,8 @@ import torch
 from datasets.live import AHEAD, BLOCK, LiveFeatures
 from models.generation import cut, overlay
 from models.inference.prompts import Networks, load_networks, locked_codes, opening_codes
-from models.stages import read_config
 from models.stages.base import GPTRunConfig
+from models.stages.registry import read_config
 from models.streaming import DanceStream
 from utils.export.level import LevelStream
 from utils.music.audio import decode_audio
