@@ -38,7 +38,7 @@ RECIPES = {
     "compat": 2,
 }  # raised when a version's numbers change: older data is then made again
 
-_REQUIRED = {
+_REQUIRED: dict[str, Any] = {
     "name": str, "skeleton": str, "fps": (int, float), "music": dict,
     "splits": dict, "sequences": dict, "songs": dict, "left_out": dict,
 }  # fmt: skip

@@ -48,8 +48,9 @@ class Conv(nn.Conv1d):
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
         if x.ndim == 3:
             return super().forward(x)
-        along = [(1, *self.stride), (0, *self.padding), (1, *self.dilation)]
-        return F.conv2d(x, self.weight.unsqueeze(2), self.bias, *along)
+        stride, dilation, weight = (1, self.stride[0]), (1, self.dilation[0]), self.weight.unsqueeze(2)
+        padding = (0, int(self.padding[0]))
+        return F.conv2d(x, weight, self.bias, stride, padding, dilation)
 
 
 class TransposedConv(nn.ConvTranspose1d):
@@ -59,8 +60,8 @@ class TransposedConv(nn.ConvTranspose1d):
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
         if x.ndim == 3:
             return super().forward(x, output_size)
-        along = [(1, *self.stride), (0, *self.padding)]
-        return F.conv_transpose2d(x, self.weight.unsqueeze(2), self.bias, *along)
+        stride, padding = (1, self.stride[0]), (0, int(self.padding[0]))
+        return F.conv_transpose2d(x, self.weight.unsqueeze(2), self.bias, stride, padding)
 
 
 class ConvNet(nn.Module):
@@ -77,6 +78,8 @@ class ConvNet(nn.Module):
     """
 
     channels_last = False
+    motion_mean: Tensor
+    motion_std: Tensor
 
     def __init__(self, motion_channels: int, normalise: bool) -> None:
         super().__init__()

@@ -115,6 +115,10 @@ class ChoreographicMemory(nn.Module):
     `lower`, with all joints.
     """
 
+    _upper: Tensor
+    _lower: Tensor
+    _whole: Tensor
+
     def __init__(self, config: MemoryConfig, velocity: bool = False) -> None:
         super().__init__()
         self.config = config

@@ -100,7 +100,8 @@ def _add_motions(
     plan: Plan, files: list[FileRef], parse: Callable[[str], Any], read: Callable[..., Any], options: str
 ) -> None:
     """Adds a task per motion file, except ignored ones, misnamed ones and second ones of the same name."""
-    ignored, seen, plan.found = set(plan.ignored), {}, len(files)
+    ignored, plan.found = set(plan.ignored), len(files)
+    seen: dict[str, str] = {}
     plan.left_out |= {name: ("ignored", "on the ignore list") for name in plan.ignored}
     for ref in files:
         name = ref.name.stem

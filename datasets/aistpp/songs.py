@@ -13,6 +13,7 @@ from datasets.aistpp.source import FileRef, Source
 from datasets.aistpp.tasks import Rejected, SongRead, SongTask
 from datasets.sequences import NUM_FEATURES, RECIPES, write_bytes
 from utils.files import AUDIO_SUFFIXES
+from utils.music import FeatureVersion
 from utils.music.audio import audio_seconds
 from utils.skeleton import SMPL_24
 
@@ -31,7 +32,7 @@ class MusicOptions(NamedTuple):
         beats: a JSON file {song: {frames, beats}} of beats at 60 fps for songs without a sound file.
     """
 
-    version: str = "standard"
+    version: FeatureVersion = "standard"
     fps: float = 7.5
     folder: Path | None = None
     optional: bool = False
@@ -86,6 +87,7 @@ def songs_plan(music: MusicOptions) -> Plan:
         FileNotFoundError: if there is no such folder, or no song in it.
         ValueError: if it is a file but no whole zip.
     """
+    assert music.folder is not None
     found = Source(music.folder)
     plan = Plan(music.folder.resolve().stem, [], {}, {}, {"train": [], "test": []}, songs_only=True)
     others = [ref.path for ref in found.files if ref.name.suffix.lower() not in AUDIO_SUFFIXES]
@@ -141,7 +143,7 @@ def parse_json(content: bytes, where: str) -> Any:
         raise ValueError(f"{where} is no JSON ({error})") from None
 
 
-def _read_song(file: FileRef, root: Path, beats: np.ndarray, version: str, fps: float) -> SongRead:
+def _read_song(file: FileRef, root: Path, beats: np.ndarray, version: FeatureVersion, fps: float) -> SongRead:
     """Features of a sound file. A file in a zip is also copied to <root>/audio, for videos."""
     from datasets.music import song_features  # librosa is slow to import
 

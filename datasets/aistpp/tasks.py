@@ -107,8 +107,15 @@ class MotionTask(NamedTuple):
     options: str
     skeleton: Skeleton = SMPL_24
 
-    kind = "sequences"  # its section of the manifest
-    alone = False
+    @property
+    def kind(self) -> str:
+        """Section of the manifest."""
+        return "sequences"
+
+    @property
+    def alone(self) -> bool:
+        """Dances need little memory."""
+        return False
 
     def stamp(self) -> str:
         """Hash of everything that determines the result."""
@@ -151,7 +158,10 @@ class SongTask(NamedTuple):
     beats: np.ndarray
     alone: bool = False
 
-    kind = "songs"  # its section of the manifest
+    @property
+    def kind(self) -> str:
+        """Section of the manifest."""
+        return "songs"
 
     def stamp(self) -> str:
         """Hash of everything that determines the result."""

@@ -165,7 +165,7 @@ class Floor:
             line.heading[beat] = self.heading
         for side, asked in enumerate((key.left, key.right)):
             if asked is not None:
-                self.feet[side] = self._placed(() if asked == PIVOT else asked, side)
+                self.feet[side] = self._placed(() if isinstance(asked, str) else asked, side)
             if whole or asked is not None:
                 line.feet[side][beat] = self.feet[side]
         for name in CHANNELS:

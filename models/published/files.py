@@ -133,8 +133,8 @@ def _load(path: Path) -> Any:
                 f"{path} is refused: it names {name}, and nothing but tensors and plain containers is read "
                 "from untrusted files"
             ) from None
-        reason = text.removeprefix("Weights only load failed. ").strip().split("\n")
-        detail = next((line for line in reversed(reason) if "WeightsUnpickler error" in line), reason[0])
+        lines = text.removeprefix("Weights only load failed. ").strip().split("\n")
+        detail = next((line for line in reversed(lines) if "WeightsUnpickler error" in line), lines[0])
         detail = detail.split("WeightsUnpickler error:")[-1].strip() or "an unknown instruction"
         raise ValueError(f"{path} is damaged or refused: {detail}") from None
     except _DAMAGED as error:
