@@ -11,7 +11,7 @@ or 75 if it was stopped.
 
 Often used with --dance, anywhere after the flags:
 
-  dance.video=false               no mp4; likewise dance.player, dance.bvh, dance.glb, dance.smpl
+  dance.formats=[mp4,html]        files beside the .npz: bvh, glb, smpl, mp4, html (all)
   dance.video_height=1080         height of the video in pixels (540)
   dance.variants=3                dances to each song; needs a temperature above 0
   generation.temperature=1        draw the codes instead of taking the most probable, which may stand still
@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.stages import RunConfig
+    from models.stages.base import RunConfig
 
 MODES = {
     "train": "train the config's stage, going on from its newest checkpoint",
@@ -46,7 +46,7 @@ MODES = {
     "visgt": "videos of the real dances",
     "anl": "usage and pictures of the memory's codes",
     "sample": "a video of given or random codes",
-    "dance": "dance to songs: sound files, or folders of them; what cannot be read is skipped",
+    "dance": "generate dances to songs: sound files, or folders of them; unreadable ones are left out",
 }
 
 
@@ -77,52 +77,57 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(config: "RunConfig", mode: str) -> None:
     """Builds the stage and does what the mode says."""
-    from models.stages import STAGES
+    from models.stages.registry import STAGES
     from utils.training import distributed
-    from utils.training.randomness import seed_everything
+    from utils.training.trainer import seed_everything
 
     seed_everything(config.seed)
     device = distributed.device(config.device)
     if mode not in ("train", "eval") and not distributed.is_main():
         return  # one process is enough to look
     if mode == "visgt":
-        from models.evaluation import looking
+        from models.evaluation.videos import show_real
 
-        looking.show_real(config)
+        show_real(config)
         return
     stage = STAGES[config.stage](config, device)
     if mode == "train":
         from utils.config import write_yaml
+        from utils.training.checkpoints import run_folder
         from utils.training.trainer import Trainer
 
-        trainer = Trainer(stage, config.training, config.folder, config.made_by(config.checkpoint_path))
-        trainer.resume()
-        if distributed.is_main():
-            config.folder.mkdir(parents=True, exist_ok=True)
-            write_yaml(config, config.folder / "config.yaml")
-        trainer.run()
+        made_by = config.made_by(config.checkpoint_path)
+        with run_folder(config.folder):
+            trainer = Trainer(stage, config.training, config.folder, made_by, config.seed)
+            trainer.resume()
+            if distributed.is_main():
+                write_yaml(config, config.folder / "config.yaml")
+            trainer.run()
         return
     epoch = stage.load()
     folder = config.folder / mode / f"epoch_{epoch:04d}"
     if mode == "eval":
+        folder = folder.with_name(folder.name + config.evaluation.folder_suffix)
         stage.evaluate(folder)
         return
-    from models.evaluation import looking
-
     if mode == "anl":
-        looking.analyse_codes(stage, folder)
+        from models.evaluation.codebooks import analyse
+
+        analyse(stage.memory, stage.data, "train", folder)
     else:
-        looking.decode_codes(stage, folder)
+        from models.evaluation.videos import show_codes
+
+        show_codes(stage, folder)
 
 
 def dance_to(config: "RunConfig", songs: list[str], out: Path | None) -> int:
-    """Dances to songs, in one process; returns the exit code."""
-    from models.inference import dance as dancing
+    """Generate dances to songs, in one process; returns the exit code."""
+    from models.inference.dance import dance
     from utils.training import distributed
 
     if not distributed.is_main():
         return 0
-    return dancing.dance(config, songs, distributed.device(config.device), out)
+    return dance(config, songs, distributed.device(config.device), out)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -132,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     tolerant_output()
     options = parse_arguments(arguments)
     # Imported here as torch takes a second: --help and a wrong command line need not wait for it.
-    from models.stages import read_config
+    from models.stages.registry import read_config
     from utils.training import distributed
     from utils.training.preemption import Stopped
 

@@ -1,13 +1,13 @@
 """Windows of real sequences: clips of poses for the memory, clips of codes and music for the motion GPT.
 
-Source: the released system's loaders. Windows never reach beyond the dance or its song.
+Source: the published system's loaders. Windows never reach beyond the dance or its song.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, field_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,40 +17,45 @@ from utils.motion import joints_to_pose, root_velocity
 
 
 class ClipsConfig(ConfigModel):
-    """Which windows are trained on."""
+    """Windows of the training dances."""
 
     frames: PositiveInt = 240
-    """Length of a clip."""
+    """Length of a clip in frames."""
     hop: PositiveInt = 40
     """Frames between the starts of clips."""
     codes: Literal["per_clip", "whole_dance"] = "per_clip"
-    """Of the motion GPT's clips. `per_clip` encodes each by itself, as released: zero padding makes the codes
-    near its edges differ from those of the whole dance that generation starts from and goes on in.
+    """Encoding of the motion GPT's clips. `per_clip` encodes each clip alone, as published: zero padding
+    changes the codes near its edges from those of the whole dance, with which generation starts.
     `whole_dance` cuts them out of the codes of the whole dance."""
     order: Literal["each_once", "with_replacement"] = "each_once"
-    """`each_once` shuffles the clips of an epoch; `with_replacement` draws as many as there are, as released.
-    """
-    starts: Literal["all", "released"] = "all"
-    """`all` clips of a dance, or, for the motion GPT, `released`: the published loop counts music steps where
-    it means frames, so only starts within the first eighth of a dance are ever used."""
+    """`each_once` shuffles the clips of an epoch. `with_replacement` draws that number of clips, as
+    published."""
+    starts: Literal["all", "published"] = "all"
+    """`all` uses all clips of a dance. `published` applies to the motion GPT: its published loop compares
+    music steps with frames, so only clips that start within the first eighth of a dance are used."""
+
+    @field_validator("starts", mode="before")
+    @classmethod
+    def _present_name(cls, value: Any) -> Any:
+        return "published" if value == "released" else value
 
 
 class Place(NamedTuple):
-    """Where a clip is: the sequence's position in its list, and the first frame."""
+    """Position of a clip: the index of its sequence, and its first frame."""
 
     sequence: int
     start: int
 
 
 def usable_frames(sequence: Sequence) -> int:
-    """Frames that both the dance and its song have; the dance's own where there is no song."""
+    """Return the number of frames that both dance and song have; without a song, those of the dance."""
     return min(len(sequence.joints), len(sequence.beats)) if len(sequence.beats) else len(sequence.joints)
 
 
 def clip_starts(
     frames: int, config: ClipsConfig, music_steps: int | None = None, frames_per_code: int = 1
 ) -> list[int]:
-    """First frames of all clips in a dance of that many frames.
+    """Return the first frames of all clips in a dance of `frames` frames.
 
     With music steps given, a clip also needs its steps of music, and the config's `starts` applies.
     """
@@ -58,25 +63,25 @@ def clip_starts(
     if music_steps is None:
         return list(starts)
     within = music_steps * frames_per_code - config.frames
-    if config.starts == "released":
-        within = min(within, music_steps - 1)  # As released, though: steps are compared with frames.
+    if config.starts == "published":
+        within = min(within, music_steps - 1)  # As published, though: steps are compared with frames.
     return [start for start in starts if start <= within]
 
 
 def training_poses(data: PreparedData) -> Tensor:
-    """Poses (N, J*3) of all frames of the training dances, metres."""
+    """Return the poses (N, J*3) of all frames of the training dances, in metres."""
     sequences = (data.sequence(name) for name in data.names("train"))
     return torch.cat([joints_to_pose(torch.from_numpy(np.array(s.joints))) for s in sequences]).float()
 
 
 def training_velocities(data: PreparedData) -> Tensor:
-    """Root velocities (N, 3) of all frames of the training dances, metres per frame."""
+    """Return the root velocities (N, 3) of all frames of the training dances, in metres per frame."""
     sequences = (data.sequence(name) for name in data.names("train"))
     return torch.cat([root_velocity(torch.from_numpy(np.array(s.joints[:, 0]))) for s in sequences]).float()
 
 
 class PoseClips(Dataset[Tensor]):
-    """Clips of poses (frames, J*3), the root slot holding the root position.
+    """Clips of poses (frames, J*3); the root slot holds the root position.
 
     Raises:
         ValueError: if no sequence is long enough for one clip.
@@ -100,7 +105,7 @@ class PoseClips(Dataset[Tensor]):
         return len(self.places)
 
     def name(self, index: int) -> str:
-        """Of the sequence a clip is from."""
+        """Return the name of the sequence that a clip is from."""
         return self.sequences[self.places[index].sequence].name
 
     def __getitem__(self, index: int) -> Tensor:
@@ -110,7 +115,7 @@ class PoseClips(Dataset[Tensor]):
 
 
 class CodeClip(NamedTuple):
-    """A clip as the motion GPT sees it: codes (S,) of both halves and music (S, D), aligned step by step."""
+    """A clip for the motion GPT: codes (S,) of both halves and music (S, D), aligned step by step."""
 
     upper: Tensor
     lower: Tensor
@@ -118,7 +123,7 @@ class CodeClip(NamedTuple):
 
 
 class MusicClips(Dataset[CodeClip]):
-    """The same clips as codes and music. Whoever holds the memory sets the codes once: see `set_codes`.
+    """The same clips as codes and music; `set_codes` must be called before clips are read.
 
     Raises:
         ValueError: if no sequence has a clip's frames and music.
@@ -141,7 +146,7 @@ class MusicClips(Dataset[CodeClip]):
         self._codes: tuple[Tensor, Tensor] | None = None
 
     def set_codes(self, upper: Tensor, lower: Tensor) -> None:
-        """Codes (N, S) of both halves of all clips, in order."""
+        """Set the codes (N, S) of both halves of all clips, in order."""
         assert upper.shape == lower.shape == (len(self), self.steps), (upper.shape, len(self), self.steps)
         self._codes = upper.cpu(), lower.cpu()
 
@@ -149,7 +154,7 @@ class MusicClips(Dataset[CodeClip]):
         return len(self.poses)
 
     def name(self, index: int) -> str:
-        """Of the sequence a clip is from."""
+        """Return the name of the sequence that a clip is from."""
         return self.poses.name(index)
 
     def __getitem__(self, index: int) -> CodeClip:
@@ -162,13 +167,13 @@ class MusicClips(Dataset[CodeClip]):
 
 
 def whole_music(features: np.ndarray) -> Tensor:
-    """A song's features (1, T'+1, D), the last step repeated once, as released."""
+    """Return a song's features (1, T'+1, D), the last step repeated once, as published."""
     music = torch.from_numpy(np.array(features, dtype=np.float32))
     return torch.cat([music, music[-1:]]).unsqueeze(0)
 
 
 def epoch_order(length: int, order: str, seed: int, epoch: int) -> list[int]:
-    """Indices of an epoch, a function of seed and epoch alone, so a resumed run goes on with the same."""
+    """Return the indices of an epoch, drawn by a generator that is seeded from seed and epoch."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     if order == "each_once":
         return torch.randperm(length, generator=generator).tolist()
@@ -176,7 +181,7 @@ def epoch_order(length: int, order: str, seed: int, epoch: int) -> list[int]:
 
 
 def epoch_batches(length: int, size: int, order: str, seed: int, epoch: int) -> list[list[int]]:
-    """Indices of an epoch's batches; a last, smaller one is left out unless it is the only one."""
+    """Return the indices of an epoch's batches; a last, smaller one is dropped unless it is the only one."""
     indices = epoch_order(length, order, seed, epoch)
     size = min(size, length)
     return [indices[start : start + size] for start in range(0, length - size + 1, size)]

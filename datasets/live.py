@@ -74,7 +74,7 @@ class LiveFeatures:
 def windowed_features(
     samples: np.ndarray, fps: float = 7.5, version: FeatureVersion = "standard"
 ) -> np.ndarray:
-    """What `LiveFeatures` gives for a whole song (N,): (T', 438), as many steps as `music_features` gives.
+    """Features that `LiveFeatures` gives for a whole song (N,): (T', 438), as many steps as `music_features` gives.
 
     Step t, in block b = t // BLOCK, is that of `music_features` of the sound from step b * BLOCK - PAST to
     step (b + 1) * BLOCK + AHEAD.

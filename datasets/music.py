@@ -58,7 +58,7 @@ __all__ = [
 
 
 class SongFeatures(NamedTuple):
-    """What a song gives.
+    """Features and beats of a song.
 
     Attributes:
         features: (T', 438) float32, at the code rate.
@@ -178,7 +178,7 @@ def _chroma(harmonic: np.ndarray, rate: int, pad_mode: PadMode) -> np.ndarray:
 
 
 def _tuning(harmonic: np.ndarray, rate: int, pad_mode: PadMode) -> float:
-    """How far the song is tuned from 440 Hz, in bins of the constant-Q transform; 0 if it has no pitch."""
+    """Tuning of the song relative to 440 Hz, in bins of the constant-Q transform; 0 if it has no pitch."""
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for part in spectrum_blocks(harmonic, pad_mode):
         pitch, strength = librosa.piptrack(S=np.abs(part.values), sr=rate, n_fft=FFT_SIZE)

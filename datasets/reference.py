@@ -5,7 +5,8 @@ import logging
 from tqdm import tqdm
 
 from datasets.sequences import PreparedData
-from utils.metrics.dances import Dance, DanceFeatures, dance_features
+from utils.dance import Dance
+from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.reference import FILE_NAME, Reference, data_key
 from utils.skeleton import SMPL_24
 

@@ -38,7 +38,7 @@ RECIPES = {
     "compat": 2,
 }  # raised when a version's numbers change: older data is then made again
 
-_REQUIRED: dict[str, Any] = {
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
     "name": str, "skeleton": str, "fps": (int, float), "music": dict,
     "splits": dict, "sequences": dict, "songs": dict, "left_out": dict,
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import copy
 from types import FunctionType, MethodType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +87,8 @@ def compiled_forward(gpt: MotionGPT) -> Forward:
     options: dict[str, bool | str] = {"freezing": gpt.base.positions.device.type == "cpu"}
     if bf16 and options["freezing"]:  # products written for the shape, weights in the order these read
         options.update(max_autotune_gemm=True, max_autotune_gemm_backends="CPP")
-    forward = torch.compile(_with_own_code(copy.deepcopy(gpt).requires_grad_(False).forward))
+    method = cast("MethodType", copy.deepcopy(gpt).requires_grad_(False).forward)
+    forward = torch.compile(_with_own_code(method))
 
     def run(music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False) -> Logits:
         # Copies, so that the strides of a slice of a longer window are no reason to compile again.

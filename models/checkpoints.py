@@ -16,7 +16,7 @@ from models.gpt import MotionGPT
 from models.published.conversion import NETWORKS, from_published
 from models.published.files import is_published, read_published
 from models.vqvae import ChoreographicMemory
-from utils.training.checkpoint import load_checkpoint, load_weights
+from utils.training.checkpoints import load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
 MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
@@ -89,7 +89,7 @@ def read_checkpoint(path: Path, made_by: str, stages: tuple[str, ...]) -> dict[s
 
 def selected_weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], int]:
     """State dict and epoch of the selected epoch of a checkpoint; of the last one if none was selected."""
-    selection = content.get("selection", content.get("choice"))  # the latter is its former name
+    selection = content.get("selection")
     if selection is None:
         return content["model"], int(content["epoch"])
     return selection["weights"], int(selection["epoch"])

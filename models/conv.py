@@ -48,9 +48,8 @@ class Conv(nn.Conv1d):
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
         if x.ndim == 3:
             return super().forward(x)
-        stride, dilation, weight = (1, self.stride[0]), (1, self.dilation[0]), self.weight.unsqueeze(2)
-        padding = (0, int(self.padding[0]))
-        return F.conv2d(x, weight, self.bias, stride, padding, dilation)
+        stride, padding, dilation = (1, *self.stride), (0, int(self.padding[0])), (1, *self.dilation)
+        return F.conv2d(x, self.weight.unsqueeze(2), self.bias, stride, padding, dilation)
 
 
 class TransposedConv(nn.ConvTranspose1d):
@@ -60,7 +59,7 @@ class TransposedConv(nn.ConvTranspose1d):
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
         if x.ndim == 3:
             return super().forward(x, output_size)
-        stride, padding = (1, self.stride[0]), (0, int(self.padding[0]))
+        stride, padding = (1, *self.stride), (0, int(self.padding[0]))
         return F.conv_transpose2d(x, self.weight.unsqueeze(2), self.bias, stride, padding)
 
 

@@ -249,6 +249,9 @@ class Block(nn.Module):
 class Base(nn.Module):
     """Embeddings and the first blocks: music and codes -> features (B, 3t, C)."""
 
+    music_mean: Tensor
+    music_deviation: Tensor
+
     def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
         super().__init__()
         self.config = config
@@ -261,6 +264,11 @@ class Base(nn.Module):
         self.positions = nn.Parameter(torch.zeros(STREAMS, config.context, config.width))
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.base_blocks))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The data type of the blocks' weights."""
+        return next(self.blocks.parameters()).dtype
 
     @torch.no_grad()
     def set_music_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -292,7 +300,7 @@ class Base(nn.Module):
 
         The features have the data type of the blocks' weights; embeddings are computed in their own.
         """
-        x = self.embed(music, codes, cache).to(self.blocks[0].norm_mlp.weight.dtype)
+        x = self.embed(music, codes, cache).to(self.dtype)
         mask = mask_of(self.config, codes.upper.shape[1], x.device, cache)
         for block in self.blocks:
             x = block(x, mask, cache)

@@ -107,8 +107,6 @@ class EMAQuantizer(Quantizer):
         self.register_buffer("restarted", torch.tensor(0))
         self.register_buffer("assigned", torch.zeros(num_codes), persistent=False)
         self._known_initialised = False  # saves a device synchronisation per step
-        self.hold = False  # collects latents for a later update when a batch comes in parts
-        self._held: list[tuple[Tensor, Tensor]] = []
 
     @property
     def num_codes(self) -> int:
@@ -148,10 +146,7 @@ class EMAQuantizer(Quantizer):
             indices = self.nearest(rows)
             quantized = self.decode(indices.view(latents.shape[0], -1))
             if self.training:
-                self._held.append((rows, indices))
-                if not self.hold:
-                    held, self._held = self._held, []
-                    self._update(*(torch.cat(part) for part in zip(*held, strict=True)))
+                self._update(rows, indices)
             return Quantized(
                 latents=latents + (quantized - latents).detach(),
                 indices=indices.view(latents.shape[0], -1),
@@ -163,10 +158,6 @@ class EMAQuantizer(Quantizer):
         """Whether the codebook holds vectors: from a first batch, a checkpoint or a published file."""
         self._known_initialised = self._known_initialised or bool(self.initialised)
         return self._known_initialised
-
-    def start_from(self, latents: Tensor) -> None:
-        """Initialises the codebook with a random choice of latents (B, C, T'), unless it is initialised."""
-        self._initialise(latents.to(self.codebook.dtype).transpose(1, 2).flatten(0, 1))
 
     def used(self) -> Tensor:
         """Number of codes that the last update's batch used."""

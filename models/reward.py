@@ -1,39 +1,44 @@
-"""What a dance earns: the beat reward and the consistency of the halves. Pure functions of decoded poses.
+"""Reward of a dance: beat reward and consistency of the halves, as pure functions of decoded poses.
 
-Source: Bailando (CVPR 2022), section 3.5, equations 9 to 12; where the released code differs, both forms are
-here. Poses are (B, T, J*3), root-relative, with whatever their root slot holds; beats are (B, T) flags at the
-same rate.
+Source: Bailando (CVPR 2022), section 3.5, equations 9 to 12; where the published code differs, both forms are
+implemented. Poses are (B, T, J*3), root-relative, with any content of the root slot; beats are (B, T) flags
+at the same rate.
 """
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, field_validator
 from torch import Tensor
 
 from utils.config import ConfigModel
 from utils.skeleton import SMPL_24
 
-BeatReward = Literal["released", "paper"]
+BeatReward = Literal["published", "paper"]
 
 
 class RewardConfig(ConfigModel):
-    """What a dance earns."""
+    """Reward of each code of a dance."""
 
-    beats: BeatReward = "released"
-    """`released` is 10 (m d - 0.5) with m a music beat and d a motion beat; `paper` is +5, but -5 where there
-    is a music beat without a motion beat."""
+    beats: BeatReward = "published"
+    """Beat reward of a code with music beat m and motion beat d, each 0 or 1: `published` is 10 (m d - 0.5);
+    `paper` is +5, but -5 for a music beat without a motion beat."""
     context: Literal["window", "dance"] = "window"
-    """Where motion beats are looked for. `window`: in the 28 codes of a training window, as released; its
-    last code, the one that counts, then hardly ever shows a beat (4 % against 24 % elsewhere, for real dances
-    too). `dance`: in the whole generated dance."""
+    """Motion beats are detected in each training `window` of 28 codes, as published, or in the whole
+    generated `dance`. In a window the last code, the one that counts, rarely shows a beat (4 % of codes
+    against 24 % elsewhere, in real dances too)."""
     consistency: NonNegativeFloat = 0.0
-    """Weight of the halves' consistency; 0 in the published weights."""
+    """Weight of the consistency of the halves; 0 in the published weights."""
     lower_sign: Literal["lower", "upper"] = "lower"
-    """Sign of the lower half's normal in the consistency: from the `lower` joints as in the paper, or from
-    the `upper` ones as in the released code."""
+    """Joints that determine the sign of the lower half's normal in the consistency: the `lower` ones as in
+    the paper, or the `upper` ones as in the published code."""
+
+    @field_validator("beats", mode="before")
+    @classmethod
+    def _present_name(cls, value: Any) -> Any:
+        return "published" if value == "released" else value
 
 
 @functools.cache
@@ -44,7 +49,7 @@ def _gaussian(sigma: float) -> Tensor:
 
 
 def smooth(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing of (B, T) along time, cut at 4 sigma, ends mirrored (edge sample repeated)."""
+    """Smooth (B, T) by a Gaussian along time, cut at 4 sigma, ends mirrored (edge sample repeated)."""
     weights = _gaussian(sigma)
     radius, length = len(weights) // 2, x.shape[1]
     place = torch.arange(-radius, length + radius, device=x.device) % (2 * length)
@@ -53,7 +58,7 @@ def smooth(x: Tensor, sigma: float) -> Tensor:
 
 
 def motion_beats(pose: Tensor, sigma: float = 5.0) -> Tensor:
-    """(B, T) flags: strict local minima of smoothed mean joint speed; never the last frame or the ends."""
+    """Return (B, T) flags of strict local minima of the smoothed mean joint speed; never at the ends."""
     joints = pose.float().unflatten(-1, (-1, 3))
     speed = (joints[:, 1:] - joints[:, :-1]).norm(dim=-1).mean(-1)  # (B, T-1)
     speed = smooth(speed, sigma)
@@ -62,23 +67,23 @@ def motion_beats(pose: Tensor, sigma: float = 5.0) -> Tensor:
 
 
 def per_code(x: Tensor, frames_per_code: int) -> Tensor:
-    """(B, T) -> (B, T', frames_per_code)."""
+    """Reshape (B, T) into (B, T', frames_per_code)."""
     return x.unflatten(1, (-1, frames_per_code))
 
 
-def beat_reward(pose: Tensor, beats: Tensor, frames_per_code: int, form: BeatReward = "released") -> Tensor:
-    """(B, T') reward of each code for meeting the music's beats: +5 or -5."""
+def beat_reward(pose: Tensor, beats: Tensor, frames_per_code: int, form: BeatReward = "published") -> Tensor:
+    """Return the beat reward (B, T') of each code, +5 or -5; see RewardConfig."""
     motion = per_code(motion_beats(pose), frames_per_code).any(-1)
     music = per_code(beats.bool(), frames_per_code).any(-1)
-    good = motion & music if form == "released" else motion | ~music
+    good = motion & music if form == "published" else motion | ~music
     return good.float() * 10 - 5
 
 
 def consistency_reward(pose: Tensor, frames_per_code: int, lower_sign: str = "lower") -> Tensor:
-    """(B, T') how far the halves face the same way: in -1..0 where they do not, 1 where they do.
+    """Return the consistency (B, T') of the halves' directions: 1 if they agree, else in -1..0.
 
-    Each half's normal is normalised to length 1, turned by a sign, and its vertical part dropped. The
-    smallest dot product over a code's frames counts.
+    Each half's normal is scaled to length 1, multiplied by a sign, and its vertical part dropped. The result
+    is the smallest dot product over a code's frames, or 1 if that is not negative.
     """
     joints = pose.float().unflatten(-1, (-1, 3))
 
@@ -94,7 +99,7 @@ def consistency_reward(pose: Tensor, frames_per_code: int, lower_sign: str = "lo
     sign_upper = _soft_sign((upper * forward_upper).sum(-1, keepdim=True))
     sign_lower = _soft_sign((lower * forward_lower).sum(-1, keepdim=True))
     upper = upper * sign_upper
-    # As released, though: the upper half's sign is used for both.
+    # As published, though: the upper half's sign is used for both.
     lower = lower * (sign_lower if lower_sign == "lower" else sign_upper)
     horizontal = torch.tensor([1.0, 0.0, 1.0], device=pose.device)
     agreement = (upper * lower * horizontal).sum(-1)  # (B, T)
@@ -107,13 +112,13 @@ def _soft_sign(x: Tensor) -> Tensor:
 
 
 def reward(pose: Tensor, beats: Tensor, frames_per_code: int, config: RewardConfig) -> dict[str, Tensor]:
-    """Per code (B, T'): the `reward` and its parts, `beat_reward` and, if weighted, `consistency`.
+    """Return per code (B, T') the `reward` and its parts, `beat_reward` and, if weighted, `consistency`.
 
     Args:
         pose: decoded (B, T, J*3), T = T' * frames_per_code.
         beats: (B, T) music beat flags.
-        frames_per_code: how many frames one code stands for.
-        config: what counts.
+        frames_per_code: frames per code.
+        config: the form of the reward.
     """
     parts = {"beat_reward": beat_reward(pose, beats, frames_per_code, config.beats)}
     total = parts["beat_reward"]

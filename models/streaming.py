@@ -6,7 +6,7 @@ published sizes). The output equals that of `generate` and of decoding the whole
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ class StreamedBlock:
         self.skip: Tensor | None = None
 
     def push(self, x: Tensor, last: bool = False) -> Tensor:
-        """As `StreamedLayer.push`."""
+        """Append input and return the output that it completes; see `StreamedLayer.push`."""
         self.skip = x if self.skip is None else torch.cat([self.skip, x], -1)
         y = self.inner.push(x, last)
         ready, self.skip = self.skip[..., : y.shape[-1]], self.skip[..., y.shape[-1] :].clone()
@@ -77,8 +77,9 @@ class StreamedDecoder:
     def __init__(self, decoder: Decoder, config: ConvConfig) -> None:
         self.layers: list[StreamedLayer | StreamedBlock] = [StreamedLayer(decoder.first, 1)]
         dilations = [config.dilation_growth**d for d in reversed(range(config.depth))]
-        for stack, upsample in decoder.stages:
-            self.layers += [StreamedBlock(*pair) for pair in zip(stack, dilations, strict=True)]
+        for stack, upsample in cast("Iterable[nn.Sequential]", decoder.stages):
+            blocks = cast("Iterable[ResidualBlock]", stack)
+            self.layers += [StreamedBlock(*pair) for pair in zip(blocks, dilations, strict=True)]
             self.layers.append(StreamedLayer(upsample, 1, upsampling=2))
         self.layers.append(StreamedLayer(decoder.out, 1))
         self.in_metres = decoder.in_metres
@@ -100,7 +101,7 @@ class PoseStream:
     def __init__(self, memory: ChoreographicMemory) -> None:
         self.memory = memory
         conv = memory.config.conv
-        self.upper = StreamedDecoder(memory.upper.decoder, conv)
+        self.upper = None if memory.upper is None else StreamedDecoder(memory.upper.decoder, conv)
         self.lower = StreamedDecoder(memory.lower.decoder, conv)
         self.velocity = None if memory.velocity is None else StreamedDecoder(memory.velocity, conv)
         self.root: Tensor | None = None  # of the next frame, float64
@@ -108,11 +109,13 @@ class PoseStream:
     @torch.no_grad()
     def push(self, codes: Codes, last: bool = False) -> Tensor:
         """Append codes (B, n >= 0) and return the joints (B, m, J, 3) they complete, or all that are left."""
-        upper = self.memory.upper.quantizer.decode(codes.upper)
         lower = self.memory.lower.quantizer.decode(codes.lower)
-        pose = self.memory.join(
-            self.upper.push(upper, last).transpose(1, 2), self.lower.push(lower, last).transpose(1, 2)
-        )
+        lower_motion = self.lower.push(lower, last).transpose(1, 2)
+        upper_motion = lower_motion[..., :0]  # a memory of the whole body has no upper half
+        if self.upper is not None and self.memory.upper is not None:
+            upper = self.memory.upper.quantizer.decode(codes.upper)
+            upper_motion = self.upper.push(upper, last).transpose(1, 2)
+        pose = self.memory.join(upper_motion, lower_motion)
         if self.velocity is not None:
             pose = with_root(pose, self.velocity.push(lower, last).transpose(1, 2))
         velocity = pose[..., :3].double()

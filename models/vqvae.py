@@ -253,7 +253,7 @@ class ChoreographicMemory(nn.Module):
             needed = f"(T, {self.skeleton.num_joints}, 3) with at least one frame"
             raise ValueError(f"joints of a dance must be {needed}, got {tuple(joints.shape)}")
         pose = pad_to_multiple(joints_to_pose(joints), self.frames_per_code)
-        codes = self.encode(pose.unsqueeze(0).to(self._whole.device))
+        codes = self.encode(pose.unsqueeze(0).to(next(self.parameters())))
         return Codes(*(half[0].cpu() for half in codes))
 
     @torch.no_grad()

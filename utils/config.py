@@ -28,7 +28,8 @@ class ConfigModel(BaseModel):
     """A section of a config: frozen; unknown keys are errors.
 
     `renamed` maps former names of keys to present ones, and `removed` former keys to the value that all runs
-    have now; configs and checkpoints with them are read, with a line that says so.
+    have now, or to `...` where any value is accepted; configs and checkpoints with them are read, with a line
+    that says so.
     """
 
     model_config = ConfigDict(
@@ -169,7 +170,7 @@ def _current_keys(
             if source:
                 log.info("%s: the key %s%s is now %s%s", source, path, key, path, name)
         if key in cls.removed:
-            if value != cls.removed[key]:
+            if cls.removed[key] not in (..., value):
                 raise ConfigError(
                     f"{source}: the key {path}{key} is gone: it is always {cls.removed[key]!r} now, "
                     f"got {value!r}; remove it"

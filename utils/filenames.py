@@ -1,4 +1,4 @@
-r"""File names that Windows, macOS and Linux all accept, made from any text, and kept apart from each other.
+r"""File names that Windows, macOS and Linux all accept, made from any text and distinct from each other.
 
 Windows forbids `<>:"/\\|?*`, control characters, dots and spaces at the end, and the names of devices (`CON`,
 `nul.txt`, `COM1` ...). File systems of Windows and macOS take names that differ in case only for one name;
@@ -40,12 +40,12 @@ def safe_name(text: str, max_bytes: int = MAX_BYTES, default: str = "untitled") 
 
 
 def name_key(name: str) -> str:
-    """What two names have in common if some file system takes them for one: case and normal form."""
+    """A key that two names share if some file system does not distinguish them by case or normal form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def names_apart(texts: Iterable[str]) -> dict[str, str]:
-    """A safe name for each of several texts, no two of them one file anywhere.
+    """A safe name for each of several texts, distinct on every file system.
 
     Returns:
         Text -> name, in the order of the texts; `_2`, `_3` ... is appended where a name is taken.

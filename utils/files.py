@@ -39,7 +39,7 @@ def write_npz(path: Path, **arrays: object) -> None:
         OSError: if it cannot be written.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write_beside(path, buffer.getbuffer())
 
 

@@ -1,9 +1,9 @@
-"""The floor under a dance: the one estimate that metrics, foot locking, videos, player and exports use.
+"""Floor height of a dance: the one estimate that metrics, foot locking, videos, pages and exports use.
 
-Dances have no floor of their own: AIST++'s lies at any height, and a generated root starts at height 0. Two
-heights are told apart. `floor_height` is where the lowest foot joint of a standing dancer is, which is what
-metrics and foot locking compare joints with. `ground_height` is lower by the sole, the radius of the drawn
-foot, so that a drawn foot stands on the ground and not in it.
+The floor is estimated, as that of AIST++ lies at any height and a generated root starts at height 0. There
+are two heights. `floor_height` is that of the lowest foot joint of a standing dancer; metrics and foot
+locking compare joints with it. `ground_height` is lower by the sole, the radius of the drawn foot, so that a
+drawn foot stands on the ground and not in it.
 """
 
 import numpy as np

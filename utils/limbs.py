@@ -1,4 +1,4 @@
-"""How thick a body is drawn, in videos and in skinned figures alike."""
+"""Radii of the limbs of the drawn body, in videos and in skinned figures."""
 
 import numpy as np
 

@@ -44,7 +44,7 @@ def tolerant_output() -> None:
             sys,
             name,
             io.TextIOWrapper(
-                io.BufferedWriter(_OpenEnded(raw)),  # type: ignore[type-var]
+                io.BufferedWriter(_OpenEnded(raw)),
                 encoding=stream.encoding,
                 errors=errors,
                 line_buffering=stream.line_buffering,

@@ -89,13 +89,12 @@ def _from_columns(state: dict[str, Any], where: str) -> np.ndarray:
     """Converts a sparse matrix in column form (scipy's csc) to a full one, checking every index."""
     shape: Any = state.get("_shape", state.get("shape"))
     try:
-        rows, columns = (int(size) for size in shape)
+        rows, columns = (int(size) for size in shape or ())
         if not (0 < rows <= 1000 and 0 < columns <= MOST_VERTICES):
             raise ValueError(f"its shape is {rows} x {columns}")
         full = np.zeros((rows, columns))
-        column = np.repeat(
-            np.arange(columns), np.diff(np.asarray(state["indptr"], np.int64)).astype(np.int64)
-        )
+        starts: np.ndarray = np.asarray(state["indptr"], np.int64)
+        column = np.repeat(np.arange(columns), starts[1:] - starts[:-1])
         np.add.at(
             full, (np.asarray(state["indices"], np.int64), column), np.asarray(state["data"], np.float64)
         )

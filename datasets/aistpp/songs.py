@@ -12,6 +12,7 @@ from datasets.aistpp.preparation import Plan
 from datasets.aistpp.source import FileRef, Source
 from datasets.aistpp.tasks import Rejected, SongRead, SongTask
 from datasets.sequences import NUM_FEATURES, RECIPES, write_bytes
+from utils.dance import beat_indices
 from utils.files import AUDIO_SUFFIXES
 from utils.music import FeatureVersion
 from utils.music.audio import audio_seconds
@@ -87,7 +88,7 @@ def songs_plan(music: MusicOptions) -> Plan:
         FileNotFoundError: if there is no such folder, or no song in it.
         ValueError: if it is a file but no whole zip.
     """
-    assert music.folder is not None
+    assert music.folder is not None, "songs alone need their folder"
     found = Source(music.folder)
     plan = Plan(music.folder.resolve().stem, [], {}, {}, {"train": [], "test": []}, songs_only=True)
     others = [ref.path for ref in found.files if ref.name.suffix.lower() not in AUDIO_SUFFIXES]
@@ -116,8 +117,6 @@ def read_beats(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} with the beats of the songs does not exist")
-    from utils.metrics.beats import beat_indices  # scipy is slow to import
-
     table, flags = parse_json(path.read_bytes(), str(path)), {}
     for song, entry in table.items() if isinstance(table, dict) else [("the whole file", table)]:
         try:

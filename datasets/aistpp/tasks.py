@@ -7,7 +7,7 @@ changed. `check_joints` is the check that every prepared dance passes.
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -106,16 +106,8 @@ class MotionTask(NamedTuple):
     read: Callable[[bytes, str], tuple[np.ndarray, dict[str, Any]]]
     options: str
     skeleton: Skeleton = SMPL_24
-
-    @property
-    def kind(self) -> str:
-        """Section of the manifest."""
-        return "sequences"
-
-    @property
-    def alone(self) -> bool:
-        """Dances need little memory."""
-        return False
+    kind: Literal["sequences"] = "sequences"  # its section of the manifest
+    alone: Literal[False] = False
 
     def stamp(self) -> str:
         """Hash of everything that determines the result."""
@@ -157,11 +149,7 @@ class SongTask(NamedTuple):
     columns: int
     beats: np.ndarray
     alone: bool = False
-
-    @property
-    def kind(self) -> str:
-        """Section of the manifest."""
-        return "songs"
+    kind: Literal["songs"] = "songs"  # its section of the manifest
 
     def stamp(self) -> str:
         """Hash of everything that determines the result."""

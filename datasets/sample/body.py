@@ -114,8 +114,8 @@ def animate(
     body = {name: scalar_curve(timeline.channels[name], at) for name in CHANNELS}
     heading = scalar_curve(timeline.heading, at)
     home = np.stack([scalar_curve(timeline.home_x, at), scalar_curve(timeline.home_z, at)], axis=-1)
-    left_foot, right_foot = (_foot_curve(keys, at) for keys in timeline.feet)
-    feet = left_foot, right_foot
+    left_keys, right_keys = timeline.feet
+    feet = (_foot_curve(left_keys, at), _foot_curve(right_keys, at))
 
     left = np.stack([np.cos(heading), -np.sin(heading)], axis=-1)
     ahead = np.stack([np.sin(heading), np.cos(heading)], axis=-1)

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 import av
-import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+from utils.dance import load_dance  # noqa: E402
 from utils.render.video import render_video  # noqa: E402
 
 START_S, LENGTH_S, EVERY, HEIGHT, COLOURS = 4.0, 6.0, 5, 270, 64  # every fifth frame: 12 per second
@@ -20,20 +20,22 @@ START_S, LENGTH_S, EVERY, HEIGHT, COLOURS = 4.0, 6.0, 5, 270, 64  # every fifth 
 
 def main(dance: Path) -> None:
     """Draws the dance as a video and keeps a part of it as a gif."""
-    with np.load(dance, allow_pickle=False) as file:
-        joints, codes, fps = file["joints"], file["codes"], float(file["fps"])
-        beats = file["music_beats"]
+    shown = load_dance(dance)
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "dance.mp4"
-        render_video(video, joints, fps=fps, codes=codes, music_beats=beats, height=HEIGHT, progress=False)
+        render_video(video, shown, height=HEIGHT)
         with av.open(str(video)) as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]
-    first, last = (round(s * fps) for s in (START_S, START_S + LENGTH_S))
+    first, last = (round(s * shown.fps) for s in (START_S, START_S + LENGTH_S))
     palette = frames[first].quantize(COLOURS, Image.Quantize.FASTOCTREE)
-    shown = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames[first:last:EVERY]]
+    pictures = [
+        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames[first:last:EVERY]
+    ]
     out = ROOT / "docs" / "images" / "dance.gif"
-    shown[0].save(out, save_all=True, append_images=shown[1:], duration=round(1000 * EVERY / fps), loop=0)
-    print(f"{out}: {len(shown)} frames, {out.stat().st_size / 1e6:.2f} MB")
+    pictures[0].save(
+        out, save_all=True, append_images=pictures[1:], duration=round(1000 * EVERY / shown.fps), loop=0
+    )
+    print(f"{out}: {len(pictures)} frames, {out.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a choreographic memory has learnt, made visible: usage of its codes, and looks of the most used.
+"""Codebook analysis (--anl): usage of the codes, and what they look like as movement.
 
 The claim of Bailando (CVPR 2022), section 3.2, is that codes are interpretable dancing-style poses; the
 gallery shows it.
@@ -7,7 +7,7 @@ gallery shows it.
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from tqdm import tqdm
 from datasets.aistpp.annotations import GENRES
 from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
-from models.stages.health import usage
+from models.stages.sep_vqvae import usage
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import pose_to_joints, without_root
 from utils.render.codes import CodeCard, CodeSection, RealClip, write_code_page
-from utils.render.gallery import GalleryPanel, draw_gallery, draw_usage
+from utils.render.gallery import GalleryPanel, HalfName, draw_gallery, draw_usage
 
 
 def encode_split(memory: ChoreographicMemory, data: PreparedData, split: str) -> dict[str, Codes]:
@@ -39,9 +39,9 @@ def encode_split(memory: ChoreographicMemory, data: PreparedData, split: str) ->
 def code_motions(
     memory: ChoreographicMemory, half: str, codes: Tensor, companions: Tensor, around: int = 3
 ) -> np.ndarray:
-    """Joints (N, frames_per_code, 24, 3) of codes (N,), each decoded in a run of itself beside its companion.
+    """Joints (N, frames_per_code, 24, 3) of codes (N,), each decoded within repetitions of it.
 
-    Companions (N,) are codes of the other half; the root stays at the origin.
+    Companions (N,) are the codes of the other half beside them; the root stays at the origin.
     """
     device = next(memory.parameters()).device
     first = around * memory.frames_per_code
@@ -61,7 +61,7 @@ def analyse(
     folder: Path,
     most: int = 24,
 ) -> dict[str, Any]:
-    """Usage, perplexity and galleries of the codebooks, written into the folder.
+    """Write usage, perplexity and galleries of the codebooks into the folder.
 
     Args:
         memory: the memory.
@@ -71,8 +71,8 @@ def analyse(
         most: how many codes each picture shows; the page shows all that are used.
 
     Returns:
-        What analysis.json holds: for each half the size of the codebook, used and dead codes, perplexity,
-        and per code its count and the genres it serves.
+        The content of analysis.json: for each half the size of the codebook, used and dead codes, perplexity,
+        and per code its count and the genres in which it is used most.
     """
     memory.eval()
     dances = encode_split(memory, data, split)
@@ -110,7 +110,8 @@ def analyse(
             for code in tqdm(order, f"gallery of {half}", leave=False, disable=None)
         ]
         title = f"The {len(panels)} most used codes, {half}"
-        draw_gallery(folder / f"gallery_{half}.png", panels, half=half, title=title, skeleton=memory.skeleton)
+        name = cast("HalfName", half)
+        draw_gallery(folder / f"gallery_{half}.png", panels, half=name, title=title, skeleton=memory.skeleton)
         clips = nearest_clips(memory, data, dances, half, motions)
         cards = [
             CodeCard(
@@ -151,7 +152,7 @@ def nearest_clips(
     most: int = 3,
     around: int = 1,
 ) -> dict[int, list[RealClip]]:
-    """For each code the real dances that come nearest to its own movement where they use it.
+    """For each code, clips of the real dances that use it and come nearest to its own movement.
 
     At most one clip of a dance. Distances are means over the half's joints and the code's frames, relative
     to the root.
@@ -163,7 +164,7 @@ def nearest_clips(
         half: `upper`, `lower` or `whole`.
         motions: joints (frames_per_code, J, 3) of each used code.
         most: clips of a code.
-        around: codes before and after that a clip shows too.
+        around: codes before and after it that a clip shows.
     """
     step = memory.frames_per_code
     halves = {"upper": memory.skeleton.upper, "lower": memory.skeleton.lower}
@@ -197,12 +198,12 @@ def _cut(data: PreparedData, name: str, place: int, step: int, around: int) -> n
 
 
 def _companion(codes: Tensor, others: Tensor, code: int) -> Tensor:
-    """The other half's code that is met most often beside this one."""
+    """The code of the other half that occurs most often together with this one."""
     return torch.bincount(others[codes == code]).argmax()
 
 
 def genre_shares(dances: dict[str, Codes], data: PreparedData, half: str) -> dict[int, dict[str, float]]:
-    """Of each used code the share of its uses by genre ('' where a name holds none), the largest first."""
+    """Share of the uses of each used code by genre ('' if the name has none), the largest first."""
     met: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for name, dance in dances.items():
         for code in dance.of(half).tolist():

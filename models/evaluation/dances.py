@@ -1,66 +1,34 @@
-"""Dances to judge: real ones, the memory's reconstructions, its dances of random codes, and the GPT's.
+"""Dances that are evaluated: real ones, reconstructions of the memory, random codes, and the GPT's.
 
-Several processes make a share of the dances each, and all have all of them. Every process must ask for the
-same dances in the same order.
+Each of several processes makes a share of the dances, and all of them get all dances. Every process must ask
+for the same dances in the same order.
 """
 
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
-from models.stages.pieces import pieces
+from models.stages.rollouts import target_songs
 from models.vqvae import ChoreographicMemory, Codes
-from utils.config import ConfigModel
+from utils.dance import Dance
 from utils.training import distributed
 
 
-class EvaluationConfig(ConfigModel):
-    """How a stage is judged."""
-
-    split: Literal["train", "test", "all"] = "test"
-    """Whose dances and songs."""
-    protocol: Literal["bailando", "corrected", "both"] = "bailando"
-    """Of the metrics: `bailando` compares with published numbers, `corrected` mends their slips; `both` adds
-    the tables and files of the second, in a folder of that name."""
-    length: Literal["dance", "song"] = "dance"
-    """Of generated dances: that of the real `dance`, or of the whole `song`, as released."""
-    max_frames: PositiveInt = 1200
-    """Generated dances are cut to this for the metrics, as published."""
-    plots: bool = True
-    """Whether pictures of beats, features and beat scores are drawn."""
-    videos: NonNegativeInt = 4
-    """How many dances are rendered."""
-    video_height: PositiveInt = 540
-    """In pixels."""
-    players: NonNegativeInt = 40
-    """How many dances get a web page, beside the real ones; with the first comes an index."""
-
-
-class MadeDance(NamedTuple):
-    """A dance as joints (T, 24, 3), metres, and the codes (T', 2), upper and lower, it was decoded from."""
-
-    name: str
-    song: str
-    joints: np.ndarray
-    codes: np.ndarray
-
-
 class DanceMaker:
-    """Makes dances of a split, each under the name of its real one.
+    """Makes the dances of a split, each under the name of its real one.
 
     Args:
         data: prepared data; it may hold songs only.
-        split: whose dances and songs.
+        split: the split.
         length: of generated dances: that of the real `dance`, or of the whole `song`.
-        memory: decodes.
+        memory: encodes and decodes.
         seed: of the random codes.
 
     Raises:
@@ -79,50 +47,69 @@ class DanceMaker:
         self.device = next(memory.parameters()).device
 
     @cached_property
-    def real(self) -> list[MadeDance]:
-        """The real dances, as far as their songs go, and their codes."""
+    def real(self) -> list[Dance]:
+        """The real dances, cut to whole codes and to their songs, and their codes."""
         dances = []
         for sequence in self.sequences:
             joints = np.array(sequence.joints[: usable_frames(sequence)], dtype=np.float32)
             codes = torch.stack(self.memory.encode_dance(joints), dim=1).numpy()
-            dances.append(MadeDance(sequence.name, sequence.song, joints, codes))
+            dances.append(self._dance(sequence.name, sequence.song, joints, codes))
         return dances
+
+    def _dance(self, name: str, song: str, joints: np.ndarray, codes: np.ndarray) -> Dance:
+        """The record of a dance, with the beats of its song if they are known."""
+        return Dance(
+            name,
+            joints,
+            self._beats.get(song),
+            self.data.fps,
+            song,
+            codes,
+            frames_per_code=self.memory.frames_per_code,
+            skeleton=self.data.skeleton,
+        )
+
+    @cached_property
+    def _beats(self) -> dict[str, np.ndarray]:
+        """Beat flags per frame of each song."""
+        return {name: np.array(self.data.song(name).beats) for name in self.data.songs}
 
     def decode(self, codes: np.ndarray, root: Tensor | None = None) -> np.ndarray:
         """Joints (T, 24, 3) of codes (T', 2); the root from the velocity branch, or as given (T, 3)."""
         upper, lower = torch.from_numpy(codes).T
         return self.memory.decode_dance(Codes(upper, lower), root).numpy()
 
-    def reconstructions(self, real_root: bool = False) -> list[MadeDance]:
-        """The real dances through the memory, at their own length."""
+    def reconstructions(self, real_root: bool = False) -> list[Dance]:
+        """The real dances, encoded and decoded, at their own length; with their own root if `real_root`."""
         dances = []
         for real in (self.real[i] for i in distributed.own_share(len(self.real))):
-            frames = len(real.joints)
+            frames, codes = len(real.joints), real.codes
+            assert codes is not None
             root = None
             if real_root:
                 root = torch.from_numpy(real.joints[:, 0])
-                root = torch.cat(
-                    [root, root[-1:].expand(len(real.codes) * self.memory.frames_per_code - frames, 3)]
-                )
-            dances.append(real._replace(joints=self.decode(real.codes, root)[:frames]))
+                padding = len(codes) * self.memory.frames_per_code - frames
+                root = torch.cat([root, root[-1:].expand(padding, 3)])
+            dances.append(replace(real, joints=self.decode(codes, root)[:frames]))
         return distributed.gather_shares(dances)
 
-    def random_codes(self) -> list[MadeDance]:
-        """Dances of uniformly random codes, as long as the real ones: what the memory does by itself."""
+    def random_codes(self) -> list[Dance]:
+        """Dances of uniformly random codes, as long as the real ones: the level of chance for this memory."""
         generator = np.random.default_rng(self.seed)
-        drawn = [
-            np.stack([generator.integers(k, size=len(real.codes)) for k in self.memory.num_codes], axis=1)
-            for real in self.real
-        ]
+        drawn = []
+        for real in self.real:
+            steps = -(-len(real.joints) // self.memory.frames_per_code)
+            halves = [generator.integers(k, size=steps) for k in self.memory.num_codes]
+            drawn.append(np.stack(halves, axis=1))
         dances = []
         for i in distributed.own_share(len(drawn)):
             real, codes = self.real[i], drawn[i]
-            dances.append(real._replace(joints=self.decode(codes)[: len(real.joints)], codes=codes))
+            dances.append(replace(real, joints=self.decode(codes)[: len(real.joints)], codes=codes))
         return distributed.gather_shares(dances)
 
-    def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[MadeDance]:
-        """The GPT's dances to the split's songs, each from its real dance's first codes where it has one."""
-        found = pieces(self.data, self.split, self.memory, how.first_codes)
+    def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[Dance]:
+        """The GPT's dances to the split's songs, each from its real dance's first codes if it has one."""
+        found = target_songs(self.data, self.split, self.memory, how.first_codes)
         found = [found[i] for i in distributed.own_share(len(found))]
         if not found:  # more processes than songs
             return distributed.gather_shares([])
@@ -134,5 +121,5 @@ class DanceMaker:
         for piece, dance in zip(found, codes, strict=True):
             both = torch.stack([dance.upper, dance.lower], dim=1).numpy()
             frames = len(both) * self.memory.frames_per_code if whole or not piece.frames else piece.frames
-            dances.append(MadeDance(piece.name, piece.song, self.decode(both)[:frames], both))
+            dances.append(self._dance(piece.name, piece.song, self.decode(both)[:frames], both))
         return distributed.gather_shares(dances)

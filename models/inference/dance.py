@@ -1,80 +1,78 @@
-"""--dance: any songs become dances, composed in batches of a few songs, each with its files and pages.
+"""--dance: dances to any songs, generated in batches of a few songs, each with its files and pages.
 
-The songs go by turns: those of a turn are analysed, their dances composed as one batch and written, then
-comes the next, so that what is finished is there whatever happens later. No dance depends on others.
+The songs of a batch are analysed, their dances generated together and written, before the next batch begins,
+so that what is finished stays if the run is stopped. No dance depends on others.
 
 Exit codes: 0 if every song has its dances and every file is written; 1 if some is not; 2 if none is, or the
 config or the weights cannot be used.
 """
 
+import json
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from models.generation import FREE, GenerationConfig, Prompt, cut, generate, overlay
-from models.inference.dancer import (
-    DanceConfig,
-    Dancer,
-    DancingConfig,
-    load_dancer,
-    locked_codes,
-    opening_codes,
-)
-from models.inference.outputs import SUFFIXES, Danced, facts_of, write_dance
-from models.inference.pages import Failures, kept_apart
-from models.inference.progress import Progress, clock, say
-from models.inference.songs import FileNames, Found, HeardSong, find_songs, hear_each, named, one_line
-from models.stages.base import RunConfig
+from models.inference.config import DanceConfig
+from models.inference.outputs import write_dance
+from models.inference.prompts import Networks, load_networks, locked_codes, opening_codes
+from models.inference.songs import FileNames, Found, Song, analyse_each, find_songs, named, one_line
+from models.stages.base import GPTRunConfig, RunConfig
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import to_plain
+from utils.dance import Dance, Provenance
 from utils.export import level_floor
 from utils.metrics.beats import mean_speed
 from utils.metrics.physical import STILL_SPEED, freezing
 from utils.render.index import IndexEntry, write_index
+from utils.writers import WRITERS, Failures, attempt
 
 log = logging.getLogger(__name__)
-_DANCES_PER_TURN = 8  # composed as one batch and then written: larger batches are hardly faster
-_COMPILED_PER_TURN = 64  # likewise with generation.compile, which costs each batch half a minute at its start
-_BATCH_STEPS = 400_000  # music steps of a batch, padding included: 0.7 GB of features; more go by turns
+_DANCES_PER_BATCH = 8  # larger batches are hardly faster
+_COMPILED_PER_BATCH = 64  # with generation.compile, which costs each batch half a minute at its start
+_BATCH_STEPS = 400_000  # music steps generated together, padding included: 0.7 GB of features
 _PACKAGES = ("torch", "numpy", "scipy", "librosa", "av")
-_STILL_SHARE = 0.4  # of the time, from which a dance is said to stand still mostly; real dances: 0
+_STILL_SHARE = 0.4  # of the time, from which a dance is reported to stand still mostly; real dances: 0
 _STILL_SPEED = 0.12  # m/s, mean over joints and time, likewise; half of that of the slowest real dances
 
 
-class Plan(NamedTuple):
-    """A dance to be made.
+class Request(NamedTuple):
+    """A dance to be generated.
 
     Attributes:
-        name: of its files.
-        title: the song's own name, as pages, pictures and the video show it.
-        song: analysed.
+        name: of its files, without suffix.
+        title: name of the song and number of the variant, as pages, pictures and the video show it.
+        song: the analysed song.
         variant: 1, 2, ...
-        key: decides its draws, with the seed.
-        first_step: of the music, on which it starts to move.
+        key: decides its draws, together with the seed.
+        first_step: music step with which it begins to move.
     """
 
     name: str
     title: str
-    song: HeardSong
+    song: Song
     variant: int
     key: str
     first_step: int
 
 
 def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Path | None = None) -> int:
-    """Dances to songs.
+    """Generate dances to songs and write their files.
 
     Args:
         config: of a stage with a motion GPT.
         songs: sound files, and folders of them.
-        device: where it is composed.
+        device: where codes are generated.
         out: folder of all files; <run folder>/dance if None.
 
     Returns:
@@ -84,88 +82,186 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
         FileNotFoundError: if a checkpoint or a file that the config names is missing.
         ValueError: if the config or a checkpoint cannot be used, or no song is left.
     """
-    if not isinstance(config, DancingConfig):
+    if not isinstance(config, GPTRunConfig):
         raise ValueError(
-            f"stage {config.stage} has no motion GPT and cannot dance; use configs/actor_critic.yaml or "
-            "configs/cc_motion_gpt.yaml"
+            f"stage {config.stage} has no motion GPT to generate dances with; use "
+            "configs/actor_critic.yaml or configs/cc_motion_gpt.yaml"
         )
     folder = out or config.folder / "dance"
     _check(config.dance, config.generation.temperature, songs, folder)
     progress = Progress()
     log.info("loading the weights that %s names", config.name)
     with progress.of("weights"):
-        dancer = load_dancer(config, device)
-    facts = dancer.facts
+        networks = load_networks(config, device)
+    facts = networks.facts
     log.info(
         "%s, epoch %s, of %s: %.1f s", facts["stage"], facts["epoch"], facts["checkpoint"], progress.total
     )
-    opening, locked = opening_codes(config, dancer), locked_codes(config.dance, dancer)
+    opening, locked = opening_codes(config, networks), locked_codes(config.dance, networks)
     found = find_songs([Path(song) for song in songs])
     for path, why in found.skipped.items():
         log.info("skipped: %s: %s", one_line(path), why)
     for path, why in found.failed.items():
-        log.warning("not danced to: %s", named(path, why))
-    call = _Call(config, device, dancer, (opening, locked), folder, found, progress)
+        log.warning("left out: %s", named(path, why))
+    run = _Run(config, device, networks, (opening, locked), folder, found, progress)
     with progress.bars(len(found.songs) * config.dance.variants):
-        call.run()
-    if not call.entries:
-        raise ValueError(f"none of the songs can be danced to ({len(call.failed)} failed, see above)")
-    call.write_index()
+        run.all_songs()
+    if not run.entries:
+        raise ValueError(f"there is no dance to any of the songs ({len(run.failed)} failed, see above)")
+    run.write_index()
     for line in progress.summary():
         log.info("%s", line)
-    say(f"songs: {call.analysed}, dances: {len(call.entries)}; open {folder / 'index.html'}")
-    for what, items in (("not danced to", call.failed), ("could not be made", call.broken)):
+    say(f"songs: {run.analysed}, dances: {len(run.entries)}; open {folder / 'index.html'}")
+    for what, items in (("left out", run.failed), ("could not be made", run.broken)):
         if items:
             say(f"{len(items)} {what}:")
             say([f"  {named(key, why)}" for key, why in items.items()])
-    return 1 if call.failed or call.broken else 0
+    return 1 if run.failed or run.broken else 0
 
 
-class _Call:
-    """One call of --dance: takes its songs by turns, and keeps what is made and what fails.
+def clock(seconds: float) -> str:
+    """Format seconds as 3:05, or 1:02:03 from an hour on."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+class Progress:
+    """Progress and timing of --dance.
+
+    Lines are logged; bars appear on a terminal only, so that log files do not fill with them.
+
+    Attributes:
+        seconds: of each part of the work, over all dances.
+        dances: (title, facts about it, seconds) of each dance that is written.
+    """
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+        self.dances: list[tuple[str, str, float]] = []
+        self._title = ""  # of the dance that is written now
+        self._bar: Any = None
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts of the work so far."""
+        return sum(self.seconds.values())
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Time what is within as that part; while a dance is written, also log it."""
+        if self._title:
+            self.show(f"{self._title}: {part}")
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+        if self._title:
+            log.info("  %s: %s, %.1f s", self._title, part, seconds)
+
+    @contextmanager
+    def bars(self, total: int) -> Iterator[None]:
+        """Show a bar of `total` dances within, on a terminal; log lines go above it."""
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        with ExitStack() as stack:
+            if sys.stderr.isatty():
+                stack.enter_context(logging_redirect_tqdm())
+                self._bar = stack.enter_context(tqdm(total=total, desc="dances", unit="dance", leave=False))
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def show(self, what: str) -> None:
+        """Show on the bar what is done now."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(what)
+
+    def skip(self, dances: int) -> None:
+        """Take dances off the bar that will not be made."""
+        if self._bar is not None:
+            self._bar.total -= dances
+            self._bar.refresh()
+
+    @contextmanager
+    def writing(self, number: int, total: int, title: str, about: str) -> Iterator[None]:
+        """Name the dance whose files are written within, and time it."""
+        log.info("dance %d of %d: %s (%s)", number, total, title, about)
+        start = time.perf_counter()
+        self._title = title
+        try:
+            yield
+        finally:
+            self._title = ""
+            self.dances.append((title, about, time.perf_counter() - start))
+            if self._bar is not None:
+                self._bar.update()
+
+    def summary(self) -> list[str]:
+        """Lines with the time that the files of each dance and each part of the work took."""
+        wide = max((len(title) for title, *_ in self.dances), default=0)
+        lines = [f"  {title:<{min(wide, 50)}}  {about}: {took:.1f} s" for title, about, took in self.dances]
+        parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
+        return [*lines, f"took {clock(time.perf_counter() - self.start)} ({parts})"]
+
+
+def say(lines: str | Sequence[str]) -> None:
+    """Print lines; what the terminal or file cannot encode is replaced."""
+    for line in [lines] if isinstance(lines, str) else lines:
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(line.encode(encoding, "replace").decode(encoding))
+
+
+class _Run:
+    """One run of --dance: its songs in batches, what is written, and what fails.
 
     Attributes:
         entries: cards of the dances that are written.
         analysed: how many songs could be read.
         failed: file of a song, or folder -> why there is no dance to it.
-        broken: what could not be made -> why.
+        broken: file or picture that could not be made -> why.
     """
 
     def __init__(
         self,
-        config: DancingConfig,
+        config: GPTRunConfig,
         device: torch.device,
-        dancer: Dancer,
+        networks: Networks,
         given: tuple[Codes, Codes | None],
         folder: Path,
         found: Found,
         progress: Progress,
     ) -> None:
-        self.config, self.device, self.dancer, self.given = config, device, dancer, given
+        self.config, self.device, self.networks, self.given = config, device, networks, given
         self.folder, self.songs, self.progress = folder, found.songs, progress
-        self.names = FileNames(folder, SUFFIXES, found.songs)
-        self.facts = _facts(config, dancer)
-        self.fps = float(dancer.memory.skeleton.fps)
+        self.names = FileNames(folder, [writer.suffix for writer in WRITERS.values()], found.songs)
+        self.facts = _facts(config, networks)
+        self.fps = float(networks.memory.skeleton.fps)
         self.entries: list[IndexEntry] = []
         self.analysed = 0
         self.failed = dict(found.failed)
-        self.broken = Failures()
+        self.broken: Failures = {}
 
-    def run(self) -> None:
-        """Takes as many songs in turn as give a batch of `_DANCES_PER_TURN` dances, at least one."""
-        dances = _COMPILED_PER_TURN if self.config.generation.compile else _DANCES_PER_TURN
+    def all_songs(self) -> None:
+        """Process the songs in batches of at least one song, about `_DANCES_PER_BATCH` dances each."""
+        dances = _COMPILED_PER_BATCH if self.config.generation.compile else _DANCES_PER_BATCH
         size = max(1, dances // self.config.dance.variants)
         for start in range(0, len(self.songs), size):
-            plans = self._plans(start, self.songs[start : start + size])
-            if plans:
-                self._write(plans, self._compose(plans))
+            requests = self._requests(start, self.songs[start : start + size])
+            if requests:
+                self._write(requests, self._generate(requests))
 
-    def _plans(self, start: int, songs: Sequence[Path]) -> list[Plan]:
-        """Analyses the songs of a turn, the first of which is number `start`."""
+    def _requests(self, start: int, songs: Sequence[Path]) -> list[Request]:
+        """Analyse the songs of a batch, the first of which is number `start`."""
         wanted = self.config.dance
-        each, plans = hear_each(songs, self.dancer), []
+        each, requests = analyse_each(songs, self.networks), []
         for number, path in enumerate(songs, start + 1):
-            self.progress.doing(f"listening to {one_line(path.name)}")
+            self.progress.show(f"analysing {one_line(path.name)}")
             with self.progress.of("features"):
                 song = next(each)
             if isinstance(song, str):
@@ -177,68 +273,78 @@ class _Call:
             log.info("song %d of %d: %s: %s", number, len(self.songs), name, about)
             title = self.names.title_of(path)
             names = self.names.of(path, wanted.variants)
-            plans += [
-                _plan(name, title, song, variant, wanted.start, self.dancer.memory)
+            requests += [
+                _request(name, title, song, variant, wanted.start, self.networks.memory)
                 for variant, name in enumerate(names, 1)
             ]
-        return plans
+        return requests
 
-    def _about(self, song: HeardSong) -> str:
+    def _about(self, song: Song) -> str:
         """A song's length and tempo."""
         return f"{clock(len(song.beats) / self.fps)}, {song.tempo}"
 
-    def _compose(self, plans: Sequence[Plan]) -> list[Codes]:
-        length = sum(len(plan.song.beats) for plan in plans) / self.fps
-        number = f"{len(plans)} dance{'s' if len(plans) > 1 else ''}"
-        log.info("composing %s, %s of music", number, clock(length))
-        self.progress.doing("composing")
+    def _generate(self, requests: Sequence[Request]) -> list[Codes]:
+        length = sum(len(request.song.beats) for request in requests) / self.fps
+        number = f"{len(requests)} dance{'s' if len(requests) > 1 else ''}"
+        log.info("generating %s, %s of music", number, clock(length))
+        self.progress.show("generating")
         before = self.progress.total
         with self.progress.of("codes"):
-            composed = compose(self.dancer, plans, *self.given, self.config, self.device)
-        log.info("composed in %.1f s", self.progress.total - before)
-        return composed
+            codes = generate_codes(self.networks, requests, *self.given, self.config, self.device)
+        log.info("generated in %.1f s", self.progress.total - before)
+        return codes
 
-    def _write(self, plans: Sequence[Plan], composed: Sequence[Codes]) -> None:
-        """Writes all files of each dance, and the index of all dances so far."""
+    def _write(self, requests: Sequence[Request], generated: Sequence[Codes]) -> None:
+        """Write all files of each dance, and the index of all dances so far."""
         wanted, progress = self.config.dance, self.progress
         total = (len(self.songs) - len(set(map(str, self.songs)) & set(self.failed))) * wanted.variants
-        for plan, codes in zip(plans, composed, strict=True):
+        for request, codes in zip(requests, generated, strict=True):
+            about = self._about(request.song)
             with progress.of("joints"):
-                danced = _danced(plan, codes, self.dancer, wanted.level, self.facts)
-            with progress.writing(len(self.entries) + 1, total, plan.title, self._about(plan.song)):
-                entry = write_dance(self.folder, danced, wanted, progress, self.broken)
-            notes = remarks(danced, self.config.generation)
+                dance, drift = decode(request, codes, self.networks, wanted.level, self.facts)
+            with progress.writing(len(self.entries) + 1, total, request.title, about):
+                entry = write_dance(
+                    self.folder,
+                    dance,
+                    request.title,
+                    request.song.path,
+                    wanted,
+                    self.broken,
+                    progress.of,
+                    drift,
+                )
+            notes = remarks(dance, self.config.generation)
             for note in notes:
-                log.info("  %s %s", plan.title, note)
+                log.info("  %s %s", request.title, note)
             self.entries.append(replace(entry, notes=[f"{note[0].upper()}{note[1:]}" for note in notes]))
             with progress.of("index"):
                 self.write_index()
 
     def write_index(self) -> None:
-        """Writes the index of all that there is by now."""
+        """Write the index of all dances so far."""
         reasons = {
             one_line(path): {"": one_line(why.replace(path, Path(path).name))}
             for path, why in self.failed.items()
         }
-        tables = {"Not danced to": reasons} if reasons else {}
-        with kept_apart("index of the dances", self.broken):
+        tables = {"Left out": reasons} if reasons else {}
+        with attempt("index of the dances", self.broken):
             write_index(self.folder, self.entries, f"{self.config.name} dances", tables)
 
 
-def remarks(danced: Danced, generation: GenerationConfig) -> list[str]:
-    """What is unusual about a dance, and what to try: that it mostly stands still.
+def remarks(dance: Dance, generation: GenerationConfig) -> list[str]:
+    """Remarks on a dance that mostly stands still, with settings to try; none on any other.
 
     The rest until the first beat (`dance.start: beat`) does not count.
 
     Args:
-        danced: the dance.
-        generation: how its codes were composed.
+        dance: the dance.
+        generation: how its codes were generated.
     """
-    rest = int(danced.facts["first_step"]) * danced.frames_per_code
-    moving = danced.joints[rest:]
-    if len(moving) < 2 * danced.fps:
+    rest = int(dance.provenance["first_step"]) * dance.frames_per_code
+    moving = dance.joints[rest:]
+    if len(moving) < 2 * dance.fps:
         return []
-    still, speed = freezing(moving, danced.fps), float(mean_speed(moving, danced.fps).mean() * danced.fps)
+    still, speed = freezing(moving, dance.fps), float(mean_speed(moving, dance.fps).mean() * dance.fps)
     if still < _STILL_SHARE and speed >= _STILL_SPEED:
         return []
     advice = "generation.temperature=1 generation.top_p=0.9"
@@ -250,7 +356,7 @@ def remarks(danced: Danced, generation: GenerationConfig) -> list[str]:
 
 
 def _check(wanted: DanceConfig, temperature: float, songs: Sequence[str], folder: Path) -> None:
-    """Raises ValueError if there is nothing to do, or it cannot be done, whatever the songs are."""
+    """Raise ValueError if the settings leave nothing to do, or cannot be met by any song."""
     if wanted.variants > 1 and temperature == 0:
         raise ValueError(
             f"dance.variants is {wanted.variants}, but at generation.temperature 0 all variants are the same "
@@ -262,85 +368,95 @@ def _check(wanted: DanceConfig, temperature: float, songs: Sequence[str], folder
         raise ValueError(f"{folder} is a file; --out needs a folder")
 
 
-def _plan(
-    name: str, title: str, song: HeardSong, variant: int, start: str, memory: ChoreographicMemory
-) -> Plan:
+def _request(
+    name: str, title: str, song: Song, variant: int, start: str, memory: ChoreographicMemory
+) -> Request:
     beats = np.flatnonzero(song.beats)
     first = int(beats[0]) // memory.frames_per_code if start == "beat" and len(beats) else 0
     stem, mark = one_line(song.path.stem), "" if variant == 1 else f"_v{variant}"
-    return Plan(name, f"{title}{mark}", song, variant, f"{stem}{mark}", first)
+    return Request(name, f"{title}{mark}", song, variant, f"{stem}{mark}", first)
 
 
-def compose(
-    dancer: Dancer,
-    plans: Sequence[Plan],
+def generate_codes(
+    networks: Networks,
+    requests: Sequence[Request],
     opening: Codes,
     locked: Codes | None,
-    config: DancingConfig,
+    config: GPTRunConfig,
     device: torch.device,
 ) -> list[Codes]:
-    """The codes (n,) each of every dance, from where it sets out; no dance depends on another.
+    """The codes (n,) each of every dance from its first step on; no dance depends on another.
 
-    Where a half is locked, that counts before the opening.
+    Locked codes take precedence over the opening.
     """
     prompts = []
-    for plan in plans:
-        music = plan.song.features[plan.first_step :]
+    for request in requests:
+        music = request.song.features[request.first_step :]
         given = cut(opening, 0, len(music))
         if locked is not None:
-            given = overlay(given, cut(locked, plan.first_step, len(music)))
-        prompts.append(Prompt(music, given, plan.key))
-    order = sorted(range(len(plans)), key=lambda i: -len(prompts[i].music))
-    composed: dict[int, Codes] = {}
+            given = overlay(given, cut(locked, request.first_step, len(music)))
+        prompts.append(Prompt(music, given, request.key))
+    order = sorted(range(len(requests)), key=lambda i: -len(prompts[i].music))
+    generated: dict[int, Codes] = {}
     while order:
         size = max(1, _BATCH_STEPS // len(prompts[order[0]].music))
         now, order = order[:size], order[size:]
-        codes = generate(dancer.gpt, [prompts[i] for i in now], config.generation, device, progress=True)
-        composed |= dict(zip(now, codes, strict=True))
-    return [composed[i] for i in range(len(plans))]
+        codes = generate(networks.gpt, [prompts[i] for i in now], config.generation, device, progress=True)
+        generated |= dict(zip(now, codes, strict=True))
+    return [generated[i] for i in range(len(requests))]
 
 
-def _danced(
-    plan: Plan, codes: Codes, dancer: Dancer, level: bool, facts: Mapping[str, str | int | float]
-) -> Danced:
-    """The dance as joints as long as the song, with the rest before it sets out."""
-    memory, rest = dancer.memory, plan.first_step
-    still = rest * memory.frames_per_code
-    joints = memory.decode_dance(codes).numpy()[: len(plan.song.beats) - still]
-    wandered = None
+def decode(
+    request: Request, codes: Codes, networks: Networks, level: bool, facts: Provenance
+) -> tuple[Dance, float | None]:
+    """The dance as long as its song, still until its first step.
+
+    Args:
+        request: the dance.
+        codes: (n,) each, from its first step on.
+        networks: the memory decodes.
+        level: whether the slow drift of height is removed.
+        facts: provenance that all dances of the run share.
+
+    Returns:
+        The dance, and by how many metres its floor drifted; None if that was left as it is.
+    """
+    memory, rest, song = networks.memory, request.first_step, request.song
+    still, fps = rest * memory.frames_per_code, float(memory.skeleton.fps)
+    joints = memory.decode_dance(codes).numpy()[: len(song.beats) - still]
+    drift = None
     if level:
-        joints, wandered = level_floor(joints, float(memory.skeleton.fps))
+        joints, drift = level_floor(joints, fps)
     joints = np.concatenate([np.repeat(joints[:1], still, axis=0), joints])
     both = torch.stack([codes.upper, codes.lower], dim=1).numpy()
     both = np.concatenate([np.full((rest, 2), FREE, both.dtype), both])
-    path = plan.song.path
-    own = {"song": one_line(path.stem), "song_file": one_line(path.name), "variant": plan.variant}
-    own |= {"key": plan.key, "first_step": rest, "tempo": str(plan.song.tempo)}
-    if plan.song.tempo.known:
-        own |= {"tempo_bpm": round(plan.song.tempo.bpm, 2), "tempo_unsteady": plan.song.tempo.unsteady}
-    return Danced(
-        plan.name,
-        plan.song.path,
+    own: dict[str, str | int | float] = {"song_file": one_line(song.path.name), "variant": request.variant}
+    own |= {"key": request.key, "first_step": rest, "tempo": str(song.tempo)}
+    if song.tempo.known:
+        own |= {"tempo_bpm": round(song.tempo.bpm, 2), "tempo_unsteady": song.tempo.unsteady}
+    dance = Dance(
+        request.name,
         joints,
+        song.beats[: len(joints)],
+        fps,
+        one_line(song.path.stem),
         both[: -(-len(joints) // memory.frames_per_code)],
-        plan.song.beats[: len(joints)],
-        float(memory.skeleton.fps),
-        memory.frames_per_code,
         {**own, **facts},
-        wandered,
-        plan.title,
+        memory.frames_per_code,
+        memory.skeleton,
     )
+    return dance, drift
 
 
-def _facts(config: DancingConfig, dancer: Dancer) -> dict[str, str | int | float]:
-    """What every dance of this call came from."""
+def _facts(config: GPTRunConfig, networks: Networks) -> Provenance:
+    """Provenance that all dances of a run share."""
     plain = to_plain(config)
     return {
         "run": config.name,
-        **dancer.facts,
+        **networks.facts,
         "seed": config.generation.seed,
-        "generation": facts_of(plain["generation"]),
-        "dance": facts_of(plain["dance"]),
+        "generation": json.dumps(plain["generation"], sort_keys=True),
+        "dance": json.dumps(plain["dance"], sort_keys=True),
         "python": platform.python_version(),
         **{package: version(package) for package in _PACKAGES},
     }

@@ -1,4 +1,4 @@
-"""The songs of --dance: found among files and folders, analysed one by one, and named apart."""
+"""The songs of --dance: which files they are, their features and beats, and the names of what is written."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.music import song_features
-from models.inference.dancer import Dancer
+from models.inference.prompts import Networks
 from utils.filenames import name_key, safe_name
 from utils.files import AUDIO_SUFFIXES
 from utils.music.tempo import Tempo, tempo_of
@@ -20,15 +20,21 @@ log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
-    """What was asked for: songs, and what is none -> why (`skipped` by itself lies in a folder)."""
+    """Result of `find_songs`.
+
+    Attributes:
+        songs: sound files.
+        failed: what was asked for and is not usable -> why.
+        skipped: files of a folder that are not songs -> why.
+    """
 
     songs: list[Path]
     failed: dict[str, str]
     skipped: dict[str, str]
 
 
-class HeardSong(NamedTuple):
-    """A song.
+class Song(NamedTuple):
+    """An analysed song.
 
     Attributes:
         path: its file.
@@ -49,7 +55,7 @@ def one_line(error: object) -> str:
 
 
 def named(path: object, why: str) -> str:
-    """What is wrong with a file, in one line that names it."""
+    """The error of a file as one line that names it."""
     line, name = one_line(why), one_line(path)
     return line if name in line else f"{name}: {line}"
 
@@ -57,8 +63,8 @@ def named(path: object, why: str) -> str:
 def find_songs(given: Sequence[Path]) -> Found:
     """The files given, and all sound files of the folders given, sorted; each once.
 
-    Folders in a folder are not entered. What in a folder is named as a sound file counts as one, and all else
-    that has a sound track.
+    Folders in a folder are not entered. A file of a folder is a song if it has the suffix of a sound file or
+    holds a sound track.
     """
     found = Found([], {}, {})
     for path in given:
@@ -87,7 +93,7 @@ def find_songs(given: Sequence[Path]) -> Found:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether a file is called as songs are, or has a sound track."""
+    """Whether a file has the suffix of a song, or a sound track."""
     if path.suffix.lower() in AUDIO_SUFFIXES:
         return not path.name.startswith("._")  # what macOS leaves beside files
     import av
@@ -99,47 +105,47 @@ def _is_sound(path: Path) -> bool:
         return False
 
 
-def hear(path: Path, dancer: Dancer) -> HeardSong:
-    """The features that the GPT hears of a song, of the version it was trained on, and its beats.
+def analyse(path: Path, networks: Networks) -> Song:
+    """Compute the music features of a song, of the version that the GPT was trained on, and its beats.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is no sound, damaged, or shorter than two seconds.
+        ValueError: naming the file, if it is not a sound file, damaged, or shorter than two seconds.
         OSError: if it cannot be read.
     """
-    fps = float(dancer.memory.skeleton.fps)
-    song = song_features(path, dancer.features, dancer.codes_per_second, fps)
+    fps = float(networks.memory.skeleton.fps)
+    song = song_features(path, networks.features, networks.codes_per_second, fps)
     if not song.features.any():
-        log.warning("%s is silent: it is danced to all the same, without beats", one_line(path))
+        log.warning("%s is silent; its dance is generated without beats", one_line(path))
     elif not song.beats.any():
         log.warning("no beat was found in %s", one_line(path))
     features = torch.from_numpy(np.array(song.features, np.float32))
-    return HeardSong(path, features, song.beats, tempo_of(song.beats, fps))
+    return Song(path, features, song.beats, tempo_of(song.beats, fps))
 
 
-def hear_each(songs: Sequence[Path], dancer: Dancer) -> Iterator[HeardSong | str]:
-    """Each song in order, analysed, or why it cannot be, which is logged: that costs a line, no more."""
+def analyse_each(songs: Sequence[Path], networks: Networks) -> Iterator[Song | str]:
+    """Yield each song in order, analysed, or why it cannot be analysed, which is logged in one line."""
     import av
 
     for path in songs:
         try:
-            yield hear(path, dancer)
+            yield analyse(path, networks)
         except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
             why = one_line(error) or type(error).__name__
-            log.warning("not danced to: %s", named(path, why))
+            log.warning("left out: %s", named(path, why))
             yield why
 
 
 class FileNames:
-    """Names of the dances' files: as the song's file where every system accepts that, all apart.
+    """Distinct names for the files of the dances: those of the songs, made safe for every file system.
 
-    A second song of a name becomes name_2 and so on, as does one whose dance would overwrite a song or the
-    index. Names that some file system takes for one count as one, see `utils.filenames`.
+    A second song of the same name becomes name_2 and so on, as does one whose dance would overwrite a song or
+    the index. Names that some file system does not distinguish count as the same, see `utils.filenames`.
 
     Args:
         folder: where the files go.
         suffixes: of the files that each dance gives.
-        songs: all songs of the call, also those that cannot be analysed: none is overwritten.
+        songs: all songs of the call, including those that cannot be analysed: none is overwritten.
     """
 
     def __init__(self, folder: Path, suffixes: Sequence[str], songs: Sequence[Path]) -> None:
@@ -162,7 +168,7 @@ class FileNames:
             number += 1
 
     def title_of(self, song: Path) -> str:
-        """What is shown as the song's name: its own, with a number where another song has the same."""
+        """The song's name as it is shown: its own, with a number if another song has the same one."""
         stem, number = one_line(song.stem), 1
         title = stem
         while title in self.titles:

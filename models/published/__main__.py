@@ -18,7 +18,7 @@ from models.checkpoints import selected_weights
 from models.published.conversion import NETWORKS, from_published, to_published
 from models.published.files import is_published, read_published, write_published
 from utils.terminal import tolerant_output
-from utils.training.checkpoint import load_checkpoint, save_checkpoint
+from utils.training.checkpoints import load_checkpoint, save_checkpoint
 
 
 def import_file(source: Path, target: Path) -> str:

@@ -109,11 +109,11 @@ def gpt_table(
             layers[f"{theirs}.head_up"] = f"{ours}.to_upper"
             layers[f"{theirs}.head_down"] = f"{ours}.to_lower"
     with torch.device("meta"):
-        model = MotionGPT(config, num_codes, music_channels)
-        if value_blocks is None:
-            return _tensors(layers, model.state_dict(), config.context)
-        finetuned = ActorCritic(model, ValueConfig(blocks=value_blocks))
-        return _tensors(layers, finetuned.state_dict(), config.context)
+        gpt_model = MotionGPT(config, num_codes, music_channels)
+        model: torch.nn.Module = gpt_model
+        if value_blocks is not None:
+            model = ActorCritic(gpt_model, ValueConfig(blocks=value_blocks))
+        return _tensors(layers, model.state_dict(), config.context)
 
 
 def _tensors(layers: Mapping[str, str], state: Mapping[str, Tensor], context: int) -> Table:

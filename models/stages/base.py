@@ -1,12 +1,10 @@
-"""What a stage is: what learns, from which batches, by which loss, judged how. The Trainer knows no more.
-
-After EDM's `loss_fn(net, batch)`: a stage is a plain object, so frozen helpers stay out of its checkpoint.
-"""
+"""The base class of the training stages, and the config that all stages share."""
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,81 +12,83 @@ from typing import Any, ClassVar
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from datasets.clips import ClipsConfig, epoch_batches
-from datasets.loading import Loader, Resident, ResidentLoader, split_batch, stacked
+from datasets.loading import Clips, Loader, Resident, ResidentLoader, stacked
 from datasets.sequences import PreparedData
 from models.checkpoints import read_checkpoint
-from models.evaluation.dances import EvaluationConfig
-from models.stages.changes import Counting, check_changes, find_changes, fingerprint
+from models.evaluation.config import EvaluationConfig
+from models.generation import GenerationConfig
+from models.inference.config import DanceConfig
+from models.stages.changes import check_changes, find_changes, fingerprint
 from models.vqvae import ChoreographicMemory
 from utils.config import ConfigModel, to_plain
-from utils.training import distributed
-from utils.training.checkpoint import load_weights
-from utils.training.config import TrainingConfig
+from utils.training.checkpoints import load_weights
+from utils.training.trainer import Batches, TrainingConfig
+
+log = logging.getLogger(__name__)
 
 
 class DataConfig(ConfigModel):
-    """What is trained and evaluated on."""
+    """Data for training and evaluation."""
 
     root: str = "data/aistpp"
-    """Folder of prepared data; made by prepare_aistpp_data.py."""
+    """Folder of prepared data; prepare_aistpp_data.py makes it."""
     on_device: bool = False
-    """Whether all clips are kept on the training device, if they fit. (The actor-critic reads no clips.)"""
+    """Keep all clips on the training device if they fit. The actor-critic reads no clips."""
     clips: ClipsConfig = ClipsConfig()
-    """Which windows are trained on."""
+    """Training windows; see ClipsConfig."""
 
 
 class SampleConfig(ConfigModel):
-    """What --sample decodes."""
+    """Codes that --sample decodes."""
 
     upper: tuple[int, ...] | None = None
-    """Upper codes, one after the other; random if null."""
+    """Upper codes in order; null draws them at random."""
     lower: tuple[int, ...] | None = None
-    """Lower codes; random if null."""
+    """Lower codes in order; null draws them at random."""
     length: PositiveInt = 30
-    """How many random codes."""
+    """Number of random codes."""
     seed: int = 0
-    """Of the random codes."""
+    """Seed of the random codes."""
 
 
 class RunConfig(ConfigModel):
-    """What every stage's config has."""
+    """Config keys of every stage."""
 
     stage: str
-    """Which stage this is."""
+    """Name of the stage."""
     name: str
-    """Of the run: its folder is <output>/<name>. It equals the config's path below configs/."""
+    """Name of the run; its folder is <output>/<name>. It equals the config's path below configs/."""
     output: str = "experiments"
     """Folder of all runs."""
     seed: int = 42
-    """Decides everything random."""
+    """Seed of everything random."""
     device: str = "auto"
-    """Auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
     checkpoint: str | None = None
-    """What --eval, --anl and --sample use; the run's own ckpt/last.pt if null."""
+    """Checkpoint that --eval, --anl and --sample use; null uses the run's own ckpt/last.pt."""
     data: DataConfig = DataConfig()
-    """See DataConfig."""
+    """Data; see DataConfig."""
     training: TrainingConfig
-    """See TrainingConfig."""
+    """Training; see TrainingConfig."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """See EvaluationConfig."""
+    """Evaluation; see EvaluationConfig."""
     sample: SampleConfig = SampleConfig()
-    """See SampleConfig."""
+    """Codes that --sample decodes; see SampleConfig."""
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
+        """The run folder."""
         return Path(self.output) / self.name
 
     @property
     def checkpoint_path(self) -> Path:
-        """The checkpoint that is evaluated."""
+        """Path of the checkpoint that is evaluated."""
         return Path(self.checkpoint) if self.checkpoint else self.folder / "ckpt" / "last.pt"
 
     def made_by(self, path: Path) -> str:
-        """The command that makes a checkpoint of a run below the output folder."""
+        """Return the command that makes a checkpoint of a run below the output folder."""
         try:
             name = path.relative_to(self.output).parent.parent.as_posix()
         except ValueError:
@@ -96,20 +96,39 @@ class RunConfig(ConfigModel):
         return f"python main.py --config configs/{name}.yaml --train"
 
 
+class GPTRunConfig(RunConfig):
+    """Keys that the stages with a motion GPT share."""
+
+    vqvae: str
+    """Checkpoint of stage sep_vqvae_root."""
+    generation: GenerationConfig = GenerationConfig()
+    """How codes are generated."""
+    dance: DanceConfig = DanceConfig()
+    """How --dance turns a song into dances and files."""
+
+    @property
+    def other_gpt(self) -> Path | None:
+        """A file that is used instead of the run's own checkpoint if it is a published one."""
+        return None
+
+
 class Stage(ABC):
-    """A step of the method.
+    """Common part of the stages; `utils.training.trainer.Trainable` is the contract with the training loop.
+
+    A stage is a plain object, as EDM's `loss_fn(net, batch)`, so frozen modules are not in its checkpoint.
 
     Attributes:
-        name: as in STAGES and in checkpoints.
-        Config: its config dataclass.
-        model: the module whose state is the checkpoint.
-        learner: the part of it that learns.
+        name: key in STAGES and in checkpoints.
+        Config: config model of the stage.
+        model: the module whose state is the checkpoint; it is evaluated.
+        trainable: the module that is trained, `model` or a part of it.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[RunConfig]]
     model: nn.Module
-    learner: nn.Module
+    trainable: nn.Module
+    finished = False
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -123,89 +142,35 @@ class Stage(ABC):
     @property
     @abstractmethod
     def memory(self) -> ChoreographicMemory:
-        """The choreographic memory of this stage, its own or the frozen one it builds on."""
+        """The choreographic memory of this stage: its model, or the frozen one that it builds on."""
 
     @abstractmethod
-    def batches(self, epoch: int) -> Iterable[Any]:
-        """The batches of an epoch, counted from 1; a function of seed and epoch."""
+    def batches(self, epoch: int) -> Batches: ...  # noqa: D102
 
     @abstractmethod
-    def loss(self, learner: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss of a batch, and what is logged beside it under the names of the YAML."""
-
-    def evaluation(self) -> Any:
-        """An `Evaluation` that makes and scores the dances of the config's split."""
-        from models.evaluation.evaluation import (
-            Evaluation,  # scipy, av and matplotlib, which training needs not
-        )
-
-        return Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
+    def loss(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]: ...  # noqa: D102
 
     @abstractmethod
-    def evaluate(self, folder: Path) -> Mapping[str, Any]:
-        """Metrics of the model as it stands; tables, motions and videos are written into the folder.
-
-        All processes must call it: each makes a share of the dances, and the main one judges and writes.
-        """
+    def evaluate(self, folder: Path) -> Mapping[str, Any]: ...  # noqa: D102
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
-        """What is needed to build the model again."""
+        """Return the sizes that are needed to build the model again."""
 
-    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Raises ValueError if a checkpoint does not fit the data or, where no shape shows it, the config."""
-        return
-
-    def epoch_logs(self) -> Mapping[str, float]:
-        """What is logged once per epoch."""
-        return {}
-
-    def gauges(self) -> Mapping[str, Tensor]:
-        """What is read off the state every `log_every` steps, scalars."""
-        return {}
-
-    def kind(self, batch: Any) -> str:
-        """Which kind of step this batch is for, where a stage has several."""
-        return ""
-
-    @property
-    def work(self) -> Mapping[str, float]:
-        """What a step of all processes gets done."""
-        frames = float(self.config.training.batch_size * self.config.data.clips.frames)
-        return {"frames": frames, "codes": frames / self.memory.frames_per_code}
-
-    def split(self, batch: Any, parts: int) -> list[Any]:
-        """A batch in equal parts, in order.
+    def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:  # noqa: B027
+        """Check what tensor shapes do not show.
 
         Raises:
-            ValueError: if it does not divide.
+            ValueError: if a checkpoint does not fit the data or the config.
         """
-        return split_batch(batch, parts)
 
-    def begin_step(self, parts: list[Any]) -> None:
-        """Before the first part of a batch that is computed in several."""
-        return
+    @cached_property
+    def built_on(self) -> Mapping[str, str]:
+        """Hashes of the data and earlier checkpoints that the config names, by config key."""
+        manifest = json.dumps(self.data.manifest, sort_keys=True).encode()
+        return {"data.root": hashlib.sha256(manifest).hexdigest()}
 
-    def hold(self, held: bool) -> None:
-        """Whether what learns in a forward pass (codebooks) waits for later parts of the batch."""
-        return
-
-    def batch_names(self, epoch: int, batch: int) -> list[str]:
-        """Names of the sequences in one of an epoch's batches, over all processes; both as in `batches`."""
-        clips = self.clips  # type: ignore[attr-defined]
-        indices = self._indices(len(clips), epoch)[batch]
-        return sorted({clips.name(index) for index in indices})
-
-    def epoch_state(self) -> Mapping[str, Any]:
-        """What a checkpoint within an epoch must hold to have the rest of its batches again."""
-        return {}
-
-    def restore_epoch(self, state: Mapping[str, Any]) -> None:
-        """Puts `epoch_state` back; the next call of `batches` is for the same epoch."""
-        return
-
-    def checkpoint(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the state of training."""
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
         return {
             "stage": self.name,
             "architecture": self.architecture(),
@@ -214,47 +179,31 @@ class Stage(ABC):
             "built_on": dict(self.built_on),
         }
 
-    @cached_property
-    def built_on(self) -> Mapping[str, str]:
-        """Key of what the config names (data, checkpoints of earlier stages) -> hash of its content."""
-        manifest = json.dumps(self.data.manifest, sort_keys=True).encode()
-        return {"data.root": hashlib.sha256(manifest).hexdigest(), **self.frozen()}
+    def load_state_dict(self, content: Mapping[str, Any], path: Path) -> None:  # noqa: D102
+        self.check_architecture(content["architecture"], path)
+        found = find_changes(content, self.config, self.built_on)
+        epoch, batch = content["epoch"], content.get("batch", 0)
+        changes = check_changes(found, str(path), epoch, batch, "selection" in content)
+        for when, some in (("now", changes.at_once), ("from the next epoch", changes.next_epoch)):
+            if some:
+                log.warning("changed keys that take effect %s: %s", when, ", ".join(map(str, some)))
+        load_weights(self.model, content["model"], path)
 
-    def frozen(self) -> Mapping[str, str]:
-        """Key of a checkpoint that this stage builds on -> hash of its weights; the part of `built_on`."""
+    def end_epoch(self, epoch: int) -> Mapping[str, float]:  # noqa: D102
         return {}
 
-    def check_changes(self, content: Mapping[str, Any], path: Path) -> Counting:
-        """What of the config changed since a checkpoint, and counts from here.
-
-        Raises:
-            ValueError: naming the keys whose change cannot count (see models/stages/changes.py).
-        """
-        changes = find_changes(content, to_plain(self.config), self.built_on)
-        epoch, batch = content["epoch"], content.get("batch", 0)
-        return check_changes(changes, str(path), epoch, batch, "choice" in content)
-
-    def restore(self, content: Mapping[str, Any]) -> None:
-        """What a checkpoint holds for this stage besides the model, when training is resumed."""
+    def end_training(self, folder: Path, epoch: int) -> None:  # noqa: D102
         return
 
-    @property
-    def finished(self) -> bool:
-        """Whether training is done before its last epoch."""
-        return False
+    def evaluation(self) -> Any:
+        """Return an `Evaluation` of the config's split."""
+        # Imports scipy, av and matplotlib, which training does not need.
+        from models.evaluation.report import Evaluation
 
-    def complete(self, folder: Path, epoch: int, anew: bool) -> None:
-        """Tells, in the run's folder, what training came to. All processes must call it.
-
-        Args:
-            folder: of the run.
-            epoch: how many are done.
-            anew: whether it has just been trained; else what has been told before still holds.
-        """
-        return
+        return Evaluation(self.data, self.config.evaluation, self.memory, self.config.seed)
 
     def load(self) -> int:
-        """Puts the config's checkpoint into the model, for anything but training; returns its epoch."""
+        """Load the config's checkpoint into the model, for evaluation; return its epoch."""
         path = self.config.checkpoint_path
         content = read_checkpoint(path, self.config.made_by(path), (self.name,))
         self.check_architecture(content["architecture"], path)
@@ -262,26 +211,25 @@ class Stage(ABC):
         self.model.eval()
         return int(content["epoch"])
 
-    def _indices(self, number: int, epoch: int) -> list[list[int]]:
-        """Which clips are in the epoch's batches."""
+    def epoch_batches(self, number: int, epoch: int) -> list[list[int]]:
+        """Return the indices of the samples, 0..number-1, in each batch of an epoch, over all processes."""
         size, order = self.config.training.batch_size, self.config.data.clips.order
         return epoch_batches(number, size, order, self.config.seed, epoch)
 
-    def loader(self, dataset: Dataset[Any], epoch: int) -> "Loader | ResidentLoader":
-        """Batches of a dataset in the epoch's order."""
-        batches = self._indices(len(dataset), epoch)  # type: ignore[arg-type]
-        batches = [distributed.share(batch) for batch in batches]
+    def loader(self, clips: Clips, epoch: int) -> Batches:
+        """Return the batches of a dataset in the order of the epoch."""
+        batches = self.epoch_batches(len(clips), epoch)
         if self.config.data.on_device and self._resident is None:
-            self._resident = stacked(dataset, self.device)
+            self._resident = stacked(clips, self.device)
         if self._resident is not None:
-            return ResidentLoader(self._resident, batches)
-        return Loader(dataset, batches, self.config.training.num_workers, self.device.type == "cuda")
+            return ResidentLoader(clips, batches, self._resident)
+        return Loader(clips, batches, self.config.training.num_workers, self.device.type == "cuda")
 
 
 def fingerprint_of_memory(memory: ChoreographicMemory) -> str:
-    """Hash of a memory's weights without the velocity branch, which does not affect codes.
+    """Return a hash of a memory's weights without the velocity branch, which does not affect codes.
 
-    Tensors have their former names in it, so that runs of earlier versions can be resumed.
+    It covers the former names of tensors, so that runs of earlier versions can be resumed.
     """
     state = memory.state_dict()
     return fingerprint({memory.former_name(k): v for k, v in state.items() if not k.startswith("velocity.")})

@@ -1,4 +1,4 @@
-"""The losses of the choreographic memory and of its velocity branch, as pure functions.
+"""Losses of the choreographic memory and of its velocity branch, as pure functions.
 
 Source: Bailando (CVPR 2022), equations 1 to 4. All distances are L1 means.
 """
@@ -12,20 +12,20 @@ from utils.motion import difference
 
 
 class MotionLossConfig(ConfigModel):
-    """Weights of the memory's loss; the reconstruction's is 1."""
+    """Weights of the memory's loss; that of the reconstruction is 1."""
 
     velocity: NonNegativeFloat = 1.0
-    """Of the first difference along time."""
+    """Weight of the first difference along time."""
     acceleration: NonNegativeFloat = 1.0
-    """Of the second difference along time."""
+    """Weight of the second difference along time."""
     commitment: NonNegativeFloat = 0.02
-    """Of the squared distance from latent to code. The paper prints 0.1; released is 0.02."""
+    """Weight of the squared distance from latent to code. The paper has 0.1, the published code 0.02."""
 
 
 def half_loss(
     prediction: Tensor, target: Tensor, commitment: Tensor, config: MotionLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of one half and its parts; prediction and target are (B, T, channels)."""
+    """Return the loss of one half and its parts; prediction and target are (B, T, channels)."""
     error = (prediction - target).float()
     velocity = difference(error)
     parts = {
@@ -41,11 +41,12 @@ def half_loss(
 def memory_loss(
     reconstruction: Reconstruction, pose: Tensor, memory: ChoreographicMemory, config: MotionLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean of the halves' losses and their parts, for a pose (B, T, J*3) and what the memory made of it."""
+    """Return the mean of the halves' losses, and their parts; pose is (B, T, J*3)."""
     targets, predictions = memory.split(pose), memory.channels(reconstruction.pose)
-    losses, logs = [], {}
+    losses: list[Tensor] = []
+    logs: dict[str, Tensor] = {}
     for half, quantized in reconstruction.quantized.items():
-        side = 0 if half == "upper" else 1  # the whole body's are in the lower place
+        side = 0 if half == "upper" else 1  # the whole body takes the place of the lower half
         loss, parts = half_loss(predictions[side], targets[side], quantized.commitment, config)
         losses.append(loss)
         logs |= {f"{name}_{half}": value for name, value in parts.items()}
@@ -56,10 +57,12 @@ def memory_loss(
 def velocity_loss(
     prediction: Tensor, target: Tensor, acceleration: float, position: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of the root velocity (B, T, 3) and its parts: |v̂-v| + acceleration·|Δv̂-Δv| + position·|Σv̂-Σv|.
+    """Return the loss of the root velocity (B, T, 3) and its parts.
 
-    The last part, the error of the integrated root in metres, is not in the paper: a small bias of the
-    velocity hardly shows in the others, and takes the dancer away over a song.
+    The loss is |v̂-v| + acceleration·|Δv̂-Δv| + position·|Σv̂-Σv|.
+
+    Differs from the paper: the last part, the error of the integrated root position in metres. A small bias
+    of the velocity hardly changes the other parts, but accumulates over a song.
     """
     error = (prediction - target).float()
     parts = {"velocity": error.abs().mean(), "acceleration": difference(error).abs().mean()}

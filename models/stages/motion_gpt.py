@@ -1,33 +1,33 @@
-"""Stage 3: the motion GPT learns which codes follow which music. Bailando (CVPR 2022), section 3.4."""
+"""Stage 3: train the motion GPT to predict the next codes from music. Bailando (CVPR 2022), section 3.4."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.clips import CodeClip, MusicClips
 from datasets.sequences import COLUMNS, PreparedData
 from models.checkpoints import load_memory
 from models.gpt import GPTConfig, MotionGPT, code_losses
-from models.inference.dancer import DancingConfig
-from models.stages.base import Stage, fingerprint_of_memory
+from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory
 from models.stages.sep_vqvae_root import encode_clips, encode_dances
 from models.vqvae import ChoreographicMemory, Codes
+from utils.training.trainer import Batches
 
 
-class MotionGPTConfig(DancingConfig):
+class MotionGPTConfig(GPTRunConfig):
     """Config of stage motion_gpt."""
 
     model: GPTConfig = GPTConfig()
-    """Sizes of the GPT."""
+    """Architecture of the GPT; see GPTConfig."""
 
 
 class MotionGPTStage(Stage):
-    """Trains the GPT on codes of the frozen memory and the music they were danced to."""
+    """Trains the GPT on the codes of real dances and their music."""
 
     name = "motion_gpt"
     Config = MotionGPTConfig
@@ -35,7 +35,7 @@ class MotionGPTStage(Stage):
 
     def __init__(self, config: MotionGPTConfig, device: torch.device) -> None:
         super().__init__(config, device)
-        # Training needs the memory's codes only, so it may go on beside that of the velocity branch.
+        # Training needs the memory's codes only, so the velocity branch may be trained at the same time.
         evaluates = config.training.eval_every > 0
         path = Path(config.vqvae)
         self._memory = load_memory(path, config.made_by(path), velocity=evaluates).to(device)
@@ -47,8 +47,8 @@ class MotionGPTStage(Stage):
             )
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
         self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
-        self.learner = self.model
-        if config.model.normalise_music and self.data.names("train"):  # else the checkpoint has them
+        self.trainable = self.model
+        if config.model.normalise_music and self.data.names("train"):  # else they are in the checkpoint
             self.model.base.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
 
     @property
@@ -66,14 +66,14 @@ class MotionGPTStage(Stage):
             clips.set_codes(*encode_dances(self.memory, clips.poses))
         return clips
 
-    def batches(self, epoch: int) -> Iterable[CodeClip]:
-        """Batches of CodeClip."""
+    def batches(self, epoch: int) -> Batches:
+        """Return batches of CodeClip."""
         return self.loader(self.clips, epoch)
 
-    def loss(self, learner: nn.Module, batch: CodeClip) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Cross-entropy of the next codes, upper plus lower; music is one step ahead of its codes."""
+    def loss(self, batch: CodeClip) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the cross-entropy of the next codes, upper plus lower; music is one step ahead of codes."""
         upper, lower, music = (x.to(self.device, non_blocking=True) for x in batch)
-        logits = learner(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+        logits = self.trainable(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
         loss_upper, loss_lower = code_losses(logits, Codes(upper[:, 1:], lower[:, 1:]))
         loss = loss_upper.mean() + loss_lower.mean()
         return loss, {
@@ -83,12 +83,12 @@ class MotionGPTStage(Stage):
         }
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
-        """Dances to the test songs."""
+        """Evaluate dances to the test songs."""
         assert isinstance(self.model, MotionGPT)
         if self.memory.velocity is None:
             raise ValueError(
                 f"{self.config.vqvae} is a memory without its velocity branch: enough to train a GPT, but "
-                "its dances need one; name a checkpoint of stage sep_vqvae_root (key vqvae)"
+                "dances need one; name a checkpoint of stage sep_vqvae_root (key vqvae)"
             )
         evaluation = self.evaluation()
         rows = {
@@ -98,17 +98,22 @@ class MotionGPTStage(Stage):
         }
         return evaluation.report(folder, rows, shown="GPT", title=self.config.name)
 
-    def frozen(self) -> Mapping[str, str]:
-        """The memory, whose codes the GPT composes."""
-        return {"vqvae": fingerprint_of_memory(self.memory)}
+    @cached_property
+    def built_on(self) -> Mapping[str, str]:
+        """Hashes of the data and of the memory."""
+        return {**super().built_on, "vqvae": fingerprint_of_memory(self.memory)}
 
     def architecture(self) -> dict[str, Any]:
-        """The GPT's, and which features it hears."""
+        """Return the GPT's architecture and the version of its music features."""
         assert isinstance(self.model, MotionGPT)
         return {**self.model.architecture(), "music": self.data.feature_version}
 
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Raises ValueError unless the checkpoint heard the features that the data holds."""
+        """Check the music features, the number of heads and the kind of attention.
+
+        Raises:
+            ValueError: if one differs from the data or the config.
+        """
         check_features(architecture, self.data.feature_version, path, self.config.data.root)
         gpt, model = architecture["gpt"], self.config.model  # no tensor's shape shows these
         if gpt["heads"] != model.heads:
@@ -124,7 +129,7 @@ class MotionGPTStage(Stage):
 
 
 def check_rate(music_fps: float, fps: float, frames_per_code: int, root: str) -> None:
-    """Raises ValueError unless there is one music step per code."""
+    """Raise ValueError unless there is one music step per code."""
     if abs(music_fps * frames_per_code - fps) > 1e-6:
         raise ValueError(
             f"{root} holds music at {music_fps} steps per second, the memory makes "
@@ -134,7 +139,7 @@ def check_rate(music_fps: float, fps: float, frames_per_code: int, root: str) ->
 
 
 def check_features(architecture: Mapping[str, Any], data_version: str, path: Path, root: str) -> None:
-    """Raises ValueError unless the checkpoint was trained on the features the data holds."""
+    """Raise ValueError unless the checkpoint was trained on the version of features that the data holds."""
     trained_on = architecture["music"]
     if trained_on != data_version:
         raise ValueError(
@@ -144,21 +149,21 @@ def check_features(architecture: Mapping[str, Any], data_version: str, path: Pat
 
 
 def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (D,) of the training songs' features, for `normalise_music`.
+    """Return mean and scaled std (D,) of the training songs' features, for `normalise_music`.
 
-    Deviations are scaled so that each group of columns has a total variance of 1: the one beat column weighs
-    as much as the 384 of the tempogram. A column that hardly moves in the training songs must not blow up in
-    another one: it counts with at least a tenth of its group's typical deviation. Silent groups are left as
-    they are; excluded groups get an infinite deviation, which makes them 0.
+    The std is scaled such that each group of columns has a total variance of 1: the single beat column weighs
+    as much as the 384 of the tempogram. A nearly constant column must not be amplified on other songs, so its
+    std is at least a tenth of its group's root mean square. Silent groups are not scaled; the std of excluded
+    groups is infinite, which makes their normalised features 0.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
-    deviation = music.std(0)
+    std = music.std(0)
     for name, columns in COLUMNS.items():
         if name in excluded:
-            deviation[columns] = np.inf
+            std[columns] = np.inf
             continue
-        group = deviation[columns]
+        group = std[columns]
         typical = float(np.sqrt(np.mean(group**2)))
-        deviation[columns] = np.maximum(group, 0.1 * typical) * np.sqrt(len(group)) if typical > 1e-6 else 1.0
-    return torch.from_numpy(music.mean(0)), torch.from_numpy(deviation)
+        std[columns] = np.maximum(group, 0.1 * typical) * np.sqrt(len(group)) if typical > 1e-6 else 1.0
+    return torch.from_numpy(music.mean(0)), torch.from_numpy(std)

@@ -1,36 +1,39 @@
-"""Stage 1: the choreographic memory learns to reconstruct clips of dances.
+"""Stage 1: train the choreographic memory to reconstruct clips of dances; usage of its codebooks.
 
-Source: Bailando (CVPR 2022), section 3.2.
+Source: Bailando (CVPR 2022), section 3.2. Perplexity as in van den Oord et al. 2017.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from datasets.clips import PoseClips, training_poses
 from models.conv import use_channels_last
 from models.quantizer import EMAQuantizer
 from models.stages.base import RunConfig, Stage
-from models.stages.health import CodebookHealth
 from models.stages.losses import MotionLossConfig, memory_loss
-from models.vqvae import ChoreographicMemory, MemoryConfig
+from models.vqvae import ChoreographicMemory, MemoryConfig, Reconstruction
+from utils.training.distributed import sum_over_processes
+from utils.training.trainer import Batches
 
 
 class SepVQVAEConfig(RunConfig):
     """Config of stage sep_vqvae."""
 
     model: MemoryConfig = MemoryConfig()
-    """Sizes of the memory."""
+    """Architecture of the memory; see MemoryConfig."""
     loss: MotionLossConfig = MotionLossConfig()
-    """Weights of the loss."""
+    """Weights of the loss; see MotionLossConfig."""
 
 
 class SepVQVAE(Stage):
-    """Trains both halves at once; their losses are averaged."""
+    """Trains both halves at once."""
 
     name = "sep_vqvae"
     Config = SepVQVAEConfig
@@ -39,10 +42,10 @@ class SepVQVAE(Stage):
     def __init__(self, config: SepVQVAEConfig, device: torch.device) -> None:
         super().__init__(config, device)
         self.model = ChoreographicMemory(config.model).to(device)
-        self.learner = self.model
-        use_channels_last(self.learner, config.training.channels_last)
+        self.trainable = self.model
+        use_channels_last(self.model, config.training.channels_last)
         self.health = CodebookHealth(self.model)
-        if config.model.normalise_pose and self.data.names("train"):  # else the checkpoint has them
+        if config.model.normalise_pose and self.data.names("train"):  # else they are in the checkpoint
             self.model.set_pose_statistics(training_poses(self.data))
         if config.data.clips.frames % self.model.frames_per_code:
             raise ValueError(
@@ -65,53 +68,79 @@ class SepVQVAE(Stage):
             )
         return PoseClips(self.data, "train", self.config.data.clips)
 
-    def batches(self, epoch: int) -> Iterable[Tensor]:
-        """Poses (B, frames, J*3)."""
+    def batches(self, epoch: int) -> Batches:
+        """Return batches of poses (B, frames, J*3)."""
         return self.loader(self.clips, epoch)
 
-    def loss(self, learner: nn.Module, batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Reconstruction, velocity, acceleration and commitment of each half; restarted codes."""
+    def loss(self, batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the mean loss of both halves; metrics: its parts, and the codebooks' use in the batch."""
         pose = batch.to(self.device, non_blocking=True)
-        reconstruction = learner(pose)
-        loss, logs = memory_loss(reconstruction, pose, self.memory, self.config.loss)
-        return loss, {**logs, **self.health.count(reconstruction)}
+        reconstruction = self.trainable(pose)
+        loss, metrics = memory_loss(reconstruction, pose, self.memory, self.config.loss)
+        return loss, {**metrics, **self.health.count(reconstruction)}
 
-    def epoch_logs(self) -> Mapping[str, float]:
-        """Used and dead codes, perplexity and restarts of each half, over the epoch's batches."""
-        return self.health.epoch_logs()
-
-    @property
-    def _learnt(self) -> dict[str, EMAQuantizer]:
-        """The codebooks that are updated by moving averages, by half; FSQ has none."""
-        parts = self.memory.halves.items()
-        return {half: part.quantizer for half, part in parts if isinstance(part.quantizer, EMAQuantizer)}
-
-    def gauges(self) -> Mapping[str, Tensor]:
-        """Of each learnt codebook: how many codes the batch used, and their perplexity."""
-        gauges = {f"used_codes_{half}": book.used() for half, book in self._learnt.items()}
-        return gauges | {f"perplexity_{half}": book.perplexity() for half, book in self._learnt.items()}
-
-    @torch.no_grad()
-    def begin_step(self, parts: list[Tensor]) -> None:
-        """Codebooks start from the latents of the whole first batch."""
-        if all(book.is_initialised for book in self._learnt.values()):
-            return
-        motions = [self.memory.split(pose.to(self.device)) for pose in parts]
-        for half, book in self._learnt.items():
-            encoder, side = self.memory.halves[half].encoder, 0 if half == "upper" else 1
-            book.start_from(torch.cat([encoder(motion[side].transpose(1, 2)) for motion in motions]))
-
-    def hold(self, held: bool) -> None:
-        """Codebooks learn once from all parts of a batch."""
-        for book in self._learnt.values():
-            book.hold = held
+    def end_epoch(self, epoch: int) -> Mapping[str, float]:
+        """Return used and dead codes, perplexity and restarts of each half, over the epoch's batches."""
+        return self.health.end_epoch()
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
-        """Reconstructions of the test dances, with the real root: this stage learns nothing of the root."""
+        """Evaluate reconstructions of the test dances with the real root; this stage does not model it."""
         evaluation = self.evaluation()
         rows = {"memory (real root)": evaluation.reconstructions(real_root=True)}
         return evaluation.report(folder, rows, shown="memory (real root)", title=self.config.name)
 
     def architecture(self) -> dict[str, Any]:
-        """The memory's."""
+        """Return the memory's architecture."""
         return self.memory.architecture()
+
+
+def usage(counts: np.ndarray) -> dict[str, float]:
+    """Return used codes, dead codes and perplexity (1..K) of how often (K,) each code was used, not all 0.
+
+    Perplexity is exp of the entropy of the usage: the number of codes if all were used equally often.
+    """
+    share = counts[counts > 0] / counts.sum()
+    perplexity = float(np.exp(-(share * np.log(share)).sum()))
+    return {"used_codes": len(share), "dead_codes": len(counts) - len(share), "perplexity": perplexity}
+
+
+class CodebookHealth:
+    """Counts the codes of each batch and epoch without synchronising with the device."""
+
+    def __init__(self, memory: ChoreographicMemory) -> None:
+        self.memory = memory
+        self._counts: dict[str, Tensor] = {}  # of this process
+        self._restarted: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def count(self, reconstruction: Reconstruction) -> dict[str, Tensor]:
+        """Count the codes of a batch; return the batch's metrics, those of `Quantizer.step_logs` summed.
+
+        For codebooks with moving averages they include used_codes and perplexity of each half.
+        """
+        metrics: dict[str, Tensor] = {}
+        for half, quantized in reconstruction.quantized.items():
+            book = self.memory.halves[half].quantizer
+            counts = F.one_hot(quantized.indices.flatten(), book.num_codes).sum(0)
+            self._counts[half] = self._counts.get(half, 0) + counts
+            for name, value in book.step_logs().items():
+                metrics[name] = metrics.get(name, 0) + value
+                if name == "restarted_codes":
+                    self._restarted[half] = self._restarted.get(half, 0) + value
+            if isinstance(book, EMAQuantizer):
+                metrics |= {f"used_codes_{half}": book.used(), f"perplexity_{half}": book.perplexity()}
+        return metrics
+
+    def end_epoch(self) -> Mapping[str, float]:
+        """Return used and dead codes, perplexity and restarts of each half, and reset the counts.
+
+        All processes must call it; codes are counted over all of them.
+        """
+        metrics: dict[str, float] = {}
+        for half, counts in self._counts.items():
+            total = usage(sum_over_processes(counts).cpu().numpy())
+            metrics |= {f"{name}_{half}": value for name, value in total.items()}
+            if half in self._restarted:
+                metrics[f"restarted_codes_{half}"] = int(self._restarted[half])
+        self._counts, self._restarted = {}, {}
+        return metrics

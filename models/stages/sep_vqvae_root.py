@@ -1,17 +1,17 @@
-"""Stage 2: the global velocity branch learns where the lower codes take the dancer.
+"""Stage 2: train the global velocity branch to predict root velocity from the lower codes.
 
-Source: Bailando (CVPR 2022), section 3.3. Only this second decoder learns; codes of a clip never change, so
-each is encoded once.
+Source: Bailando (CVPR 2022), section 3.3. Only this second decoder is trained; codes of a clip never change,
+so each clip is encoded once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import NonNegativeFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -22,6 +22,7 @@ from models.stages.base import RunConfig, Stage, fingerprint_of_memory
 from models.stages.losses import velocity_loss
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import root_velocity
+from utils.training.trainer import Batches
 
 
 class SepVQVAERootConfig(RunConfig):
@@ -30,16 +31,33 @@ class SepVQVAERootConfig(RunConfig):
     vqvae: str
     """Checkpoint of stage sep_vqvae."""
     acceleration: NonNegativeFloat = 1.0
-    """Weight of the first difference of the velocity."""
+    """Weight of the loss of the velocity's first difference."""
     position: NonNegativeFloat = 0.0
-    """Weight of the integrated root's error in a clip, in metres; 0 in the paper."""
+    """Weight of the loss of the integrated root position in a clip, in metres; 0 in the paper."""
 
 
 class VelocityClip(NamedTuple):
-    """A clip as the velocity branch sees it: lower codes (T',) and root velocity (T, 3), metres per frame."""
+    """A clip for the velocity branch: lower codes (T',) and root velocity (T, 3) in metres per frame."""
 
     lower: Tensor
     velocity: Tensor
+
+
+class VelocityClips(Dataset[VelocityClip]):
+    """The clips of a dataset of poses, of which only lower codes and root velocity are used."""
+
+    def __init__(self, poses: PoseClips, lower: Tensor) -> None:
+        self.poses, self.lower = poses, lower
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def name(self, index: int) -> str:
+        """Return the name of the sequence that a clip is from."""
+        return self.poses.name(index)
+
+    def __getitem__(self, index: int) -> VelocityClip:
+        return VelocityClip(self.lower[index], root_velocity(self.poses[index][:, :3]))
 
 
 class SepVQVAERoot(Stage):
@@ -58,12 +76,12 @@ class SepVQVAERoot(Stage):
         memory.requires_grad_(False)
         assert memory.velocity is not None
         memory.velocity.requires_grad_(True)
-        if trained.config.normalise_pose and self.data.names("train"):  # else the checkpoint has them
+        if trained.config.normalise_pose and self.data.names("train"):  # else they are in the checkpoint
             memory.velocity.set_statistics(training_velocities(self.data))
-        self._memory_hash = fingerprint_of_memory(memory)  # resuming loads the checkpoint's
+        self._memory_hash = fingerprint_of_memory(memory)  # `load_state_dict` replaces the weights
         self.model = memory.eval().to(device)
-        self.learner = memory.velocity
-        use_channels_last(self.learner, config.training.channels_last)
+        self.trainable = memory.velocity
+        use_channels_last(memory.velocity, config.training.channels_last)
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -71,46 +89,37 @@ class SepVQVAERoot(Stage):
         return self.model  # type: ignore[return-value]
 
     @cached_property
-    def clips(self) -> Dataset[VelocityClip]:
+    def clips(self) -> "VelocityClips":
         """The training clips, encoded."""
         poses = PoseClips(self.data, "train", self.config.data.clips)
         lower = encode_clips(self.memory, poses, self.device).lower
 
-        class VelocityClips(Dataset[VelocityClip]):
-            def __len__(self) -> int:
-                return len(poses)
+        return VelocityClips(poses, lower)
 
-            def name(self, index: int) -> str:
-                return poses.name(index)
-
-            def __getitem__(self, index: int) -> VelocityClip:
-                return VelocityClip(lower[index], root_velocity(poses[index][:, :3]))
-
-        return VelocityClips()
-
-    def batches(self, epoch: int) -> Iterable[VelocityClip]:
-        """Batches of VelocityClip."""
+    def batches(self, epoch: int) -> Batches:
+        """Return batches of VelocityClip."""
         return self.loader(self.clips, epoch)
 
-    def loss(self, learner: nn.Module, batch: VelocityClip) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """L1 of the root velocity and of its first difference."""
+    def loss(self, batch: VelocityClip) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the L1 loss of the root velocity and of its first difference."""
         latents = self.memory.lower.quantizer.decode(batch.lower.to(self.device, non_blocking=True))
-        velocity = learner(latents).transpose(1, 2)
+        velocity = self.trainable(latents).transpose(1, 2)
         target = batch.velocity.to(self.device, non_blocking=True)
         return velocity_loss(velocity, target, self.config.acceleration, self.config.position)
 
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
-        """Reconstructions of the test dances, root included."""
+        """Evaluate reconstructions of the test dances, root included."""
         evaluation = self.evaluation()
         rows = {"random codes": evaluation.random_codes(), "memory": evaluation.reconstructions()}
         return evaluation.report(folder, rows, shown="memory", title=self.config.name)
 
-    def frozen(self) -> Mapping[str, str]:
-        """The memory's encoders, codebooks and decoders."""
-        return {"vqvae": self._memory_hash}
+    @cached_property
+    def built_on(self) -> Mapping[str, str]:
+        """Hashes of the data, and of the memory's encoders, codebooks and decoders."""
+        return {**super().built_on, "vqvae": self._memory_hash}
 
     def architecture(self) -> dict[str, Any]:
-        """The memory's."""
+        """Return the memory's architecture."""
         return self.memory.architecture()
 
 
@@ -118,18 +127,17 @@ class SepVQVAERoot(Stage):
 def encode_clips(
     memory: ChoreographicMemory, clips: PoseClips, device: torch.device, batch_size: int = 64
 ) -> Codes:
-    """Codes (N, T') of all clips, each encoded alone as released: zero padding makes edge codes its own."""
-    # A generator of its own: the loader would draw from the global one, and resumed runs would differ.
+    """Return the codes (N, T') of all clips, each encoded alone, as published."""
     loader = DataLoader(clips, batch_size=batch_size, generator=torch.Generator())
     codes = [memory.encode(pose.to(device)) for pose in tqdm(loader, "encoding", leave=False, disable=None)]
     return Codes(*(torch.cat(half).cpu() for half in zip(*codes, strict=True)))
 
 
 def encode_dances(memory: ChoreographicMemory, clips: PoseClips) -> Codes:
-    """Codes (N, T') of all clips, cut out of the codes of their whole dances.
+    """Return the codes (N, T') of all clips, cut out of the codes of their whole dances.
 
     Raises:
-        ValueError: if clips start between codes.
+        ValueError: if the hop of the clips is not a whole number of codes.
     """
     step = memory.frames_per_code
     if clips.config.hop % step:

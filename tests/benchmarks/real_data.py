@@ -13,7 +13,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,14 @@ from datasets.clips import ClipsConfig, clip_starts
 from datasets.sample import make_corpus
 from datasets.sequences import PreparedData
 from models.checkpoints import load_memory
-from models.evaluation.dances import DanceMaker, MadeDance
-from models.evaluation.judging import reconstruction
-from models.stages import read_config
+from models.evaluation.dances import DanceMaker
+from models.evaluation.report import reconstruction
+from models.stages.registry import read_config
 from tests.benchmarks.ablations.runs import EPOCHS, config_path
 from tests.helpers import SHARED
+from utils.dance import Dance
 from utils.files import write_beside
-from utils.render.player import PlayerDance, write_player
+from utils.render.player import write_player
 
 log = logging.getLogger("real_data")
 ROWS = {"sample corpus": ("sample",), "real dances": ("real",), "both": ("sample", "real")}
@@ -137,7 +138,7 @@ def train(row: str, out: Path, seed: int, steps: int | None, scale: str) -> tupl
 
 def judge(
     checkpoint: Path, data: PreparedData, groups: Mapping[str, Sequence[str]]
-) -> tuple[dict, dict[str, MadeDance]]:
+) -> tuple[dict, dict[str, Dance]]:
     """Joint errors in mm by group of dances, and the reconstructions by name, with their real root."""
     maker = DanceMaker(data, "all", "dance", load_memory(checkpoint, "this benchmark", velocity=False), 0)
     made = {dance.name: dance for dance in maker.reconstructions(real_root=True)}
@@ -149,10 +150,10 @@ def judge(
     return {group: told["joint_error_mm"] for group, told in errors.items()}, made
 
 
-def page(path: Path, real: np.ndarray, made: Mapping[str, MadeDance], title: str) -> None:
+def page(path: Path, real: np.ndarray, made: Mapping[str, Dance], title: str) -> None:
     """The held-out dance beside what each memory makes of it."""
-    dances = [PlayerDance("real", real)]
-    dances += [PlayerDance(f"memory of {row}", dance.joints, dance.codes) for row, dance in made.items()]
+    dances = [Dance("real", real)]
+    dances += [replace(dance, name=f"memory of {row}") for row, dance in made.items()]
     write_player(path, dances, title=title)
 
 
@@ -206,7 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
         "sample, held out": sources["sample"].held_out,
     }
     errors: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS}
-    shown: dict[str, MadeDance] = {}
+    shown: dict[str, Dance] = {}
     first, steps = groups["real, held out"][0], None
     for seed in range(options.seeds):
         for row in ROWS:

@@ -20,6 +20,7 @@ from datasets.sample import plan_corpus
 from datasets.sample.dances import make_dance
 from datasets.sample.instruments import SAMPLE_RATE_HZ
 from datasets.sample.songs import render_song
+from utils.dance import Dance
 from utils.render.video import render_video
 from utils.smpl import forward_kinematics
 
@@ -41,10 +42,8 @@ def main() -> None:
         start, busy = time.perf_counter(), time.process_time()
         render_video(
             Path(folder) / "dance.mp4",
-            joints,
-            codes=codes,
-            music_beats=np.arange(0, frames, 30),
-            song=music,
+            Dance("dance", joints, np.arange(0, frames, 30), codes=codes),
+            audio=music,
             title="benchmark",
             height=arguments.height,
         )

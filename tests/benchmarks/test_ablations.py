@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.stages import STAGES
+from models.stages.registry import STAGES
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.benchmarks.ablations import __main__ as ablations
 from tests.benchmarks.ablations import measures, running
@@ -94,7 +94,7 @@ def test_tables_and_plots_of_what_is_there(tmp_path, monkeypatch, capsys):
     assert "| independent halves | 10.500 ± 0.707 ↑ | 10.5 ± 0.7 ↑ |" in text
     assert "0.400 ± 0.000 ↓" in text
     assert "Missing: cross-conditional, seeds [2]; independent halves, seeds [2]." in text
-    assert "Missing: all starts, seeds [2]; first eighth, as released, seeds [0, 1, 2]." in text
+    assert "Missing: all starts, seeds [2]; first eighth, as published, seeds [0, 1, 2]." in text
     content = json.loads((tmp_path / "ablations.json").read_text())["questions"]["cross_conditional"]
     assert content["rows"]["independent halves"]["cells"]["FID_k"]["differences"] == [10.0, 10.0]
     for name in ("cross_conditional", "starts"):

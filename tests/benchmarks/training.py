@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.music import NUM_FEATURES
 from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
 from models.gpt import GPTConfig, MotionGPT
-from models.stages import STAGES, RunConfig, read_config
+from models.stages.base import RunConfig
+from models.stages.registry import STAGES, read_config
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.helpers import ROOT
-from utils.training.checkpoint import save_checkpoint
-from utils.training.logger import Journal
-from utils.training.throughput import StepFlops, matrix_peak, synchronise
+from utils.training.checkpoints import save_checkpoint
 from utils.training.trainer import Trainer
 
 PEAK_THEN = (
@@ -111,10 +111,32 @@ def steps(trainer: Trainer) -> Iterator[tuple[str, Any]]:
     """Batches and their kinds, again and again; the actor-critic's songs are composed once."""
     for batch in itertools.cycle(trainer.stage.batches(1)):
         if trainer.stage.name == "actor_critic":
-            yield "policy", batch._replace(policy_turn=True)
-            yield "value", batch._replace(policy_turn=False)
+            yield "policy", batch._replace(updates_policy=True)
+            yield "value", batch._replace(updates_policy=False)
         else:
             yield "", batch
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the work that was sent to the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_peak(device: torch.device, precision: str, seconds: float = 1.0) -> float:
+    """Return the FLOP/s of square products on the device, the best in about that many seconds."""
+    size, repeats = (4096, 10) if device.type == "cuda" else (768, 2)
+    a = torch.ones(size, size, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    b, best = torch.ones_like(a), 0.0
+    a @ b
+    synchronise(device)
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        for _ in range(repeats):
+            a @ b
+        synchronise(device)
+        best = max(best, 2 * size**3 * repeats / (time.perf_counter() - start))
+    return best
 
 
 @torch.no_grad()
@@ -139,26 +161,28 @@ class Measured(NamedTuple):
 
 
 def measure(config: RunConfig, device: torch.device, repeats: int) -> dict[str, Measured]:
-    """What each kind of step takes; the first of each is not counted."""
-    trainer = Trainer(STAGES[config.stage](config, device), config.training, config.folder, "")
-    trainer.learner.train()
-    flops = StepFlops()
+    """What each kind of step takes; in the first of each, which is not timed, FLOPs are counted."""
+    stage = STAGES[config.stage](config, device)
+    trainer = Trainer(stage, config.training, config.folder, "", config.seed)
+    stage.trainable.train()
+    flops: dict[str, float] = {}
     times: dict[str, list[tuple[float, float]]] = {}
-    journal = Journal(config.folder / "logs", 0, {})
     for kind, batch in steps(trainer):
-        with flops.counting(kind):
-            start, busy = time.perf_counter(), time.process_time()
-            trainer._train_step(1, batch, journal)
-            synchronise(device)
-        flops.finish(kind)
+        if kind not in flops:
+            with FlopCounterMode(display=False) as counter:
+                trainer._train_step(batch)
+            flops[kind] = float(counter.get_total_flops())
+            continue
+        start, busy = time.perf_counter(), time.process_time()
+        trainer._train_step(batch)
+        synchronise(device)
         taken = time.perf_counter() - start, (time.process_time() - busy) / torch.get_num_threads()
         times.setdefault(kind, []).append(taken)
         kinds = 2 if config.stage == "actor_critic" else 1
-        if len(times) == kinds and min(map(len, times.values())) > repeats:
+        if len(times) == kinds and min(map(len, times.values())) >= repeats:
             break
-    journal.close()
     return {
-        kind: Measured(*map(statistics.median, zip(*taken[1:], strict=True)), flops.finish(kind))
+        kind: Measured(*map(statistics.median, zip(*taken, strict=True)), flops[kind])
         for kind, taken in times.items()
     }
 
@@ -190,7 +214,6 @@ def main() -> None:
                 size = read_config(ROOT / "configs" / f"{config_name}.yaml").training.batch_size
                 size = max(1, size // 8) if args.quick else size
                 overrides += [f"training.batch_size={size}", f"device={device}", "data.clips.hop=8"]
-                overrides += ["training.utilisation=false"]  # counted here
                 peak = matrix_peak(device, precision, 1.0)
                 convolves = config_name.startswith("sep_vqvae")
                 now = convolution_peak(device) if convolves else matrix_peak(device, "fp32", 1.0)

@@ -47,9 +47,9 @@ def test_pose_clips(hop, prefix, rows, every):
     np.testing.assert_allclose(poses[:, -1], data.g[f"{prefix}_last_pose{rows}"], atol=1e-6)
 
 
-def test_music_clips_as_released():
+def test_music_clips_as_published():
     data = ThreeClips()
-    clips = MusicClips(data, "train", ClipsConfig(hop=8, starts="released"), 8)
+    clips = MusicClips(data, "train", ClipsConfig(hop=8, starts="published"), 8)
     assert len(clips) == int(data.g["gpt_ext_n"]) == 42
     codes = torch.arange(42 * 30).view(42, 30)
     clips.set_codes(codes, codes + 1)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from datasets.sequences import PreparedData
-from models.evaluation.dances import MadeDance
 from tests.benchmarks import real_data
+from utils.dance import Dance
 
 
 def source(folder, **splits):
@@ -62,6 +62,6 @@ def test_table_and_page(tmp_path):
     assert "| sample corpus | 1.0 ± 1.4 | 1.0 ± 1.4 | 1.0 ± 1.4 |" in text
     assert "| both | 3.0 ± 1.4 | 3.0 ± 1.4 (seen) | 3.0 ± 1.4 |" in text
     joints = np.random.default_rng(0).normal(size=(16, 24, 3)).astype(np.float32)
-    made = {row: MadeDance("a", "", joints, np.zeros((2, 2), int)) for row in real_data.ROWS}
+    made = {row: Dance("a", joints, codes=np.zeros((2, 2), int)) for row in real_data.ROWS}
     real_data.page(tmp_path / "page.html", joints, made, "held out")
     assert "memory of sample corpus" in (tmp_path / "page.html").read_text()

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from models.stages import STAGES, RunConfig
+from models.stages.base import RunConfig
+from models.stages.registry import STAGES
 from utils.config import ConfigModel, read_merged, section_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

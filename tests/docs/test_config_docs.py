@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, TypeAdapter
 
-from models.stages import STAGES
 from models.stages.base import RunConfig
+from models.stages.registry import STAGES
 from tests.docs.config_reference import described, kind_of, main, markdown, sections, shown
 from tests.helpers import ROOT
 from utils.config import ConfigModel, keys_of

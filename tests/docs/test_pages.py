@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import main
-from models.stages import read_config
+from models.stages.registry import read_config
 from tests.docs.pages import PAGES, anchor, arguments, blocks, commands, dead_links, links
 from tests.helpers import ROOT
 

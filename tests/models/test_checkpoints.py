@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from models.checkpoints import load_memory, load_policy
+from models.inference.prompts import load_networks
 from models.published.__main__ import export_file
-from models.stages import STAGES, read_config
+from models.stages.registry import STAGES, read_config
 from models.vqvae import ChoreographicMemory
 from tests.models.stages.tiny import arguments, checkpoint
-from utils.training.checkpoint import load_checkpoint, save_checkpoint
+from utils.training.checkpoints import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,9 @@ def policies(trained, tmp_path_factory):
     files = {"gpt": checkpoint(trained, "cc_motion_gpt")}
     content = load_checkpoint(checkpoint(trained, "actor_critic"), "")
     last = {key: value + 0.5 for key, value in content["model"].items()}
-    selection = {**content["choice"], "epoch": 1}
+    selection = {**content["selection"], "epoch": 1}
     files["actor_critic"] = folder / "actor_critic.pt"
-    save_checkpoint({**content, "model": last, "choice": selection, "epoch": 3}, files["actor_critic"])
+    save_checkpoint({**content, "model": last, "selection": selection, "epoch": 3}, files["actor_critic"])
     for name in list(files):
         plain = load_checkpoint(files[name], "")
         if "normalise_music" in plain["architecture"]["gpt"]:  # published GPTs do not normalise
@@ -42,8 +43,8 @@ def without_statistics(content):
         return {key: value for key, value in state.items() if ".music_" not in key}
 
     content = {**content, "model": plain(content["model"])}
-    if "choice" in content:
-        content["choice"] = {**content["choice"], "weights": plain(content["choice"]["weights"])}
+    if "selection" in content:
+        content["selection"] = {**content["selection"], "weights": plain(content["selection"]["weights"])}
     return {**content, "architecture": {**content["architecture"], "gpt": gpt}}
 
 
@@ -56,8 +57,6 @@ def same(gpt, other):
 
 @pytest.mark.parametrize("kind", ["gpt", "actor_critic", "published_gpt", "published_actor_critic"])
 def test_train_eval_and_dance_use_the_same_weights(kind, policies, trained, small_data):
-    from models.inference.dancer import load_dancer  # the package of stages must be imported first
-
     path, device = policies[kind], torch.device("cpu")
     expected = load_policy(path, "").gpt
     if kind == "actor_critic":
@@ -72,7 +71,7 @@ def test_train_eval_and_dance_use_the_same_weights(kind, policies, trained, smal
         return STAGES[config.stage](config, device)
 
     finetuning = stage_of(config_of("actor_critic", gpt=path))  # --train starts from this GPT
-    assert same(finetuning.before, expected)
+    assert same(finetuning.pretrained, expected)
     assert same(finetuning.model.gpt, expected)
     if "actor_critic" in kind or published:
         key = {"gpt": path} if published else {"checkpoint": path}
@@ -83,11 +82,11 @@ def test_train_eval_and_dance_use_the_same_weights(kind, policies, trained, smal
     stage = stage_of(judged)
     epoch = stage.load()
     assert same(stage.model.gpt if hasattr(stage.model, "gpt") else stage.model, expected)
-    dancer = load_dancer(judged, device)
-    assert same(dancer.gpt, expected)
-    assert dancer.facts["checkpoint"] == str(path)
+    networks = load_networks(judged, device)
+    assert same(networks.gpt, expected)
+    assert networks.facts["checkpoint"] == str(path)
     if kind == "actor_critic":
-        assert (epoch, dancer.facts["epoch"]) == (3, 1)
+        assert (epoch, networks.facts["epoch"]) == (3, 1)
 
 
 def test_former_names_of_the_codebook_are_read(trained, tmp_path):

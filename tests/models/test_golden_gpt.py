@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.rollouts import cut_windows
 from models.actor_critic import first_steps, policy_entropy, policy_loss, td_error, value_loss
 from models.generation import GenerationConfig, Prompt, attention_window, generate, generate_naively
 from models.gpt import code_losses
 from models.published.names import gpt_table, to_theirs
 from models.reward import RewardConfig, beat_reward, motion_beats, per_code, reward, smooth
+from models.stages.rollouts import cut_windows
 from models.vqvae import Codes
 from tests.golden.select_arrays import OUTPUTS, WEIGHTS
 from tests.helpers import golden
@@ -175,12 +175,12 @@ def test_rewards():
     close(speed, g["speed"])
     close(smooth(speed, 5.0), g["speed_smooth"], atol=1e-6)
     np.testing.assert_array_equal(per_code(motion_beats(pose), 8).any(-1), g["dance_beats"] > 0)
-    np.testing.assert_array_equal(beat_reward(pose, beats, 8, "released"), g["ba_reward_released"])
+    np.testing.assert_array_equal(beat_reward(pose, beats, 8, "published"), g["ba_reward_released"])
     np.testing.assert_array_equal(beat_reward(pose, beats, 8, "paper"), g["ba_reward_paper"])
-    for form in ("released", "paper"):
+    for form, recorded in (("published", "released"), ("paper", "paper")):
         for rate in (0, 1):
             config = RewardConfig(beats=form, consistency=rate, lower_sign="upper")
-            close(reward(pose, beats, 8, config)["reward"], g[f"reward_{form}_rate{rate}"])
+            close(reward(pose, beats, 8, config)["reward"], g[f"reward_{recorded}_rate{rate}"])
 
 
 def test_each_half_has_its_own_sign():

@@ -21,11 +21,11 @@ SIZES = [
 ]
 
 
-def memory_of(conv=PUBLISHED, velocity=True):
+def memory_of(conv=PUBLISHED, velocity=True, halves="split"):
     torch.manual_seed(0)
-    config = MemoryConfig(codes_upper=7, codes_lower=5, codebook=CodebookConfig(dim=4), conv=conv)
-    memory = ChoreographicMemory(config, velocity=velocity).eval()
-    for half in (memory.upper, memory.lower):
+    sizes = {"codes_upper": 7, "codes_lower": 5, "codebook": CodebookConfig(dim=4)}
+    memory = ChoreographicMemory(MemoryConfig(conv=conv, halves=halves, **sizes), velocity=velocity).eval()
+    for half in memory.halves.values():
         half.quantizer.codebook.normal_()
     return memory
 
@@ -58,6 +58,15 @@ def test_joints_equal_decoding_at_once(conv, sizes):
         with torch.no_grad():
             whole = pose_to_joints(memory.decode(codes))
         torch.testing.assert_close(torch.cat(made, 1), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_a_memory_of_the_whole_body():
+    memory, codes = memory_of(halves="whole"), random_codes(40)
+    poses = PoseStream(memory)
+    made = [poses.push(codes), poses.push(random_codes(0), last=True)]
+    with torch.no_grad():
+        whole = pose_to_joints(memory.decode(codes))
+    torch.testing.assert_close(torch.cat(made, 1), whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("conv", SIZES, ids=["published", "small", "shallow"])

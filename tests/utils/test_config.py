@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.stages import STAGES, read_config
+from models.stages.registry import STAGES, read_config
 from tests.helpers import ROOT
 from utils.config import ConfigError, ConfigModel, check, keys_of, merge, read_layers, write_yaml
 

@@ -1,17 +1,15 @@
-"""A dance leaves the program: BVH, glTF and SMPL parameters, from joints by fitting a body of rigid bones.
+"""Export: BVH, glTF and SMPL parameters of a dance, by fitting a body of rigid bones to its joints.
 
     fit = fit_body(joints, rest)                  # rotations of the dancer's own bones
     write_bvh(path, fit)
     write_glb(path, fit)
     write_smpl(path, *fit_smpl(joints, rest), rest)   # SMPL's body, at the dancer's size
-    save_motion(path, joints, codes)              # what came out of the networks
 
-`rest` are SMPL's rest joints (24, 3), which the caller has. `python -m utils.export` does it for files.
+`rest` are SMPL's rest joints (24, 3). `python -m utils.export` does it for files.
 """
 
 from utils.export.bvh import write_bvh
 from utils.export.chain import Stretch, worst_stretch
-from utils.export.files import save_motion
 from utils.export.fit import Fit, Turn, fit_body, fitted_joints
 from utils.export.footlock import FootLock, lock_feet
 from utils.export.gltf import write_glb
@@ -29,7 +27,6 @@ __all__ = [
     "fitted_joints",
     "level_floor",
     "lock_feet",
-    "save_motion",
     "worst_stretch",
     "write_bvh",
     "write_glb",

@@ -1,10 +1,11 @@
-"""Dances made earlier, in forms that other programs open.
+"""Write dances made earlier in formats that other programs open.
 
     python -m utils.export DANCE.npz [...] [--bvh] [--glb] [--smpl] [--level] [--footlock] [--out DIR]
 
-A dance is any file that `python -m utils.metrics` reads; without a form named, all three are written,
-beside the dance or into DIR, with the ground at height 0. A dance that cannot be read does not lose the
-others; the exit status is then 2. docs/BLENDER.md says how to open the files.
+A dance is any file that `python -m utils.metrics` reads. The formats are those of `utils.writers`; without
+one named, bvh, glb and smpl are written, beside the dance or into DIR, with the ground at height 0. A dance
+that cannot be read does not stop the others; the exit status is then 2. docs/BLENDER.md says how to open the
+files.
 """
 
 import argparse
@@ -12,35 +13,31 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from utils.export import (
-    Fit,
-    fit_body,
-    fit_smpl,
-    level_floor,
-    lock_feet,
-    worst_stretch,
-    write_bvh,
-    write_glb,
-    write_smpl,
-)
+from utils.export import Fit, level_floor, worst_stretch
 from utils.export.bvh import PER_METRE
 from utils.export.names import TABLES
-from utils.floor import floor_height, on_ground
+from utils.floor import on_ground
 from utils.metrics.reading import NotADance, read_dance
 from utils.skeleton import SMPL_24
-from utils.smpl import rest_joints
 from utils.terminal import tolerant_output
+from utils.writers import WRITERS, WriterInput, WriterOptions
+
+DEFAULT = ("bvh", "glb", "smpl")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
-        prog="python -m utils.export", description="Writes dances as BVH, glTF and SMPL.", allow_abbrev=False
+        prog="python -m utils.export",
+        description="Writes dances as BVH, glTF, SMPL parameters and more.",
+        allow_abbrev=False,
     )
     p.add_argument("dances", type=Path, nargs="+", metavar="DANCE", help=".npz .npy .pkl.npy .pkl")
-    p.add_argument("--bvh", action="store_true", help="write DANCE.bvh")
-    p.add_argument("--glb", action="store_true", help="write DANCE.glb")
-    p.add_argument("--smpl", action="store_true", help="write DANCE_smpl.npz")
+    for name, writer in WRITERS.items():
+        p.add_argument(
+            f"--{name}", action="store_true", help=f"write DANCE{writer.suffix}: {writer.contains}"
+        )
+    p.add_argument("--song", type=Path, help="sound file for .mp4 and .html (they are silent)")
     p.add_argument("--level", action="store_true", help="take the slow drift of height out")
     p.add_argument("--footlock", action="store_true", help="keep planted feet in place, and above the floor")
     p.add_argument("--raw-heights", action="store_true", help="keep the heights of the file: no ground at 0")
@@ -57,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 if any dance was not written."""
+    """Run the command; returns its exit status: 0, or 2 if any dance was not written."""
     tolerant_output()
     options = parser().parse_args(arguments)
     status = 0
@@ -71,23 +68,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def export(path: Path, options: argparse.Namespace) -> None:
-    """Fits one dance, writes it, and prints how well it was fitted.
+    """Write one dance, and print how well bodies were fitted to it.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is not a dance.
+        FileNotFoundError: if there is no such file, or no such song.
+        ValueError: naming the file, if it is not a dance, or would be overwritten.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; a dance (.npz, .npy or .pkl) is expected")
+    if options.song is not None and not options.song.is_file():
+        raise FileNotFoundError(f"there is no song {options.song}; check the path and the spelling")
     try:
         dance = read_dance(path, options.fps, options.up)
     except NotADance as reason:
         raise ValueError(f"{path} is no dance: {reason.why}") from None
     folder = options.out or path.parent
+    formats = [name for name in WRITERS if getattr(options, name)] or DEFAULT
+    paths = {name: folder / f"{dance.name}{WRITERS[name].suffix}" for name in formats}
+    if path.resolve() in (file.resolve() for file in paths.values()):
+        raise ValueError(f"{path} would be overwritten; name another folder with --out")
     if options.level:
-        levelled, wandered = level_floor(dance.joints, dance.fps)
+        levelled, drift = level_floor(dance.joints, dance.fps)
         dance = replace(dance, joints=levelled)
-        print(f"{dance.name}: the floor wandered by {1000 * wandered:.0f} mm; that is taken out")
+        print(f"{dance.name}: the floor drifted by {1000 * drift:.0f} mm; that is removed")
     if not options.raw_heights:
         standing, ground = on_ground(dance.joints, dance.fps)
         dance = replace(dance, joints=standing)
@@ -97,46 +100,44 @@ def export(path: Path, options: argparse.Namespace) -> None:
         f"{dance.name}: {stretch.bone} stretches most, {1000 * stretch.shortest:.0f} to "
         f"{1000 * stretch.longest:.0f} mm; in the files bones are rigid"
     )
-    every = not (options.bvh or options.glb or options.smpl)
-    rest, floor = rest_joints(), floor_height(dance.joints, dance.fps)
-    if options.bvh or options.glb or every:
-        fit = fit_body(dance.joints, rest)
-        _tell(dance.name, fit)
-        if options.footlock:
-            locked = lock_feet(fit, dance.joints, floor, dance.fps)
-            fit = locked.fit
+    fitted = any(WRITERS[name].needs == "body" for name in formats)
+    how = WriterOptions(
+        footlock=options.footlock, draw_fitted=fitted or options.footlock, names=options.names,
+        unit=options.unit, every=options.every, in_place=options.in_place,
+    )  # fmt: skip
+    given = WriterInput(dance, options.song, how)
+    told: set[str] = set()
+    for name, file in paths.items():
+        needs = WRITERS[name].needs
+        if needs not in told:
+            told.add(needs)
+            _print_fit(needs, given)
+        print(f"  {file}")
+        WRITERS[name].write(file, given)
+
+
+def _print_fit(needs: str, given: WriterInput) -> None:
+    """Print how well the body that a writer needs was fitted."""
+    if needs == "body":
+        _print_errors(given.dance.name, given.own_fit)
+        if locked := given.foot_lock:
             print(
                 f"  feet planted in {100 * locked.planted:.0f} % of frames: skating "
                 f"{1000 * locked.skate_before:.0f} -> {1000 * locked.skate_after:.0f} mm/s, "
                 f"below the floor {1000 * locked.sunk_before:.1f} -> {1000 * locked.sunk_after:.1f} mm"
             )
-        common = {"every": options.every, "names": options.names, "in_place": options.in_place}
-        if options.bvh or every:
-            path = folder / f"{dance.name}.bvh"
-            write_bvh(_said(path), fit, dance.fps, unit=options.unit, **common)
-        if options.glb or every:
-            path = folder / f"{dance.name}.glb"
-            write_glb(_said(path), fit, dance.fps, name=dance.name, **common)
-    if options.smpl or every:
-        fit, size = fit_smpl(dance.joints, rest)
-        _tell(f"{dance.name} (SMPL body x {size:.3f})", fit)
-        if options.footlock:
-            fit = lock_feet(fit, dance.joints, floor, dance.fps).fit
-        write_smpl(_said(folder / f"{dance.name}_smpl.npz"), fit, size, rest, dance.fps)
+    elif needs == "smpl":
+        fit, size = given.smpl_fit
+        _print_errors(f"{given.dance.name} (SMPL body x {size:.3f})", fit)
 
 
-def _tell(name: str, fit: Fit) -> None:
+def _print_errors(name: str, fit: Fit) -> None:
     print(
         f"{name}: {len(fit.root)} frames, joints within {1000 * fit.error:.1f} mm "
         f"(worst {1000 * fit.worst:.0f} mm), "
         f"fastest turn {fit.turn.degrees:.0f} degrees per frame ({fit.turn.joint}, frame {fit.turn.frame}), "
         f"bone drift {100 * fit.drift_before:.2f} % -> {100 * fit.drift_after:.2f} %"
     )
-
-
-def _said(path: Path) -> Path:
-    print(f"  {path}")
-    return path
 
 
 if __name__ == "__main__":

@@ -58,13 +58,14 @@ def write_bvh(
         raise ValueError(f"the frame rate must be positive and every at least 1, got {fps} and {every}")
     scale, below, named = PER_METRE[unit], children(skeleton), joint_names(names, skeleton)
     angles = euler_angles(fit.rotations, every)
-    lines, order = ["HIERARCHY", f"ROOT {ROOT}", "{", "\tOFFSET 0.000000 0.000000 0.000000"], []
+    lines = ["HIERARCHY", f"ROOT {ROOT}", "{", "\tOFFSET 0.000000 0.000000 0.000000"]
+    order: list[int] = []
     lines.append(f"\tCHANNELS 6 {_POSITION} {_channels('ZXY')}")
     _joint(lines, order, 0, 1, fit.offsets * scale, below, named, angles.orders)
     lines.append("}")
     ground, pelvis = ground_track(fit.root, in_place)
     still = np.zeros_like(ground)
-    turned = angles.degrees[:, order].reshape(len(ground), -1)
+    turned = angles.degrees[:, np.array(order)].reshape(len(ground), -1)
     values = np.concatenate([ground * scale, still, pelvis * scale, turned], axis=1)[::every]
     lines += ["MOTION", f"Frames: {len(values)}", f"Frame Time: {every / fps:.12f}"]
     row = " ".join(["%.5f"] * values.shape[1])

@@ -1,7 +1,7 @@
-"""A chain of rigid bones: rest offsets, rotations at the joints, and where the joints come to lie.
+"""A chain of rigid bones: rest offsets, rotations at the joints, and forward kinematics.
 
 Offsets (J, 3) are each joint's place as seen from its parent while no joint is turned (the root's is zero);
-a rotation turns all that hangs on its joint. Metres, y up.
+a rotation turns all joints below its own. Metres, y up.
 Source: forward kinematics as in SMPL (Loper et al. 2015), without its mesh.
 """
 
@@ -29,7 +29,7 @@ class Stretch(NamedTuple):
 
 
 def children(skeleton: Skeleton) -> list[list[int]]:
-    """For each joint, the joints that hang on it."""
+    """For each joint, its children."""
     return [[j for j, p in enumerate(skeleton.parents) if p == joint] for joint in range(skeleton.num_joints)]
 
 
@@ -88,7 +88,7 @@ def clip_offsets(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> np
     Args:
         joints: (T, J, 3) metres.
         rest: (J, 3) joints of a body at rest, of any size; where bones branch, its angles are kept.
-        skeleton: which joint hangs on which.
+        skeleton: the tree of joints.
     """
     offsets = offsets_of(rest, skeleton)
     usual = np.median(lengths(np.asarray(joints, np.float64), skeleton), axis=0)
@@ -99,7 +99,7 @@ def clip_offsets(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> np
 
 
 def body_size(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> float:
-    """How many times as large as the rest joints the dancer is: least squares over median bone lengths."""
+    """Size of the dancer relative to the rest joints: least squares over median bone lengths."""
     usual = np.median(lengths(np.asarray(joints, np.float64), skeleton), axis=0)
     own = lengths(np.asarray(rest, np.float64), skeleton)
     return float((usual * own).sum() / (own * own).sum())
@@ -108,13 +108,13 @@ def body_size(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> float
 def forward(
     local: np.ndarray, root: np.ndarray, offsets: np.ndarray, skeleton: Skeleton
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the joints are.
+    """Forward kinematics.
 
     Args:
         local: (T, J, 3, 3) each joint's rotation relative to its parent's.
         root: (T, 3) place of the root, metres.
         offsets: (J, 3) metres.
-        skeleton: which joint hangs on which.
+        skeleton: the tree of joints.
 
     Returns:
         Joints (T, J, 3) in metres, and rotations (T, J, 3, 3) relative to the world.
@@ -129,7 +129,7 @@ def forward(
 
 
 def ground_track(root: np.ndarray, in_place: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Splits the pelvis' path (T, 3) into that of a node on the ground, and the pelvis as seen from there.
+    """Split the path of the pelvis (T, 3) into that of a node on the ground, and the pelvis relative to it.
 
     Args:
         root: (T, 3) metres, y up, the ground at height 0.

@@ -68,15 +68,6 @@ def _halfway(degrees: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     return worst
 
 
-def angles_in(turns: np.ndarray, order: str) -> np.ndarray:
-    """Angles (T, J, 3) in degrees of rotations R = R1 R2 R3 (T, J, 3, 3) about the axes of `order`.
-
-    Of the two triples that give a rotation, and all whole turns, each frame has the ones nearest to the frame
-    before.
-    """
-    return np.degrees(_nearest(_principal(turns, order)))
-
-
 def _principal(turns: np.ndarray, order: str) -> np.ndarray:
     """Angles (T, J, 3) in radians of rotations (T, J, 3, 3), the middle one between -90 and 90 degrees."""
     i, j, k = ("XYZ".index(axis) for axis in order)

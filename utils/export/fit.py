@@ -8,7 +8,7 @@ p = forward kinematics of local rotations R and root, all in metres and radians.
 what joints cannot tell (twist of straight limbs, how a bent back shares its bend among its joints); knees
 and elbows are cheap to bend about their hinge and dear about the rest. The weights v make turns that the
 positions do not show (twist of thigh, upper arm and forearm; ankle and wrist) up to ten times as dear, so
-that no joint spins while its dancer stays still. Neighbouring frames meet only in the last term, so that the
+that no joint spins while the body is still. Neighbouring frames meet only in the last term, so that the
 normal equations are banded and a clip costs time in proportion to its length.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
+from utils.dance import checked_joints
 from utils.export.align import align
 from utils.export.chain import children, clip_offsets, descendants, drift, forward
 from utils.skeleton import SMPL_24, Skeleton
@@ -90,12 +91,12 @@ def fit_body(
         joints: (T, J, 3) metres, y up, at the skeleton's frame rate.
         rest: (J, 3) rest joints of a body of any size; its bones' directions are used.
         offsets: (J, 3) the body to be used, metres; by default the dancer's own (`clip_offsets`).
-        skeleton: which joint hangs on which.
+        skeleton: the tree of joints.
 
     Raises:
         ValueError: if the joints are not (T >= 1, J, 3) finite numbers, or the rest joints do not fit.
     """
-    joints = checked_joints(joints, skeleton)
+    joints = checked_joints(joints, skeleton).astype(np.float64)
     offsets = clip_offsets(joints, rest, skeleton) if offsets is None else np.asarray(offsets, np.float64)
     if offsets.shape != joints.shape[1:]:
         raise ValueError(f"offsets must be {joints.shape[1:]}, got {offsets.shape}")
@@ -160,21 +161,6 @@ def continuous(rotations: np.ndarray) -> np.ndarray:
     return rotations * np.cumprod(sign, axis=0)[..., None]
 
 
-def checked_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> np.ndarray:
-    """Joints (T, J, 3) as float64.
-
-    Raises:
-        ValueError: if they are something else, or not finite.
-    """
-    joints = np.asarray(joints, np.float64)
-    if joints.ndim != 3 or joints.shape[1:] != (skeleton.num_joints, 3) or not len(joints):
-        raise ValueError(f"joints must be (T >= 1, {skeleton.num_joints}, 3), got {joints.shape}")
-    if not np.isfinite(joints).all():
-        frame = int((~np.isfinite(joints)).any((1, 2)).argmax())
-        raise ValueError(f"joints must be finite numbers, frame {frame} holds something else")
-    return joints
-
-
 def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations (T, J, 3, 3) and root (T, 3) of a stretch of frames."""
     turning = [
@@ -202,7 +188,7 @@ def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> 
 
 
 class _State(NamedTuple):
-    """Where the fit of a window stands."""
+    """State of the fit of a window."""
 
     local: np.ndarray  # (T, J, 3, 3)
     root: np.ndarray  # (T, 3)

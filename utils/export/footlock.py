@@ -1,4 +1,4 @@
-"""Feet that stand stay where they are, and none goes through the floor: optional clean-up of a fitted dance.
+"""Foot locking: planted feet are held in place and above the floor; optional clean-up of a fitted dance.
 
 A toe is planted while it is low and slow. Over each such stretch the foot is moved to one place, and into
 and out of it along a smooth curve; hip and knee follow in closed form (two bones, knee bent in the plane it
@@ -12,9 +12,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
+from utils.dance import checked_joints
 from utils.export.align import HINGES, smallest_turn, unit
 from utils.export.chain import forward
-from utils.export.fit import Fit, checked_joints, continuous, matrices, measured
+from utils.export.fit import Fit, continuous, matrices, measured
 from utils.skeleton import SMPL_24, Skeleton
 
 LOW = 0.05  # metres above the floor below which a toe may be planted
@@ -59,7 +60,7 @@ def lock_feet(
     Raises:
         ValueError: if joints and fit differ in length.
     """
-    joints = checked_joints(joints, skeleton)
+    joints = checked_joints(joints, skeleton).astype(np.float64)
     if len(joints) != len(fit.root):
         raise ValueError(f"the fit has {len(fit.root)} frames, the joints {len(joints)}")
     local = matrices(fit.rotations)
@@ -74,12 +75,12 @@ def lock_feet(
     new = measured(joints, fit.offsets, continuous(rotations), fit.root, skeleton)
     after, _ = forward(local, fit.root, fit.offsets, skeleton)
     feet = [joint for foot in skeleton.feet for joint in foot]
-    sunk = [float(np.maximum(floor - p[:, feet, 1].min(1), 0).mean()) for p in (body, after)]
-    skate = [_skate(p, stretches, fps, skeleton) for p in (body, after)]
+    sunk, sunk_after = (float(np.maximum(floor - p[:, feet, 1].min(1), 0).mean()) for p in (body, after))
+    skate, skate_after = (_skate(p, stretches, fps, skeleton) for p in (body, after))
     down = np.zeros(len(body), bool)
     for start, end in (stretch for found in stretches for stretch in found):
         down[start:end] = True
-    return FootLock(new, *skate, *sunk, float(down.mean()))
+    return FootLock(new, skate, skate_after, sunk, sunk_after, float(down.mean()))
 
 
 def planted(toe: np.ndarray, floor: float, fps: float) -> list[tuple[int, int]]:
@@ -102,7 +103,7 @@ def planted(toe: np.ndarray, floor: float, fps: float) -> list[tuple[int, int]]:
 
 
 def _apart(stretches: list[tuple[int, int]], room: int, shortest: float) -> list[tuple[int, int]]:
-    """The stretches, cut back where less than `room` frames lie between two; short ones go."""
+    """The stretches, cut back where fewer than `room` frames lie between two; short ones are removed."""
     kept: list[tuple[int, int]] = []
     for start, end in stretches:
         if end - start < shortest:
@@ -116,7 +117,7 @@ def _apart(stretches: list[tuple[int, int]], room: int, shortest: float) -> list
 
 
 def _shift(toe: np.ndarray, stretches: list[tuple[int, int]], floor: float, fps: float) -> np.ndarray:
-    """How far to move a foot (T, 3): onto one place within stretches, between them eased to nothing."""
+    """Translation (T, 3) of a foot: onto one place within stretches, eased to zero between them."""
     shift, frames, ease = np.zeros_like(toe), len(toe), max(1, round(_EASE * fps))
     for start, end in stretches:
         place = np.median(toe[start:end], axis=0)
@@ -183,7 +184,7 @@ def _move_foot(local: np.ndarray, fit: Fit, ankle: int, shift: np.ndarray, skele
 
 
 def _side(body: np.ndarray, hip: int, knee: int, swing: np.ndarray, front: np.ndarray) -> np.ndarray:
-    """(T, 1) +1 or -1: so that the knee stays on the side of the leg's line on which it is."""
+    """(T, 1) sign, +1 or -1, that keeps the knee on its side of the line of the leg."""
     at = np.einsum("tij,tj->ti", swing, body[:, knee] - body[:, hip])
     return np.where((at * front).sum(-1, keepdims=True) > 0, -1.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""glTF 2.0 in one binary file (.glb): a skinned figure that dances, for Blender, game engines and browsers.
+"""glTF 2.0 in one binary file (.glb): a skinned, animated figure for Blender, game engines and browsers.
 
 A node `root` on the ground, which carries the pelvis' x and z, and one node per joint below it; one mesh of
 capsules, upper and lower half in a colour each; one animation with the rotation of each joint that moves, the
@@ -10,25 +10,27 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.export.capsules import skin_of
+from utils.export.align import frames_of, unit
 from utils.export.chain import children, forward, ground_track
 from utils.export.fit import Fit
 from utils.export.names import ROOT, Names, joint_names
 from utils.files import write_beside
+from utils.limbs import HEAD_BEYOND_M, HEAD_RADIUS_M, limb_radii
 from utils.skeleton import SMPL_24, Skeleton
 
 COLOURS = {"upper": (1.0, 0.23, 0.06), "lower": (0.02, 0.39, 0.83)}  # linear RGB
 _TYPES = {np.dtype("f4"): 5126, np.dtype("u1"): 5121, np.dtype("u2"): 5123, np.dtype("u4"): 5125}
 _SHAPES = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (16,): "MAT4"}
 _VERTICES, _INDICES = 34962, 34963
+_ROUND, _CAP = 12, 3  # corners around a limb; rings on each of its ends
 
 
 class _Buffer:
-    """The binary part, and the accessors that say what lies where."""
+    """The binary part, and the accessors that describe it."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -36,7 +38,7 @@ class _Buffer:
         self.accessors: list[dict[str, Any]] = []
 
     def add(self, array: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
-        """Append an array; the number of its accessor."""
+        """Append an array; returns the number of its accessor."""
         self.data += bytes(-len(self.data) % 4)
         view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes}
         self.views.append(view | ({} if target is None else {"target": target}))
@@ -123,7 +125,7 @@ def _material(half: str) -> dict[str, Any]:
 
 
 def _inverse(buffer: _Buffer, rest: np.ndarray) -> int:
-    """World -> joint at rest, where no joint is turned: the joint's place taken away. Column-major."""
+    """Matrices from the world to each joint at rest: minus the joint's position. Column-major."""
     matrices = np.tile(np.eye(4, dtype=np.float32), (len(rest), 1, 1))
     matrices[:, 3, :3] = -rest  # the transpose of a 4 x 4 whose last column is the translation
     return buffer.add(matrices.reshape(-1, 16))
@@ -164,9 +166,80 @@ def _animation(
     ground, pelvis = ground_track(fit.root, in_place)
     tracks = [(0, "translation", ground), (1, "translation", pelvis)]
     tracks += [(joint + 1, "rotation", fit.rotations[:, joint]) for joint, kids in enumerate(below) if kids]
-    samplers, channels = [], []
+    samplers: list[dict[str, Any]] = []
+    channels: list[dict[str, Any]] = []
     for joint, what, values in tracks:
         output = buffer.add(values[kept].astype(np.float32))
         channels.append({"sampler": len(samplers), "target": {"node": joint, "path": what}})
         samplers.append({"input": clock, "output": output, "interpolation": "LINEAR"})
     return {"name": name, "samplers": samplers, "channels": channels}
+
+
+class Skin(NamedTuple):
+    """A mesh at rest.
+
+    Attributes:
+        points: (V, 3) metres.
+        normals: (V, 3) of length 1.
+        joints: (V,) the joint that carries each vertex.
+        faces: name of a half -> (F, 3) vertices of its triangles, counter-clockwise from outside.
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+    joints: np.ndarray
+    faces: dict[str, np.ndarray]
+
+
+def skin_of(rest: np.ndarray, skeleton: Skeleton) -> Skin:
+    """The skin of a body with joints (J, 3) at rest."""
+    radius = limb_radii(skeleton)
+    points: list[np.ndarray] = []
+    normals: list[np.ndarray] = []
+    joints: list[np.ndarray] = []
+    faces: dict[str, list[np.ndarray]] = {"upper": [], "lower": []}
+    limbs = [(p, c, rest[p], rest[c], radius[p], radius[c]) for p, c in skeleton.bones]
+    if "head" in skeleton.joints:
+        head = skeleton.index("head")
+        middle = rest[head] + HEAD_BEYOND_M * unit(rest[head] - rest[skeleton.parents[head]])
+        limbs.append((head, head, middle, middle, HEAD_RADIUS_M, HEAD_RADIUS_M))
+    for joint, child, start, end, first, last in limbs:
+        shape, out, triangles = capsule(start, end, first, last)
+        half = "lower" if child in skeleton.lower else "upper"
+        faces[half].append(triangles + sum(len(part) for part in points))
+        points.append(shape)
+        normals.append(out)
+        joints.append(np.full(len(shape), joint))
+    return Skin(
+        np.concatenate(points),
+        np.concatenate(normals),
+        np.concatenate(joints),
+        {half: np.concatenate(parts) for half, parts in faces.items() if parts},
+    )
+
+
+def capsule(
+    start: np.ndarray, end: np.ndarray, first: float, last: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (V, 3), normals (V, 3) and triangles (F, 3) of two balls and the cone between."""
+    along = end - start
+    axis = unit(along) if np.linalg.norm(along) > 1e-9 else np.array([0.0, 1.0, 0.0])
+    spare = np.eye(3)[np.abs(axis).argmin()]
+    _, side, third = frames_of(axis, spare).T
+    around = np.arange(_ROUND) * 2 * np.pi / _ROUND
+    ring = np.cos(around)[:, None] * side + np.sin(around)[:, None] * third  # (round, 3)
+    up = np.concatenate([np.linspace(-np.pi / 2, 0, _CAP + 1), np.linspace(0, np.pi / 2, _CAP + 1)])
+    normals = np.cos(up)[:, None, None] * ring + np.sin(up)[:, None, None] * axis  # (rings, round, 3)
+    far = np.arange(len(up)) > _CAP
+    centre, size = np.where(far[:, None], end, start), np.where(far, last, first)
+    points = centre[:, None] + size[:, None, None] * normals
+    corner = np.arange(len(up) * _ROUND).reshape(len(up), _ROUND)
+    a, b = corner[:-1], corner[1:]
+    c, d = np.roll(a, -1, axis=1), np.roll(b, -1, axis=1)
+    triangles = np.concatenate(
+        [np.stack([a, c, d], -1).reshape(-1, 3), np.stack([a, d, b], -1).reshape(-1, 3)]
+    )
+    shape = points.reshape(-1, 3)
+    p = shape[triangles]
+    area = np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=-1)
+    return shape, normals.reshape(-1, 3), triangles[area > 1e-10]  # at the poles a ring is a point

@@ -1,7 +1,7 @@
-"""A floor that stays where it is: the slow drift of height is taken out of a dance.
+"""Removal of the slow drift of height from a dance, so that its floor stays level.
 
-A generated root is the sum of predicted velocities, and their errors add up: a dancer rises or sinks by
-millimetres per second, which is a hand's breadth over a song and metres over an hour. Not in the paper.
+A generated root is the sum of predicted velocities, and their errors add up: the dancer rises or sinks by
+millimetres per second, about 0.1 m over a song and metres over an hour. Not in the paper.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ _LAG_SECONDS = 0.5  # of each of the two filters that smooth its floor
 
 
 def level_floor(joints: np.ndarray, fps: float) -> tuple[np.ndarray, float]:
-    """The dance on a level floor, which is where it was at the start, and how far the floor had wandered.
+    """The dance on a level floor, at its height of the start, and how far the floor had drifted.
 
     The floor at a moment is the lower quartile of the lowest joint's height (a hand's or the head's counts as
     well as a foot's) in the 8 s around it, smoothed; jumps and steps are left as they are.
@@ -36,10 +36,10 @@ def level_floor(joints: np.ndarray, fps: float) -> tuple[np.ndarray, float]:
 
 
 class LevelStream:
-    """Levels a dance that arrives in pieces, from what has arrived: for `models.streaming`, however long.
+    """Levels a dance that arrives in pieces, causally, in constant memory; for `models.streaming`.
 
-    It notices drift two or three seconds late, so a floor that rises by 10 mm/s stands 30 mm high. The first
-    three seconds are left as they are, and decide where the floor is.
+    The correction lags by two or three seconds: a floor that rises by 10 mm/s stays 30 mm high. The first
+    three seconds are unchanged and determine the height of the floor.
     """
 
     def __init__(self, fps: float) -> None:

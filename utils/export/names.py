@@ -1,4 +1,4 @@
-"""What other programs call the joints: tables of names for the files, and the node that carries the dancer.
+"""Joint names of other programs for the files, and the name of the node on the ground.
 
 Sources: Mixamo's skeleton as its .fbx files have it; VRM 1.0, "Humanoid bones", whose names Unity's humanoid
 avatars use as well. SMPL's `left_hand` lies at the knuckles: the first joint of the middle finger there.
@@ -48,7 +48,7 @@ TABLES: dict[Names, dict[str, str]] = {
 
 
 def joint_names(names: Names, skeleton: Skeleton = SMPL_24) -> Sequence[str]:
-    """The skeleton's joints, in its order, as a program calls them.
+    """Names of the skeleton's joints in a program, in the skeleton's order.
 
     Raises:
         ValueError: if there is no such table, or a joint is not in it.

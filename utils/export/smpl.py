@@ -4,7 +4,7 @@ AIST++'s convention: with p = forward kinematics of `smpl_poses` and `smpl_trans
 joints of betas = 0 (the rest pelvis stays in), the dancer's joints are `smpl_scaling * p`. Here the result
 is metres, so the scaling is the dancer's size relative to that body, near 1. y up.
 
-Beside them are AMASS's keys, which SMPL add-ons for Blender open. AMASS is z up and knows no scaling, so that
+Beside them are AMASS's keys, which SMPL add-ons for Blender open. AMASS is z up and has no scaling, so that
 `poses` and `trans` move SMPL's own body of betas = 0: the path is divided by `smpl_scaling`, and its feet
 stand on the ground as the dancer's do.
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from utils.dance import checked_joints
 from utils.export.chain import body_size, offsets_of
-from utils.export.fit import Fit, checked_joints, fit_body
+from utils.export.fit import Fit, fit_body
 from utils.files import write_npz
 from utils.skeleton import SMPL_24
 
@@ -36,7 +37,7 @@ def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
     Raises:
         ValueError: as `fit_body`.
     """
-    joints = checked_joints(joints)
+    joints = checked_joints(joints).astype(np.float64)
     offsets = offsets_of(rest, SMPL_24)
     size = body_size(joints, rest, SMPL_24)
     return fit_body(joints, rest, offsets=offsets * size), size

@@ -7,7 +7,8 @@
 with.
 """
 
-from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, dance_features
+from utils.dance import Dance
+from utils.metrics.dances import MAX_FRAMES, DanceFeatures, dance_features
 from utils.metrics.protocols import PROTOCOLS, score
 from utils.metrics.reference import Reference
 from utils.metrics.table import format_table

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, dance_features
+from utils.dance import Dance
+from utils.metrics.dances import MAX_FRAMES, DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
 from utils.metrics.protocols import PROTOCOLS, ProtocolName
 from utils.metrics.reading import read_dances
@@ -89,7 +90,8 @@ def run(options: argparse.Namespace) -> None:
     features = _features(dances, max_frames, "features")
     folder = options.dances if options.dances.is_dir() else options.dances.parent
     out = options.out or folder / "metrics"
-    names: list[ProtocolName] = list(PROTOCOLS) if options.protocol == "both" else [options.protocol]
+    both: list[ProtocolName] = ["bailando", "corrected"]
+    names = both if options.protocol == "both" else [options.protocol]
     for name in names:
         report = evaluate(
             features,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from utils.dance import beat_indices
 from utils.metrics.checks import as_joints
 from utils.skeleton import SMPL_24
 
@@ -72,39 +73,6 @@ def motion_beat_times(joints: np.ndarray, fps: float = 60) -> np.ndarray:
     before, at, after = speed[minima - 1], speed[minima], speed[minima + 1]
     vertex = 0.5 * (before - after) / (before - 2.0 * at + after)  # the curvature there is positive
     return (minima + 0.5 + vertex) / fps
-
-
-def beat_indices(beats: np.ndarray, num_frames: int) -> np.ndarray:
-    """Ascending frame indices (int64) of beats given as indices or as a flag per frame, cut to num_frames.
-
-    Numbers that are all 0 or 1 are flags, unless they ascend ([0], [1] and [0, 1] are indices).
-
-    Raises:
-        ValueError: if beats are not 1-d, not whole numbers, negative, or neither indices nor flags.
-    """
-    beats = np.asarray(beats)
-    if beats.ndim == 2 and 1 in beats.shape:
-        beats = beats.reshape(-1)  # a row or a column
-    if beats.ndim != 1:
-        raise ValueError(f"beats must be frame indices or a flag per frame, 1-d, got shape {beats.shape}")
-    if beats.dtype == bool:
-        return np.flatnonzero(beats[:num_frames])
-    if beats.dtype.kind not in "iuf":
-        raise ValueError(f"beats must be frame indices or a flag per frame, got {beats.dtype} values")
-    some = ", ".join(f"{beat:g}" for beat in beats[:5]) + (", ..." if len(beats) > 5 else "")
-    if not np.isfinite(beats).all() or (beats != np.round(beats)).any() or (beats < 0).any():
-        raise ValueError(
-            f"beat indices must be whole numbers >= 0, got {some}; times in seconds must be multiplied by "
-            "the frame rate"
-        )
-    if np.isin(beats, (0, 1)).all() and (beats[1:] <= beats[:-1]).any():
-        return np.flatnonzero(beats[:num_frames])
-    if np.count_nonzero(beats == 0) > 1:
-        raise ValueError(
-            f"beats are neither frame indices (0 occurs {np.count_nonzero(beats == 0)} times) nor flags of 0 "
-            f"and 1 (the largest is {beats.max():g}), got {some}"
-        )
-    return np.unique(beats[beats < num_frames].astype(np.int64))
 
 
 def alignment(of: np.ndarray, to: np.ndarray, tolerance: float) -> float:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.metrics.beats import beat_indices, motion_beat_times, motion_beats
+from utils.dance import Dance, beat_indices
+from utils.metrics.beats import motion_beat_times, motion_beats
 from utils.metrics.checks import as_joints
 from utils.metrics.geometric import geometric_features
 from utils.metrics.kinetic import kinetic_features
@@ -14,26 +15,6 @@ from utils.skeleton import SMPL_24
 
 # Generated dances are cut to this many frames (at 60 fps), as published; real ones are taken whole.
 MAX_FRAMES = 1200
-
-
-@dataclass(frozen=True)
-class Dance:
-    """One dance and the beats of its music.
-
-    Attributes:
-        name: a label; the name of a real dance pairs it with that one in the reference.
-        joints: (T >= 2, 24, 3) metres, y up.
-        music_beats: frame indices or a bool per frame, both at `fps`, of the whole song or a part; None if
-            not known.
-        fps: frame rate in Hz. Published numbers are at 60; others are brought to 60 for them, linearly.
-        song: name of its song, so that shuffling songs never gives a dance its own song; '' if not known.
-    """
-
-    name: str
-    joints: np.ndarray
-    music_beats: np.ndarray | None = None
-    fps: float = SMPL_24.fps
-    song: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.dance import Dance
 from utils.filenames import names_apart
-from utils.metrics.dances import Dance
 from utils.metrics.plots import beat_plot, feature_plot, save_figure, score_plot
 from utils.metrics.protocols import protocol_named
 from utils.metrics.reference import Reference

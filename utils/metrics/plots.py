@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter1d
 
+from utils.dance import Dance
 from utils.metrics.beats import SMOOTHING, mean_speed
-from utils.metrics.dances import Dance, DanceFeatures, dance_features
+from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.geometric import RELATIONS
 from utils.metrics.physical import resample
 from utils.metrics.protocols import protocol_named
@@ -82,7 +83,7 @@ def _in_words(scores: Mapping[str, float]) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """As 1:05, or 1:05.5 where it is no whole second."""
+    """Format seconds as 1:05, or 1:05.5 if they are not whole."""
     tenths = round(10 * seconds)
     return f"{tenths // 600}:{tenths // 10 % 60:02d}" + (f".{tenths % 10}" if tenths % 10 else "")
 

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from utils.dance import Dance
 from utils.metrics.beats import TOLERANCE, alignment, beat_scores
-from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
+from utils.metrics.dances import MAX_FRAMES, DanceFeatures, all_features
 from utils.metrics.frechet import constant_features, diversity, frechet_distance, normalise
 from utils.metrics.physical import METRICS
 from utils.metrics.reference import Reference, stack
@@ -74,7 +75,7 @@ class Protocol:
         return {**self.beats(dance), **{name: dance.physical[name] for name in self.physical}}
 
 
-PROTOCOLS = {
+PROTOCOLS: dict[ProtocolName, Protocol] = {
     "bailando": Protocol(
         "bailando", (("k", "kinetic"), ("g", "geometric")), published_beat_scores, ("PFC", *PHYSICAL)
     ),

@@ -1,22 +1,21 @@
 """Anybody's dances: which files of a folder are dances, and how each kind is read.
 
-.npz          joints (T, 24, 3) or (T, 72) under `joints`, or SMPL parameters; optionally music_beats,
-fps, song .npy          (T, 24, 3) or (T, 72) positions in metres
+.npz          `joints` (T, 24, 3) or (T, 72), or SMPL parameters, and any of the other arrays that
+              `utils.dance` names
+.npy          (T, 24, 3) or (T, 72) positions in metres
 .pkl.npy      the published system's results: a dict with `pred_position` (T, 72)
 .pkl .pickle  AIST++ or SMPL parameters: smpl_poses, smpl_trans and, if there, smpl_scaling
 """
 
-import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from utils.files import one_number
-from utils.metrics.beats import beat_indices
+from utils.dance import Dance, dance_of, load_arrays
 from utils.metrics.checks import as_joints
-from utils.metrics.dances import Dance
 from utils.pickles import load_npy, load_pickle
 from utils.skeleton import SMPL_24
 from utils.smpl import forward_kinematics
@@ -25,7 +24,6 @@ SUFFIXES = (".npz", ".npy", ".pkl", ".pickle")
 SMPL_COPY = "_smpl"  # NAME_smpl.npz, beside NAME.npz, is the same dance as SMPL parameters
 FLAT_WIDTHS = range(45, 181, 3)  # columns of arrays that could be joints, of a body of 15 to 60 joints
 POSITIONS = ("joints", "pred_position", "positions")
-BEATS = ("music_beats", "beats")
 UpAxis = Literal["y", "z"]
 
 
@@ -111,11 +109,11 @@ def read_dance(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y") -> Dance:
         if why := _no_dance(content):
             raise NotADance(path, why)
         fields: Mapping[str, Any] = content if isinstance(content, Mapping) else {"joints": content}
-        fps = one_number(fields["fps"], "fps") if "fps" in fields else float(fps)
-        joints = _positions(fields)
-        joints = as_joints(joints if up == "y" else joints[..., [0, 2, 1]] * np.array([1.0, 1.0, -1.0]), fps)
-        beats = next((_beats(fields[key], key) for key in BEATS if key in fields), None)
-        return Dance(dance_name(path), joints, beats, fps, str(fields.get("song", "")))
+        if "music_beats" not in fields and "beats" in fields:
+            fields = {**fields, "music_beats": fields["beats"]}
+        dance = dance_of(dance_name(path), {**fields, "joints": _positions(fields)}, fps)
+        joints = dance.joints if up == "y" else dance.joints[..., [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
+        return replace(dance, joints=as_joints(joints, dance.fps))
     except NotADance:
         raise
     except (ValueError, TypeError, IndexError, OverflowError) as error:
@@ -125,12 +123,11 @@ def read_dance(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y") -> Dance:
 def _content(path: Path) -> Any:
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
+            return load_arrays(path)
         if path.suffix.lower() == ".npy":
             return load_npy(path, "it")
         return load_pickle(path.read_bytes(), "it")
-    except (zipfile.BadZipFile, EOFError, OSError, MemoryError) as error:
+    except (EOFError, OSError, MemoryError) as error:
         raise ValueError(f"it is damaged ({error})") from None
 
 
@@ -152,18 +149,6 @@ def _no_dance(content: Any) -> str:
     if array.ndim == 3 or (array.ndim == 2 and array.shape[1] in FLAT_WIDTHS):
         return ""
     return f"it holds an array {array.shape}; joints (T, 24, 3) or (T, 72) are expected"
-
-
-def _beats(value: Any, field: str) -> np.ndarray:
-    """Beats as ascending frame indices, from indices or flags.
-
-    Raises:
-        ValueError: naming the field, if they are neither.
-    """
-    try:
-        return beat_indices(value, 2**31)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{field}: {error}") from None
 
 
 def _positions(fields: Mapping[str, Any]) -> np.ndarray:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.dance import Dance
 from utils.files import write_beside
-from utils.metrics.dances import Dance, DanceFeatures, all_features
+from utils.metrics.dances import DanceFeatures, all_features
 from utils.metrics.physical import METRICS
 
 FORMAT = 1  # raised whenever a feature changes, so that older files are refused

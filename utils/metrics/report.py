@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.dance import Dance
 from utils.files import write_beside
 from utils.metrics.conditions import conditions, notes
 from utils.metrics.controls import (
@@ -19,7 +20,7 @@ from utils.metrics.controls import (
     shuffled_beat_scores,
     song_of,
 )
-from utils.metrics.dances import MAX_FRAMES, Dance, DanceFeatures, all_features
+from utils.metrics.dances import MAX_FRAMES, DanceFeatures, all_features
 from utils.metrics.protocols import Protocol, ProtocolName, protocol_named, score
 from utils.metrics.reference import Reference
 from utils.metrics.table import Cell, format_tables, format_value

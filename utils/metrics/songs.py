@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.dance import Dance, beat_indices
 from utils.files import AUDIO_SUFFIXES
-from utils.metrics.beats import beat_indices
 from utils.metrics.controls import song_of
-from utils.metrics.dances import Dance
 from utils.metrics.reference import Reference
 from utils.music import FeatureVersion
 from utils.skeleton import SMPL_24

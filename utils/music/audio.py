@@ -215,7 +215,7 @@ def warn_once(text: str) -> None:
 
 
 class _Account:
-    """What was decoded of a file, what was passed over, and the verdict at its end.
+    """Account of the decoded and the skipped parts of a file, and the verdict at its end.
 
     Attributes:
         played: seconds given out, silence in place of lost sound included.
@@ -353,7 +353,7 @@ def _packets(container: av.container.InputContainer, account: _Account) -> Itera
 
 
 def _promised_seconds(path: str | Path, container: av.container.InputContainer) -> float:
-    """How long the sound should be by a header that is exact; 0 where it only estimates or is silent."""
+    """Duration in seconds by an exact header; 0 if the header only estimates it or does not state it."""
     stream = container.streams.audio[0]
     known = float(stream.duration * stream.time_base) if stream.duration else 0.0
     names = container.format.name.split(",")
@@ -391,7 +391,7 @@ def _xing_seconds(path: str | Path, stream: av.AudioStream) -> float:
 
 
 def _tags_begin(path: str | Path) -> int:
-    """Where the tags at a file's end begin (ID3v1, APEv2 with cover pictures), or its size if it has none."""
+    """Offset of the tags at the end of a file (ID3v1, APEv2 with cover pictures), or its size without tags."""
     path = Path(path)
     end = path.stat().st_size
     with path.open("rb") as file:
@@ -417,5 +417,5 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
     kind = frame.format.name.removesuffix("p")
     if kind == "u8":
         samples = samples.astype(np.float32) - _FULL_SCALE[kind]
-    with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite, and is told
+    with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite, and is reported
         return samples.astype(np.float32) / np.float32(_FULL_SCALE.get(kind, 1.0))

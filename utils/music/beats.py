@@ -108,5 +108,5 @@ def check_samples(samples: np.ndarray, rate: int, version: str) -> None:
 
 
 def padding(version: FeatureVersion) -> PadMode:
-    """What is taken to lie beyond the ends of a song."""
+    """Padding mode beyond the ends of a song."""
     return "reflect" if version == "compat" else "constant"

@@ -1,1 +1,1 @@
-"""Dances people can look at."""
+"""Videos, pictures and web pages of dances."""

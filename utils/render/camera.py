@@ -1,4 +1,4 @@
-"""The camera: a fixed direction, a smooth walk after the dancer, a perspective picture."""
+"""The perspective camera: it looks in one direction and follows the dancer smoothly."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ class Camera:
         return self.focal * self.span / self.height
 
     def project(self, points: np.ndarray, frame: int | slice) -> tuple[np.ndarray, np.ndarray]:
-        """Where points are in the picture.
+        """Project points into the picture.
 
         Args:
             points: (..., 3) metres; (T, N, 3) when `frame` is a slice of T frames.
@@ -70,7 +70,7 @@ class Camera:
 def following(
     joints: np.ndarray, floor: float, fps: float, width: int, height: int, *, follow: bool = True
 ) -> Camera:
-    """A camera that walks after the dancer, smoothed over the whole dance, so that it never jerks.
+    """A camera that follows the dancer, smoothed over the whole dance, so that it never jerks.
 
     Args:
         joints: (T, J, 3) metres.
@@ -78,7 +78,7 @@ def following(
         fps: frames per second.
         width: of the picture, pixels.
         height: of the picture, pixels.
-        follow: stand still at the middle of the dance if not.
+        follow: whether it follows; if not, it stands at the middle of the dance.
     """
     walk = joints[:, 0, ::2].astype(np.float64)
     walk = gaussian_filter1d(walk, _FOLLOW_SECONDS * fps, axis=0, mode="nearest") if follow else walk

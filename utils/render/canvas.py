@@ -1,4 +1,4 @@
-"""A small picture to draw anti-aliased shapes on, fast: matplotlib's Agg renderer without figures and axes.
+"""A picture with fast anti-aliased shapes: matplotlib's Agg renderer without figures and axes.
 
 Coordinates are pixels from the top left corner; colours are (red, green, blue[, alpha]) in 0..1.
 """
@@ -23,7 +23,7 @@ def mixed(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 def fitting(text: str, size: float, width: float, *, bold: bool = False) -> str:
-    """The text, or as much of its beginning, with an ellipsis, as is at most `width` pixels wide."""
+    """The text, shortened with an ellipsis so that it is at most `width` pixels wide."""
     if text_outline(text, size, bold).vertices[:, 0].max() <= width:
         return text
     low, high = 0, len(text)
@@ -39,7 +39,7 @@ def fitting(text: str, size: float, width: float, *, bold: bool = False) -> str:
 
 @lru_cache(maxsize=256)
 def _codes(shapes: int, corners: int, closed: bool) -> np.ndarray:
-    """Path codes of many shapes of as many corners each."""
+    """Path codes of `shapes` outlines with `corners` corners each."""
     one = np.full(corners + closed, Outline.LINETO, Outline.code_type)
     one[0] = Outline.MOVETO
     if closed:

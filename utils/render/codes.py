@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.files import write_beside
+from utils.render.canvas import Colour
 from utils.render.figure import GREY, LOWER, UPPER, Palette, limb_colours
 from utils.render.player_page import fill
 from utils.skeleton import SMPL_24, Skeleton
@@ -21,7 +22,7 @@ _EVERY = 2  # of the frames of a real clip are kept
 
 
 class RealClip(NamedTuple):
-    """Where a code is danced in a real dance.
+    """A clip of a real dance that uses a code.
 
     Attributes:
         name: of the sequence.
@@ -41,14 +42,14 @@ class CodeCard(NamedTuple):
 
     Attributes:
         code: its number.
-        count: how often it is used.
+        uses: number of uses.
         joints: (T, J, 3) metres: its own movement.
         genres: share of its uses by the genre's name.
         clips: the nearest real ones, the nearest first.
     """
 
     code: int
-    count: int
+    uses: int
     joints: np.ndarray
     genres: Mapping[str, float]
     clips: Sequence[RealClip]
@@ -73,7 +74,7 @@ class CodeSection(NamedTuple):
 def write_code_page(
     path: Path, title: str, sections: Sequence[CodeSection], *, fps: float, skeleton: Skeleton = SMPL_24
 ) -> None:
-    """Writes the page; cards are sorted by usage. Of large codebooks fewer real clips are played.
+    """Write the page; cards are sorted by usage. Pages of large codebooks hold fewer real clips.
 
     Args:
         path: of the page; written beside and renamed.
@@ -100,7 +101,7 @@ def write_code_page(
 
 
 def _playable(sections: Sequence[CodeSection]) -> int:
-    """How many real clips of each code can be played, for the page to stay within its size."""
+    """Number of real clips of each code that the page holds without exceeding its size."""
     clips = [clip for section in sections for card in section.cards for clip in card.clips]
     size = sum(clip.joints[::_EVERY].size * 2 for clip in clips)
     most = max((len(card.clips) for section in sections for card in section.cards), default=0)
@@ -111,7 +112,7 @@ def _section(section: CodeSection, skeleton: Skeleton, playable: int) -> dict[st
     palette = Palette(
         upper=GREY if section.half == "lower" else UPPER, lower=GREY if section.half == "upper" else LOWER
     )
-    cards = sorted(section.cards, key=lambda card: (-card.count, card.code))
+    cards = sorted(section.cards, key=lambda card: (-card.uses, card.code))
     return {
         "half": section.half,
         "codes": section.num_codes,
@@ -124,7 +125,7 @@ def _section(section: CodeSection, skeleton: Skeleton, playable: int) -> dict[st
 def _card(card: CodeCard, skeleton: Skeleton, playable: int) -> dict[str, Any]:
     return {
         "code": card.code,
-        "count": card.count,
+        "count": card.uses,
         "motion": _pack(card.joints, skeleton, f"code {card.code}"),
         "genres": sorted(card.genres.items(), key=lambda item: -item[1]),
         "clips": [
@@ -151,5 +152,5 @@ def _pack(joints: np.ndarray, skeleton: Skeleton, name: str) -> str:
     return base64.b64encode(whole.tobytes()).decode()
 
 
-def _css(colour: tuple[float, float, float]) -> str:
+def _css(colour: Colour) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colour)

@@ -1,4 +1,4 @@
-"""The dancer: tapered limbs in the colours of the two halves, lighter on the left side, nearest last."""
+"""The figure: tapered limbs in the colours of the two halves, lighter on the left side, nearest last."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Fonts for text of any script: file names become titles of pictures and videos as they are.
+"""Fonts for text of any script, as file names become titles of pictures and videos unchanged.
 
 Text is never read as matplotlib's mathtext, where `$` begins a formula. Characters that DejaVu Sans, which
 comes with matplotlib, does not have are taken from another installed font, and are boxes where there is none.
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 FAMILY = "DejaVu Sans"
 _BOXES = "Last Resort"  # matplotlib's font of boxes for all characters there are; it is asked last anyway
@@ -59,7 +61,7 @@ def _characters(path: str) -> frozenset[int]:
 
 @contextmanager
 def missing_glyphs_are_boxes() -> Iterator[None]:
-    """Drops matplotlib's warnings for each character that no font has, and for fonts that have no bold.
+    """Suppress matplotlib's warnings for characters that no font has, and for fonts without bold.
 
     A box is drawn instead, or the font's regular weight.
     """
@@ -89,11 +91,9 @@ def outline(text: str, size: float, bold: bool) -> Any:
         corners, codes = maker.get_text_path(prop, text, ismath=False)
     if not len(corners):
         return Path([[0.0, 0.0]], [Path.MOVETO])
-    scaled = Path(corners, codes)
-    scaled.vertices *= size / maker.FONT_SCALE
-    return scaled
+    return Path(np.asarray(corners) * (size / maker.FONT_SCALE), codes)
 
 
 def title_style(text: str) -> dict[str, Any]:
-    """What a matplotlib title needs to show a text as it stands, see `families_for`."""
+    """Keywords for a matplotlib title that show a text unchanged, see `families_for`."""
     return {"parse_math": False, "fontfamily": list(families_for(text))}

@@ -1,4 +1,4 @@
-"""Pictures of a choreographic memory: what its codes look like as movement, and how often each is used."""
+"""Pictures of a choreographic memory: its codes as movement, and how often each is used."""
 
 import io
 from collections.abc import Mapping
@@ -25,6 +25,8 @@ _HEADER = 58
 _PAPER = (15, 18, 27)
 _CARD = (0.105, 0.122, 0.170)
 
+HalfName = Literal["upper", "lower", "whole"]
+
 
 class GalleryPanel(NamedTuple):
     """One code.
@@ -43,7 +45,7 @@ class GalleryPanel(NamedTuple):
 def draw_gallery(
     path: Path,
     panels: list[GalleryPanel],
-    half: Literal["upper", "lower", "whole"],
+    half: HalfName,
     title: str,
     *,
     skeleton: Skeleton = SMPL_24,

@@ -1,4 +1,4 @@
-"""What lies on the floor: the grid, which stays in the world, the shadow, the trail, and the beat's ring."""
+"""Drawing on the floor: the grid, which is fixed in the world, shadow, trail, and the ring of a beat."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def on_floor(plane: np.ndarray, floor: float) -> np.ndarray:
 
 
 def grid_light(camera: Camera, background: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """What a line of the grid adds to the picture, were there one at every pixel.
+    """The light that a line of the grid adds, for every pixel of the picture.
 
     The camera never turns, so this is the same wherever it walks; only where the lines are changes.
 
@@ -42,7 +42,7 @@ def grid_light(camera: Camera, background: np.ndarray, off: np.ndarray) -> np.nd
 
 
 def draw_grid(canvas: Canvas, camera: Camera, frame: int, floor: float, light: np.ndarray) -> None:
-    """Lines on the whole metres of the world, fading with the distance from the dancer.
+    """Draw lines at whole metres of the world, fading with the distance from the dancer.
 
     Every line runs along the rows or columns, whichever it crosses more of, and is smoothed across them:
     half of the time that Agg takes, and it fades without steps.
@@ -108,7 +108,7 @@ def grid_chords(centre: np.ndarray, radius: float) -> np.ndarray:
 def draw_trail(
     canvas: Canvas, camera: Camera, frame: int, roots: np.ndarray, floor: float, fps: float
 ) -> None:
-    """Where the root was above in the last seconds, fading with its age.
+    """Draw the path of the root over the last seconds, fading with its age.
 
     Args:
         canvas: to draw on.
@@ -161,7 +161,7 @@ def draw_shadow(canvas: Canvas, layers: np.ndarray) -> None:
 def draw_beat(
     canvas: Canvas, camera: Camera, frame: int, centre: np.ndarray, floor: float, strength: float
 ) -> None:
-    """A ring that spreads over the floor after a beat; strength falls from 1 at the beat to 0."""
+    """Draw a ring that spreads over the floor after a beat; strength falls from 1 at the beat to 0."""
     if strength < 0.02:
         return
     turn = np.linspace(0, 2 * np.pi, 73)

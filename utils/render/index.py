@@ -1,4 +1,4 @@
-"""A page that leads to all that was made: the summary, then a card per dance: picture, links, metrics."""
+"""The index page of --eval and --dance: tables, then a card per dance with picture, links and metrics."""
 
 import io
 import os
@@ -12,13 +12,12 @@ import matplotlib.image
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from utils.dance import Dance, checked
 from utils.files import write_beside
 from utils.render.canvas import Canvas
 from utils.render.player_page import fill, format_fact
 from utils.render.scene import Scene
-from utils.render.video import checked_joints
 from utils.render.wording import meanings, worded
-from utils.skeleton import SMPL_24, Skeleton
 
 FILE_NAME = "index.html"
 _THUMBNAIL = 480, 300  # pixels, width and height
@@ -31,7 +30,7 @@ Table = Mapping[str, Mapping[str, Any]]  # row -> column -> value
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A dance of the page. Files lie in the page's folder or below; paths are as the caller sees them.
+    """A dance of the page. Its files lie in the folder of the page or below; paths are those of the caller.
 
     Attributes:
         name: of the dance; any text.
@@ -59,7 +58,7 @@ class IndexEntry:
 def write_index(
     folder: Path, entries: Sequence[IndexEntry], title: str, tables: Mapping[str, Table] | None = None
 ) -> Path:
-    """Writes index.html, which links its files relatively, so that the folder may be moved or served.
+    """Write index.html, which links files relatively, so that the folder may be moved or served.
 
     Args:
         folder: where the page goes; made if missing.
@@ -145,7 +144,7 @@ def _sortable(value: Any) -> float | str | None:
 
 
 def lively_frame(joints: np.ndarray, fps: float) -> int:
-    """The first frame in which the joints are nearly as fast as they ever get in this dance.
+    """The first frame in which the joints reach 70 % of their highest speed in this dance.
 
     Args:
         joints: (T, J, 3) metres.
@@ -158,29 +157,25 @@ def lively_frame(joints: np.ndarray, fps: float) -> int:
     return int((speed >= _LIVELY * speed.max()).argmax())
 
 
-def write_thumbnail(
-    path: Path, joints: np.ndarray, *, skeleton: Skeleton = SMPL_24, fps: float = SMPL_24.fps
-) -> Path:
+def write_thumbnail(path: Path, dance: Dance) -> Path:
     """A JPEG of a dance's first lively frame, drawn as in the videos; about 15 kB.
 
     Args:
         path: of the picture; written beside and renamed.
-        joints: (T, J, 3) metres, y up.
-        skeleton: whose joints they are.
-        fps: frames per second.
+        dance: what is drawn.
 
     Raises:
-        ValueError: if the joints have another shape, or are not finite.
+        ValueError: if a part of the dance is not as `Dance` says.
     """
-    path = Path(path)
-    joints = checked_joints(joints, skeleton, path.stem)
+    path, dance = Path(path), checked(dance)
+    joints, fps = dance.joints, dance.fps
     frame = lively_frame(joints, fps)
     first = max(0, frame - round(_AROUND_SECONDS * fps))
     part = joints[first : frame + round(0.5 * fps) + 1]
     left, top = _MARGIN
     width, height = _THUMBNAIL[0] + 2 * left, _THUMBNAIL[1] + top + top * 2 // 3
     canvas = Canvas(width, height)
-    Scene(part, skeleton, fps, width, height, np.zeros(len(part))).draw(canvas, frame - first)
+    Scene(part, dance.skeleton, fps, width, height, np.zeros(len(part))).draw(canvas, frame - first)
     file = io.BytesIO()
     picture = canvas.pixels[top : top + _THUMBNAIL[1], left : left + _THUMBNAIL[0], :3]
     matplotlib.image.imsave(file, picture, format="jpeg", pil_kwargs={"quality": 86})

@@ -1,4 +1,4 @@
-"""Writing an mp4 that browsers play: H.264 pictures and AAC sound, through PyAV; beside and renamed."""
+"""The mp4 writer: H.264 pictures and AAC sound that browsers play, through PyAV; beside and renamed."""
 
 import logging
 from fractions import Fraction
@@ -55,7 +55,7 @@ def read_song(path: Path | None, seconds: float) -> np.ndarray | None:
 
 
 class Movie:
-    """An mp4 file in the making; the file appears when the `with` block ends without an error.
+    """An mp4 file that is being written; it appears when the `with` block ends without an error.
 
     Args:
         path: of the file.

@@ -12,7 +12,7 @@ _DARK: Colour = (0.06, 0.07, 0.10)
 
 
 class Overlay:
-    """What is written over every frame of a video.
+    """The text over every frame of a video.
 
     Args:
         width: of the picture, pixels.
@@ -38,7 +38,7 @@ class Overlay:
         self.num_frames, self.fps, self.title = num_frames, fps, title
         self.strengths = strengths
         self._shown: tuple[int, int] | None = None
-        self._chips = np.zeros((2, 0, 0, 4), np.uint16)
+        self._chips = np.zeros((0, 0, 4), np.uint16), np.zeros((0, 0, 4), np.uint16)
         self._margin = self._clock = 26 * self.unit
         self._bar = height - 14 * self.unit, width - 2 * self._margin
         x = self._margin + self._bar[1] * beat_frames / max(1, num_frames)
@@ -46,7 +46,7 @@ class Overlay:
         self._ticks = np.stack([np.stack([x, low], 1), np.stack([x, low - 4 * self.unit], 1)], 1)
 
     def prepare(self, canvas: Canvas) -> None:
-        """Write what never changes; it goes under the dance, once, which costs nothing per frame."""
+        """Write the text that never changes, once, onto the background."""
         right = self.width - self._margin
         y, length = self._bar
         total = canvas.text(
@@ -70,7 +70,9 @@ class Overlay:
         if len(self._ticks):
             strength = float(self.strengths[frame])
             colour = mixed((0.25, 0.27, 0.34), _BEAT, strength)
-            canvas.discs([[self._clock - 60 * unit, 32.5 * unit]], (4 + 3.5 * strength) * unit, colour)
+            canvas.discs(
+                np.array([[self._clock - 60 * unit, 32.5 * unit]]), (4 + 3.5 * strength) * unit, colour
+            )
         y, length = self._bar
         done = margin + length * (frame + 1) / self.num_frames
         canvas.lines(np.array([[[margin, y], [done, y]]]), _INK, 2.5 * unit)
@@ -100,8 +102,3 @@ class Overlay:
             canvas.text(x + 93 * unit, top + 20.5 * unit, text, 15.5 * unit, _DARK, bold=True, align=1.0)
             x += 114 * unit
         return canvas.pixels
-
-    def label(self, canvas: Canvas, middle: float, name: str) -> None:
-        """Write the name of a panel under it, `middle` pixels from the left."""
-        name = fitting(name, 15 * self.unit, self.height * 0.7, bold=True)  # of a panel's width of 0.75
-        canvas.text(middle, self.height - 34 * self.unit, name, 15 * self.unit, _INK, bold=True, align=0.5)

@@ -1,32 +1,31 @@
-"""Dances as one self-contained web page: turn it, seek in it, hear the song, see the codes and the beats.
+"""Dances as one self-contained web page: a camera to turn, a time line, the song, codes and beats.
 
     python -m utils.render.player DANCE.npz [OTHER.npz ...] [--song FILE] --out page.html
 
-The page asks the network nothing, opens from a disk by a double click, and holds up to four dances side by
-side on one clock. It draws what the videos draw; player.html, player.css and player_*.js are its parts.
+The page needs no network, opens from a disk by a double click, and holds up to four dances side by side on
+one clock. It draws what the videos draw; player.html, player.css and player_*.js are its parts.
 """
 
 import argparse
 import base64
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.dance import Dance, checked
 from utils.files import write_beside
-from utils.metrics.beats import beat_indices, motion_beats
+from utils.metrics.beats import motion_beats
 from utils.metrics.reading import NotADance, read_dance
 from utils.metrics.songs import track_beats
 from utils.render.figure import LOWER, UPPER, Palette
 from utils.render.player_data import hex_colour, pack, skeleton_facts, speed_curve, stage
 from utils.render.player_page import fill
 from utils.render.player_song import song_bytes
-from utils.render.video import beat_frames, checked_codes, checked_joints
 from utils.render.wording import meanings, worded
-from utils.skeleton import SMPL_24, Skeleton
 from utils.terminal import tolerant_output
 
 MOST_DANCES = 4
@@ -42,145 +41,72 @@ _SCRIPTS = (
 )
 
 
-@dataclass(frozen=True)
-class PlayerDance:
-    """A dance of a page.
-
-    Attributes:
-        name: what stands below it; any text.
-        joints: (T, J, 3) metres, y up.
-        codes: (T', 2) upper and lower code, or None.
-        music_beats: (N,) bool flags per frame, or frame indices; None if not known.
-        motion_beats: likewise; None: found in the joints, as the metrics do.
-        facts: what stands below the name: metrics and the like, in this order.
-        fps: frames per second.
-        frames_per_code: frames that a code stands for.
-    """
-
-    name: str
-    joints: np.ndarray
-    codes: np.ndarray | None = None
-    music_beats: np.ndarray | None = None
-    motion_beats: np.ndarray | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    fps: float = SMPL_24.fps
-    frames_per_code: int = 8
-
-
 def write_player(
     path: Path,
-    dances: Sequence[PlayerDance],
-    song: Path | None = None,
+    dances: Sequence[Dance],
+    audio: Path | None = None,
     title: str = "",
-    *,
-    skeleton: Skeleton = SMPL_24,
+    facts: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Writes dances as one HTML file that holds everything it needs, song included.
+    """Write dances as one HTML file that holds everything it needs, song included.
 
-    A minute of a dance takes 0.7 MB, a minute of a song 1 MB.
+    Motion beats are found in the joints, as the metrics do. A minute of a dance takes 0.7 MB, a minute of a
+    song 1 MB.
 
     Args:
         path: of the page; written beside and renamed.
-        dances: one to four, danced to the same song, shown side by side; they may differ in length.
-        song: sound file; cut to the longest dance. None: the dances are silent.
+        dances: one to four, to the same song and of the same skeleton, shown side by side under their names;
+            they may differ in length.
+        audio: sound file of the song; cut to the longest dance. None: the dances are silent.
         title: of the page; any text. Empty: the names of the dances.
-        skeleton: whose joints they are.
+        facts: for each dance, metrics and the like that are shown below its name, in their order; none if
+            empty.
 
     Raises:
-        ValueError: if there are no or too many dances, one does not have the shape or values above (NaN
-            included), or the song holds no sound.
-        FileNotFoundError: if the song is missing.
+        ValueError: if there are no or too many dances, a part of one is not as `Dance` says, or the sound
+            file holds no sound.
+        FileNotFoundError: if the sound file is missing.
     """
     if not 1 <= len(dances) <= MOST_DANCES:
         raise ValueError(f"a page shows 1 to {MOST_DANCES} dances, got {len(dances)}")
-    content = [_content(dance, skeleton) for dance in dances]
+    facts = facts or [{} for _ in dances]
+    content = [_content(dance, shown) for dance, shown in zip(dances, facts, strict=True)]
     seconds = max(dance["frames"] / dance["fps"] for dance in content)
     title = title or " · ".join(dance.name for dance in dances)
     data = {
         "title": title,
         "seconds": seconds,
-        "song": None if song is None else base64.b64encode(song_bytes(song, seconds)).decode(),
-        "skeleton": skeleton_facts(skeleton, Palette()),
+        "song": None if audio is None else base64.b64encode(song_bytes(audio, seconds)).decode(),
+        "skeleton": skeleton_facts(dances[0].skeleton, Palette()),
         "upper": hex_colour(UPPER),
         "lower": hex_colour(LOWER),
-        "meanings": meanings(name for dance in dances for name in dance.facts),
+        "meanings": meanings(name for shown in facts for name in shown),
         "dances": content,
     }
     page = fill("player.html", _STYLES, _SCRIPTS, title, data, "img-src data:; media-src blob:")
     write_beside(Path(path), page)
 
 
-def _content(dance: PlayerDance, skeleton: Skeleton) -> dict[str, Any]:
-    """A dance as the page's script wants it; times are in seconds."""
-    joints = checked_joints(dance.joints, skeleton, dance.name)
-    if not (np.isfinite(dance.fps) and dance.fps > 0) or dance.frames_per_code < 1:
-        raise ValueError(
-            f"{dance.name}: fps {dance.fps} and frames_per_code {dance.frames_per_code} must be positive"
-        )
-    joints, frames, fps = joints.astype(np.float64), len(joints), float(dance.fps)
-    codes = None if dance.codes is None or not len(dance.codes) else checked_codes(dance.codes)
-    moves = dance.motion_beats
-    if moves is None:
-        moves = motion_beats(joints, fps) if frames > 2 else np.zeros(0, int)
-    packed = pack(joints)
+def _content(dance: Dance, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A dance as the page's script reads it; times are in seconds."""
+    dance = checked(dance)
+    joints, frames, fps = dance.joints.astype(np.float64), len(dance.joints), float(dance.fps)
+    moves = motion_beats(joints, fps) if frames > 2 else np.zeros(0, int)
+    beats = np.zeros(0) if dance.music_beats is None else dance.music_beats
     return {
         "name": dance.name,
         "fps": fps,
         "frames": frames,
-        **packed._asdict(),
-        **stage(joints, skeleton, fps),
+        **pack(joints)._asdict(),
+        **stage(joints, dance.skeleton, fps),
         **speed_curve(joints, fps),
         "codeSeconds": dance.frames_per_code / fps,
-        "upper": [] if codes is None else codes[:, 0].tolist(),
-        "lower": [] if codes is None else codes[:, 1].tolist(),
-        "musicBeats": _seconds(dance.music_beats, frames, fps),
-        "motionBeats": _seconds(moves, frames, fps),
-        "facts": [[str(name), worded(name, value)] for name, value in dance.facts.items()],
+        "upper": [] if dance.codes is None else dance.codes[:, 0].tolist(),
+        "lower": [] if dance.codes is None else dance.codes[:, 1].tolist(),
+        "musicBeats": np.round(beats / fps, 3).tolist(),
+        "motionBeats": np.round(moves / fps, 3).tolist(),
+        "facts": [[str(name), worded(name, value)] for name, value in facts.items()],
     }
-
-
-def _seconds(beats: np.ndarray | None, frames: int, fps: float) -> list[float]:
-    return np.round(beat_frames(beats, frames) / fps, 3).tolist()
-
-
-def read_player_dance(path: Path, name: str = "", frames_per_code: int = 8) -> PlayerDance:
-    """A dance from a file, as the evaluation writes them: `joints`, and if there, codes, fps, beats and song.
-
-    Args:
-        path: .npz, or another file that `python -m utils.metrics` reads.
-        name: what to call it; empty: as the file.
-        frames_per_code: frames that a code stands for.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file and what is wrong with it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no dance {path}; `main.py --eval` writes dances to eval/*/motions")
-    try:
-        dance = read_dance(path)
-    except NotADance as reason:
-        raise ValueError(f"{path} is no dance: {reason.why}") from None
-    codes = None
-    if path.suffix.lower() == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            codes = file["codes"] if "codes" in file else None
-    beats = dance.music_beats
-    try:
-        beats = None if beats is None else beat_indices(beats, len(dance.joints))
-        codes = None if codes is None or not len(codes) else checked_codes(codes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return PlayerDance(
-        name or dance.name,
-        np.asarray(dance.joints),
-        codes,
-        beats,
-        facts={"song": dance.song} if dance.song else {},
-        fps=dance.fps,
-        frames_per_code=frames_per_code,
-    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -200,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 after a message about what is wrong."""
+    """Run the command; returns its exit status: 0, or 2 after an error message."""
     tolerant_output()
     options = parser().parse_args(arguments)
     try:
@@ -212,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Reads, writes the page, and says how large it is.
+    """Read the dances, write the page, and print its size.
 
     Raises:
         ValueError: naming what is wrong with the options or a file.
@@ -226,7 +152,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--out {options.out} should end in .html, so that a browser opens it")
     names = options.names or _names(options.dances)
     dances = [
-        read_player_dance(path, name, options.frames_per_code)
+        replace(_read(path), name=name, frames_per_code=options.frames_per_code)
         for path, name in zip(options.dances, names, strict=True)
     ]
     if options.song is not None and any(dance.music_beats is None for dance in dances):
@@ -234,16 +160,27 @@ def run(options: argparse.Namespace) -> None:
         dances = [
             dance
             if dance.music_beats is not None
-            else PlayerDance(**{**vars(dance), "music_beats": np.round(times * dance.fps).astype(int)})
+            else replace(dance, music_beats=np.round(times * dance.fps).astype(int))
             for dance in dances
         ]
     title = options.title or " · ".join(dict.fromkeys(path.stem for path in options.dances))
-    write_player(options.out, dances, options.song, title)
+    facts = [{"song": dance.song} if dance.song else {} for dance in dances]
+    write_player(options.out, dances, options.song, title, facts)
     print(f"{options.out} ({options.out.stat().st_size / 1e6:.1f} MB) shows {', '.join(names)}")
 
 
+def _read(path: Path) -> Dance:
+    """A dance of any file that `python -m utils.metrics` reads."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no dance {path}; `main.py --eval` writes dances to eval/*/motions")
+    try:
+        return read_dance(path)
+    except NotADance as reason:
+        raise ValueError(f"{path} is no dance: {reason.why}") from None
+
+
 def _names(paths: Sequence[Path]) -> list[str]:
-    """File names, or the folders that files of one name lie in, as `GPT` and `actor-critic`."""
+    """File names; if those are equal, the folders of the files, as `GPT` and `actor-critic`."""
     names = [path.stem for path in paths]
     folders = [path.resolve().parent.name.replace("_", " ") for path in paths]
     return names if len(set(names)) == len(names) else folders

@@ -1,4 +1,4 @@
-"""What a page needs to know of a dance: joints packed in 16 bits, the floor, the walk, the speed."""
+"""The data of a dance on a page: joints packed in 16 bits, the floor, the camera's path, the speed."""
 
 import base64
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class Packed(NamedTuple):
 
 
 def pack(joints: np.ndarray) -> Packed:
-    """Packs joints (T, J, 3) in metres; they come back to scale / 2, which for a body is below 0.05 mm."""
+    """Pack joints (T, J, 3) in metres; the error is at most scale / 2, below 0.05 mm for a body."""
     joints = np.asarray(joints, np.float64)
     root = joints[:, 0].astype("<f4")
     pose = joints[:, 1:] - root[:, None].astype(np.float64)
@@ -40,19 +40,12 @@ def pack(joints: np.ndarray) -> Packed:
     return Packed(_text(root), _text(np.rint(pose / scale).astype("<i2")), scale)
 
 
-def unpack(packed: Packed) -> np.ndarray:
-    """Joints (T, J, 3) float64 in metres; the page's script does the same."""
-    root = np.frombuffer(base64.b64decode(packed.root), "<f4").reshape(-1, 3).astype(np.float64)
-    pose = np.frombuffer(base64.b64decode(packed.pose), "<i2").reshape(len(root), -1, 3)
-    return np.concatenate([root[:, None], root[:, None] + pose * packed.scale], 1)
-
-
 def _text(values: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
 def stage(joints: np.ndarray, skeleton: Skeleton, fps: float) -> dict[str, Any]:
-    """Where the dance happens: floor, height of the dancer, a camera that walks and one that stands.
+    """The floor, the height of the dancer, and the paths of a camera that follows and one that stands.
 
     Returns:
         `floor` and `tall` in metres; `walk` (N, 2) x and z at `walkHz`; `still` x and z; `wide` and

@@ -1,4 +1,4 @@
-"""Filling the templates of web pages: whatever a name holds stays text, and a page asks the network nothing.
+"""Templates of web pages: names of any content stay text, and a page makes no network requests.
 
 Data goes into the page as JSON in a data block, where `<`, `>` and `&` are written as escapes, so that no
 name can end the block. A content security policy allows the page's one script by its hash, and nothing from
@@ -61,7 +61,7 @@ def fill(
 
 
 def format_fact(value: Any) -> str:
-    """A number or text as people read it: at most four digits that count, a dash where there is no number."""
+    """A number with at most four significant digits, a dash if it is not known, or text."""
     if value is None or (isinstance(value, float) and value != value):
         return "–"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""A song small enough to travel within a page: AAC in an mp4, which every browser plays, through PyAV."""
+"""A song compressed for a page: AAC in an mp4, which every browser plays, through PyAV."""
 
 import io
 from pathlib import Path
@@ -16,7 +16,7 @@ _AAC = {"aac_coder": "fast"}  # a third of the time of the default search
 
 
 def song_bytes(path: Path, seconds: float) -> bytes:
-    """The first seconds of a song as an m4a file, faded out where it is cut.
+    """The first seconds of a song as an m4a file, faded out at the cut.
 
     Args:
         path: any file that FFmpeg reads.
@@ -47,7 +47,7 @@ def song_bytes(path: Path, seconds: float) -> bytes:
 def _write(
     out: av.container.OutputContainer, stream: av.AudioStream, samples: np.ndarray, done: int, end: int
 ) -> int:
-    """Encodes (2, n) samples that begin at sample `done`, up to `end`; returns how many were written."""
+    """Encode (2, n) samples that begin at sample `done`, up to `end`; returns the number written."""
     samples = samples[:, : max(end - done, 0)]
     if not samples.shape[1]:
         return 0

@@ -1,4 +1,4 @@
-"""One dance on its stage: background, floor, figure; everything but the text over it."""
+"""The scene of a dance: background, floor and figure, without the text over it."""
 
 import numpy as np
 
@@ -40,10 +40,11 @@ class Scene:
         off = floor_distance(self.camera, self.floor)
         self.background = background(self.camera, off)
         self._grid = ground.grid_light(self.camera, self.background, off)
-        self._chunk, self._seen = -1, None
+        self._chunk = -1
+        self._seen: tuple[Limbs, np.ndarray] | None = None
 
     def draw(self, canvas: Canvas, frame: int) -> None:
-        """Draw a frame over all of the canvas."""
+        """Draw a frame over the whole canvas."""
         canvas.pixels[:] = self.background
         camera, floor = self.camera, self.floor
         roots = self.joints[:, 0, ::2]
@@ -55,7 +56,7 @@ class Scene:
         draw_figure(canvas, body, frame % _CHUNK, self._colours, self.palette.outline)
 
     def _shapes(self, chunk: int) -> tuple[Limbs, np.ndarray]:
-        """Limbs and shadows of a chunk of frames, kept until another is asked for."""
+        """Limbs and shadows of a chunk of frames, kept until another chunk is needed."""
         if chunk != self._chunk or self._seen is None:
             frames = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
             joints = self.joints[frames]
@@ -77,7 +78,7 @@ def view_rays(camera: Camera) -> np.ndarray:
 
 
 def floor_distance(camera: Camera, floor: float) -> np.ndarray:
-    """(height, width) metres on the floor from below the camera's target; very many above the horizon."""
+    """(height, width) metres on the floor from below the camera's target; very large above the horizon."""
     rays = view_rays(camera)
     eye = -camera.axes[2] * camera.distance  # from the target
     below = camera.targets[0, 1] - floor
@@ -86,7 +87,7 @@ def floor_distance(camera: Camera, floor: float) -> np.ndarray:
 
 
 def background(camera: Camera, off: np.ndarray) -> np.ndarray:
-    """(height, width, 4) uint8: a lit floor that fades into the dark; the same wherever the camera walks.
+    """(height, width, 4) uint8: a lit floor that fades into the dark; the same wherever the camera moves.
 
     Args:
         camera: whose picture it is.

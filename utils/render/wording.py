@@ -1,6 +1,6 @@
 """Names, units, direction and meaning of the numbers that pages show.
 
-Metrics are not listed here to be computed: a number without an entry is shown under its own name, as it is.
+A number without an entry is shown under its own name and without a unit.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from utils.render.player_page import format_fact
 
 
 class Wording(NamedTuple):
-    """How a number is shown.
+    """Label, meaning and unit of a number.
 
     Attributes:
         label: a short name.
@@ -32,6 +32,12 @@ class Wording(NamedTuple):
     def sentences(self) -> str:
         """Meaning, range or unit, and direction, in full sentences."""
         return f"{self.meaning} {self.better.capitalize()} is better." if self.better else self.meaning
+
+
+_DISTRIBUTIONS: dict[str, tuple[str, Literal["lower", ""]]] = {
+    "FID": ("Fréchet distance between the {} of these dances and of all real ones.", "lower"),
+    "Div": ("Diversity: mean distance between these dances in their {}; good is near real.", ""),
+}
 
 
 WORDINGS: Mapping[str, Wording] = {
@@ -178,10 +184,7 @@ WORDINGS: Mapping[str, Wording] = {
     ),
     **{
         f"{kind}_{suffix}{form}": Wording(f"{kind}_{suffix}{form}", meaning.format(of + note), "", better)
-        for kind, meaning, better in (
-            ("FID", "Fréchet distance between the {} of these dances and of all real ones.", "lower"),
-            ("Div", "Diversity: mean distance between these dances in their {}; good is near real.", ""),
-        )
+        for kind, (meaning, better) in _DISTRIBUTIONS.items()
         for suffix, of in (("k", "kinetic features"), ("g", "geometric features"))
         for form, note in (("", ""), ("_corrected", " (corrected protocol)"))
     },
@@ -189,7 +192,7 @@ WORDINGS: Mapping[str, Wording] = {
 
 
 def worded(name: str, value: Any) -> str:
-    """A number or text with its unit, as people read it; a dash where there is no number.
+    """A number or text with its unit; a dash if the number is not known.
 
     Args:
         name: of the metric.
@@ -209,7 +212,7 @@ def worded(name: str, value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count: 0.412, 3.14, 58.3, 412, 186 000; whole numbers up to four digits."""
+    """Three significant digits: 0.412, 3.14, 58.3, 412, 186 000; whole numbers up to four digits."""
     if 0.1 <= abs(value) < 1:
         return format_fact(float(value))
     if 1 <= abs(value) < 1000:
@@ -221,7 +224,7 @@ def _number(value: float) -> str:
 
 
 def meanings(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What a page needs to explain numbers: name -> label, unit, better, meaning; of known ones only."""
+    """Explanations of numbers for a page: name -> label, unit, better, meaning; known ones only."""
     return {
         name: {
             "label": WORDINGS[name].label,

@@ -1,1 +1,1 @@
-"""Training loop, checkpoints on disk, logging, processes, preemption and precision."""
+"""Training loop, checkpoints, logging, processes, preemption and precision."""

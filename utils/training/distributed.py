@@ -1,8 +1,8 @@
-"""Several processes in step: a few helpers that do nothing when there is one.
+"""Helpers for training in several processes; with one process they do nothing.
 
-torchrun's environment decides which process this is (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE), the
-config's `device` where it computes and so the backend: NCCL between GPUs, of which each process has its own,
-else gloo.
+The environment of torchrun (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) identifies this process. The
+config's `device` selects where it computes and thereby the backend: NCCL between GPUs, of which each process
+has its own, else gloo.
 """
 
 import logging
@@ -16,12 +16,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-LONGEST_WAIT = timedelta(hours=4)  # the main process evaluates while the others wait
+TIMEOUT = timedelta(hours=4)  # The main process evaluates while the others wait.
 log = logging.getLogger(__name__)
 
 
 def start(name: str = "auto") -> None:
-    """Join the process group that torchrun's environment describes, if there is one.
+    """Join the process group of torchrun's environment, if there is one.
 
     Args:
         name: the config's device, as in `device`.
@@ -34,27 +34,27 @@ def start(name: str = "auto") -> None:
         if own.type == "cuda":
             torch.cuda.set_device(own)
         nccl = own.type == "cuda" and dist.is_nccl_available()
-        dist.init_process_group("nccl" if nccl else "gloo", timeout=LONGEST_WAIT)
+        dist.init_process_group("nccl" if nccl else "gloo", timeout=TIMEOUT)
 
 
 def stop() -> None:
-    """Leaves the process group."""
+    """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number."""
+    """Return the rank of this process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that logs and writes."""
+    """Return whether this is the process that logs and writes files."""
     return rank() == 0
 
 
@@ -101,10 +101,10 @@ def device(name: str = "auto") -> torch.device:
 
 
 def wrap(module: nn.Module) -> nn.Module:
-    """The module, its gradients averaged over processes; the module itself when there is one process.
+    """Wrap a module such that gradients are averaged over processes; with one process return the module.
 
-    Buffers are not sent around: what changes them (the codebook) does so in step, on the line where they
-    change. A step may use a part of the module only (the policy's or the value's turn).
+    Buffers are not broadcast: the codebook, the only code that changes them, synchronises its update itself.
+    Parameters may be unused in a step, since policy and value steps alternate.
     """
     if world_size() == 1:
         return module
@@ -112,13 +112,13 @@ def wrap(module: nn.Module) -> nn.Module:
 
 
 def barrier() -> None:
-    """Waits until all processes are here."""
+    """Wait for all processes."""
     if world_size() > 1:
         dist.barrier()
 
 
 def share(batch: list[int]) -> list[int]:
-    """This process's part of a batch, so that parts joined in rank order are the batch.
+    """Return this process's part of a batch; the parts joined in rank order are the batch.
 
     Raises:
         ValueError: if the batch does not divide among the processes.
@@ -133,7 +133,7 @@ def share(batch: list[int]) -> list[int]:
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """Sum of x over all processes; x itself when there is one."""
+    """Return the sum of x over all processes; x itself with one process."""
     if world_size() > 1:
         x = x.clone()
         dist.all_reduce(x)
@@ -141,12 +141,12 @@ def sum_over_processes(x: Tensor) -> Tensor:
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
-    """Mean of x over all processes; x itself when there is one."""
+    """Return the mean of x over all processes; x itself with one process."""
     return sum_over_processes(x) / world_size()
 
 
 def means_over_processes(values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Means of named scalars over all processes, in one go; the values themselves when there is one."""
+    """Return the means of named scalars over all processes in one reduction; with one process the values."""
     if world_size() == 1 or not values:
         return values
     means = mean_over_processes(torch.stack([value.detach().float() for value in values.values()]))
@@ -154,7 +154,7 @@ def means_over_processes(values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """Rows of all processes' (N, ...), in rank order; all N must be equal. x itself with one process."""
+    """Return the rows (N, ...) of all processes in rank order; all N must be equal. One process: x itself."""
     if world_size() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(world_size())]
@@ -163,7 +163,7 @@ def gather_rows(x: Tensor) -> Tensor:
 
 
 def from_main(x: Tensor) -> Tensor:
-    """The main process's x, in every process."""
+    """Return the main process's x in every process."""
     if world_size() > 1:
         x = x.clone()
         dist.broadcast(x, 0)
@@ -171,12 +171,12 @@ def from_main(x: Tensor) -> Tensor:
 
 
 def own_share(number: int) -> range:
-    """Which of so many pieces of work, 0..number-1, are this process's: every n-th; all with one process."""
+    """Return the indices of 0..number-1 that this process works on: every n-th; all with one process."""
     return range(rank(), number, world_size())
 
 
 def gather_shares(done: list[Any]) -> list[Any]:
-    """What all processes made of their `own_share`, in the order of the work, in every process."""
+    """Return the results of all processes' `own_share` in the order of the indices, in every process."""
     if world_size() == 1:
         return done
     parts: list[list[Any]] = [[] for _ in range(world_size())]
@@ -184,35 +184,36 @@ def gather_shares(done: list[Any]) -> list[Any]:
     return [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
 
 
-class Ballot:
-    """A number from every process, and the largest back in all of them, one step later.
+class AsyncMax:
+    """Maximum of an integer over all processes, available one exchange later.
 
-    It travels between the processors while the next step is computed, so nobody waits and no GPU is asked.
+    The reduction runs between processors (gloo) while the next step is computed, so it delays no step and
+    does not synchronise with a GPU.
     """
 
     def __init__(self) -> None:
         self._group: Any = None
-        self._under_way: tuple[Any, Tensor] | None = None
+        self._pending: tuple[Any, Tensor] | None = None
 
-    def cast(self, number: int) -> int:
-        """The largest of the numbers cast the time before; with one process the number itself."""
+    def exchange(self, number: int) -> int:
+        """Send a number and return the maximum of the previous exchange; with one process the number."""
         if world_size() == 1:
             return number
         if self._group is None:
             self._group = dist.new_group(backend="gloo")
         result = self._finish()
-        mine = torch.tensor(number)
-        self._under_way = dist.all_reduce(mine, dist.ReduceOp.MAX, group=self._group, async_op=True), mine
+        own = torch.tensor(number)
+        self._pending = dist.all_reduce(own, dist.ReduceOp.MAX, group=self._group, async_op=True), own
         return result
 
     def close(self) -> None:
-        """Waits for what is under way."""
+        """Wait for the pending exchange."""
         self._finish()
 
     def _finish(self) -> int:
-        if self._under_way is None:
+        if self._pending is None:
             return 0
-        work, number = self._under_way
-        self._under_way = None
+        work, number = self._pending
+        self._pending = None
         work.wait()
         return int(number)

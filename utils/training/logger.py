@@ -1,13 +1,13 @@
-"""What a run tells: TensorBoard, and a check that losses are numbers; no step waits for a device.
+"""TensorBoard logs of a run, and the check that losses are finite; no step synchronises with the device.
 
-Losses stay tensors where they were computed; every `log_every` steps they are fetched, checked and written.
+Losses stay tensors on their device; every `training.log_every` steps they are fetched, checked and written.
 
-    train/*      losses by the names of the YAML, lr, and what the stage reads off its state: used_codes,
-                 perplexity and restarted_codes of the codebooks; of finetuning entropy, kl_to_gpt (nats per
-                 code from the pretrained GPT), td_error and explained_variance (of the value)
-    epoch/*      once per epoch: the codebooks over all its batches; the reward, its parts, and the choice
-    speed/*      steps, frames and codes per second, FLOP/s, their share of the matrix peak (utilisation)
-    eval/*       the table of an evaluation, as numbers and as text, and its first video, every `eval_every`
+    train/*      the loss and the step metrics of the stage under the names of the YAML, and lr. Codebooks:
+                 used_codes, perplexity, restarted_codes. Finetuning: entropy, kl_to_gpt (nats per code),
+                 td_error and explained_variance (of the value)
+    epoch/*      metrics of whole epochs: usage of the codebooks; the reward, its parts, and the selection
+    speed/*      steps and samples per second
+    eval/*       the numbers and the table of an evaluation, every `training.eval_every` epochs
 """
 
 import math
@@ -18,56 +18,62 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from utils.training import distributed
 
 
 class NonFinite(ValueError):
-    """A loss that is no number."""
+    """A loss or weights that are not finite."""
 
 
 class Recorded(NamedTuple):
-    """A step whose loss was not yet looked at: its number, epoch, place in the epoch, and the loss."""
+    """The loss of a step, not yet fetched.
+
+    Attributes:
+        step: number of the step, from 1.
+        batch: index of its batch in the epoch.
+        loss: scalar on the device.
+    """
 
     step: int
-    epoch: int
     batch: int
     loss: Tensor
 
 
-class Journal:
-    """Writes; the main process to TensorBoard, all of them check.
+class TrainLogger:
+    """Collects losses in every process, and writes TensorBoard events in the main one.
 
     Args:
-        folder: of TensorBoard's files.
-        step: how many steps are done; what an earlier try wrote beyond them is dropped.
-        work: what a step gets done, e.g. frames and codes.
-        peak: FLOP/s the machine could reach; None leaves utilisation out.
+        folder: folder of the event files.
+        step: number of steps done; events of an earlier attempt beyond it are dropped.
+        batch_size: samples per step, over all processes.
     """
 
-    def __init__(self, folder: Path, step: int, work: Mapping[str, float], peak: float | None = None) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1) if distributed.is_main() else None
-        self.work, self.peak = work, peak
-        self._waiting: list[Recorded] = []
-        self._flops, self._steps, self._since = 0.0, 0, time.perf_counter()
+    def __init__(self, folder: Path, step: int, batch_size: int) -> None:
+        self.writer = None
+        if distributed.is_main():
+            from torch.utils.tensorboard import SummaryWriter  # imports for a second; only training needs it
 
-    def step(self, recorded: Recorded, flops: float) -> None:
-        """Notes a step; nothing is fetched from the device."""
-        self._waiting.append(recorded)
-        self._flops += flops
+            self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self.batch_size = batch_size
+        self._pending: list[Recorded] = []
+        self._steps, self._since = 0, time.perf_counter()
+
+    def record(self, step: int, batch: int, loss: Tensor) -> None:
+        """Keep the loss of a step for the next check; nothing is fetched from the device."""
+        self._pending.append(Recorded(step, batch, loss))
         self._steps += 1
 
     def first_non_finite(self) -> Recorded | None:
-        """The first step since the last call whose loss is no number."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
+        """Return the first step since the last call whose loss is not finite, or None."""
+        pending, self._pending = self._pending, []
+        if not pending:
             return None
-        losses = torch.stack([item.loss for item in waiting]).tolist()
-        return next((i for i, loss in zip(waiting, losses, strict=True) if not math.isfinite(loss)), None)
+        losses = torch.stack([item.loss for item in pending]).tolist()
+        return next((i for i, loss in zip(pending, losses, strict=True) if not math.isfinite(loss)), None)
 
     def scalars(self, prefix: str, values: Mapping[str, Tensor | float], step: int) -> None:
-        """Writes numbers, fetching tensors in one go."""
+        """Write numbers, fetching all tensors in one transfer."""
         if self.writer is None or not values:
             return
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
@@ -79,24 +85,20 @@ class Journal:
             self.writer.add_scalar(f"{prefix}/{name}", numbers[name], step)
 
     def restart_clock(self) -> None:
-        """What happened up to here (saving, evaluating, composing) is not a step's time."""
-        self._flops, self._steps, self._since = 0.0, 0, time.perf_counter()
+        """Exclude the time up to now (saving, evaluation, generation) from the speed."""
+        self._steps, self._since = 0, time.perf_counter()
 
     def speed(self, step: int) -> None:
-        """Writes how fast the steps since the last call were; call it after something was fetched."""
+        """Write the speed since the last call; call it after a transfer from the device."""
         seconds = time.perf_counter() - self._since
         if self._steps and seconds > 0:
-            rates = {"steps_per_second": self._steps / seconds}
-            rates |= {f"{name}_per_second": n * self._steps / seconds for name, n in self.work.items()}
-            if self._flops:
-                rates["flops_per_second"] = self._flops / seconds
-                if self.peak:
-                    rates["utilisation"] = self._flops / seconds / self.peak
+            rate = self._steps / seconds
+            rates = {"steps_per_second": rate, "samples_per_second": rate * self.batch_size}
             self.scalars("speed", rates, step)
         self.restart_clock()
 
-    def evaluation(self, metrics: Mapping[str, Any], folder: Path, epoch: int) -> None:
-        """Writes an evaluation's table and the first of its videos."""
+    def evaluation(self, metrics: Mapping[str, Any], epoch: int) -> None:
+        """Write the numbers of an evaluation, and its table as text."""
         if self.writer is None:
             return
         for row, values in metrics.items():
@@ -104,22 +106,16 @@ class Journal:
                 kept = {k: v for k, v in values.items() if isinstance(v, int | float)}
                 self.scalars(f"eval/{row}", kept, epoch)
         self.writer.add_text("eval/table", markdown_table(metrics), epoch)
-        videos = sorted((folder / "videos").rglob("*.mp4"))
-        if videos:
-            from utils.clip_image import moving_picture  # av and PIL
-
-            assert self.writer.file_writer is not None
-            self.writer.file_writer.add_summary(moving_picture("eval/dance", videos[0]), epoch)
         self.writer.flush()
 
     def close(self) -> None:
-        """Finishes the files."""
+        """Close the event files."""
         if self.writer is not None:
             self.writer.close()
 
 
 def markdown_table(metrics: Mapping[str, Any]) -> str:
-    """Rows and their numbers, as TensorBoard shows text."""
+    """Return the rows of an evaluation and their numbers as a Markdown table."""
     rows = {row: values for row, values in metrics.items() if isinstance(values, Mapping)}
     columns = list(
         dict.fromkeys(k for v in rows.values() for k, x in v.items() if isinstance(x, int | float))

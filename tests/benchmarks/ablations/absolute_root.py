@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.clips import PoseClips
@@ -63,7 +63,7 @@ class AbsoluteRoot(SepVQVAERoot):
         memory.requires_grad_(False)
         memory.velocity.requires_grad_(True)
         self.model = memory.eval().to(device)
-        self.learner = memory.velocity
+        self.trainable = memory.velocity
 
     @cached_property
     def clips(self) -> PlaceClips:  # type: ignore[override]
@@ -71,7 +71,7 @@ class AbsoluteRoot(SepVQVAERoot):
         poses = PoseClips(self.data, "train", self.config.data.clips)
         return PlaceClips(poses, encode_clips(self.memory, poses, self.device).lower)
 
-    def loss(self, learner: nn.Module, batch: PlaceClip) -> tuple[Tensor, Mapping[str, Tensor]]:  # type: ignore[override]
+    def loss(self, batch: PlaceClip) -> tuple[Tensor, Mapping[str, Tensor]]:  # type: ignore[override]
         """L1 of the place and of its first difference."""
         latents = self.memory.lower.quantizer.decode(batch.lower)
-        return velocity_loss(learner(latents).transpose(1, 2), batch.place, self.config.acceleration)
+        return velocity_loss(self.trainable(latents).transpose(1, 2), batch.place, self.config.acceleration)

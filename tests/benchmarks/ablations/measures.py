@@ -17,6 +17,7 @@ from models.stages.base import Stage
 from models.stages.motion_gpt import MotionGPTStage
 from models.stages.sep_vqvae_root import encode_dances
 from models.vqvae import ChoreographicMemory, Codes
+from utils.dance import load_dance
 from utils.motion import joints_to_pose
 
 SAME_POSE = 0.05  # metres, mean over joints: closer poses count once
@@ -63,8 +64,9 @@ def read_dances(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Joints (T, 24, 3) and codes (T', 2) of an evaluation's dances, by name."""
     dances = {}
     for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            dances[path.stem] = file["joints"], file["codes"]
+        dance = load_dance(path)
+        assert dance.codes is not None, f"{path} holds no codes"
+        dances[path.stem] = dance.joints, dance.codes
     return dances
 
 

@@ -14,9 +14,9 @@ from tests.helpers import ROOT
 from utils.config import read_merged
 
 # Where the sample's recipe differs; of these, what should steady the published one; epochs judged by others.
-RECIPE = ("reward.beats", "reward.context", "advantage", "choice.by", "anchor")
-STEADYING = ("advantage", "anchor")
-HELD_OUT = {"choice.songs": "train", "choice.patience": 2}
+RECIPE = ("reward.beats", "reward.context", "advantage", "selection.by", "kl_coef")
+STEADYING = ("advantage", "kl_coef")
+HELD_OUT = {"selection.songs": "train", "selection.patience": 2}
 RELEASED, PAPER = "published recipe", "sample recipe"
 
 
@@ -191,13 +191,13 @@ def _actor_critic(sample: Mapping[str, Any], published: Mapping[str, Any]) -> Qu
 
 
 def _starts() -> Question:
-    released = {"gpt": ("data.clips.starts=released",)}
+    published = {"gpt": ("data.clips.starts=published",)}
     return Question(
         "starts",
-        "Does the GPT need clips from everywhere in a dance, or do the released first eighths suffice?",
-        (Variant("all starts", "gpt"), Variant("first eighth, as released", "gpt", released)),
+        "Does the GPT need clips from everywhere in a dance, or do the published first eighths suffice?",
+        (Variant("all starts", "gpt"), Variant("first eighth, as published", "gpt", published)),
         ("test_nats", "BAS", "FID_k", "FID_g"),
-        "Both see the same number of epochs, so the released starts see about an eighth of the steps. The "
+        "Both see the same number of epochs, so the published starts see about an eighth of the steps. The "
         "corpus repeats its steps throughout a dance; a real one develops.",
     )
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.sequences import MANIFEST
-from models.stages import RunConfig, read_config
+from models.stages.base import RunConfig
+from models.stages.registry import read_config
 from tests.helpers import ROOT
 from utils.config import read_merged, to_plain
 

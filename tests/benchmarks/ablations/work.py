@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import main as command
-from models.stages import STAGES, read_config
+from models.stages.registry import STAGES, read_config
 from utils.files import write_beside
 
 RESULT, SPEC = "result.json", "spec.json"

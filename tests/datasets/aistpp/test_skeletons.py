@@ -11,8 +11,8 @@ from datasets.aistpp.tasks import Rejected, check_joints
 from datasets.reference import real_reference
 from datasets.sequences import PreparedData
 from tests.models.stages.synthetic import make_data, make_stage
+from utils.dance import Dance
 from utils.metrics import physical
-from utils.metrics.dances import Dance
 from utils.metrics.reference import Reference
 from utils.skeleton import SKELETONS, SMPL_24
 from utils.smpl import rest_joints

@@ -12,7 +12,7 @@ import main
 from datasets.sequences import PreparedData
 from models.checkpoints import load_memory
 from models.evaluation.codebooks import encode_split, genre_shares, nearest_clips
-from models.stages.health import CodebookHealth, usage
+from models.stages.sep_vqvae import CodebookHealth, usage
 from tests.models.stages.tiny import arguments, checkpoint, run
 from utils.render.codes import CodeCard, CodeSection, RealClip, write_code_page
 
@@ -44,7 +44,7 @@ def test_finite_scalars_resume_bit_for_bit(folders):
 def test_one_kind_refuses_the_other(folders, small_data, capsys):
     for mode, why in (
         ("eval", ("is of another architecture", "upper.quantizer.levels")),
-        ("train", ("was trained with other values of ", "model.quantizer", "Put them back")),
+        ("train", ("was trained with other values of ", "model.quantizer", "Restore them")),
     ):
         assert main.main(arguments("sep_vqvae", small_data, folders[0], mode, "training.epochs=3")) == 2
         error = capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_health_of_an_epoch(folders):
     for poses in ([first, second], [second]):
         for pose in poses:
             health.count(memory(pose))
-        logs = health.epoch_logs()
+        logs = health.end_epoch()
         used = torch.cat([memory.encode(pose).upper for pose in poses], 1).unique()
         assert logs["used_codes_upper"] == len(used) == 12 - logs["dead_codes_upper"]
         assert "restarted_codes_upper" not in logs

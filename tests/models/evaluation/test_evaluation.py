@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import urllib.parse
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -24,18 +25,18 @@ from datasets.sequences import (
     write_manifest,
 )
 from models.conv import ConvConfig
-from models.evaluation import judging
-from models.evaluation.dances import EvaluationConfig
-from models.evaluation.evaluation import Evaluation
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.report import Evaluation, reconstruction
 from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT
-from models.inference import pages
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.utils.metrics.motions import smooth_dance
+from utils.dance import Dance
 from utils.metrics.reference import FILE_NAME, Reference
 from utils.metrics.table import WIDTH
 from utils.motion import joints_to_pose, without_root
+from utils.render import player, video
 
 TEST = ["gBR_sBM_cAll_d06_mBR0_ch01", "gBR_sBM_cAll_d07_mBR1_ch01", "gBR_sBM_cAll_d08_mBR2_ch01"]
 
@@ -120,7 +121,7 @@ def test_everything_is_written(data, tmp_path, capsys):
     assert settings["dances"] == 3
     assert settings["frames at 60 fps (least, median, most)"] == "150, 150, 150"  # the songs end there
     assert settings["fps"] == "60"
-    assert settings["songs"] == "3, 3 of them danced to in reinforcement learning"
+    assert settings["songs"] == "3, 3 of them used in reinforcement learning"
     assert settings["reinforcement learning saw these songs"] == "yes"
     assert settings["first code"] == "real"
     assert settings["seed"] == 3
@@ -149,10 +150,10 @@ def test_everything_is_written(data, tmp_path, capsys):
     for entry in index["entries"]:
         assert (folder / entry["thumbnail"]).is_file()
         assert entry["beatPlot"] == f"plots/beats/{entry['name']}.png"
-        player = embedded(folder / entry["player"])
-        assert [dance["name"] for dance in player["dances"]] == ["GPT", "real"]
-        assert [dance["frames"] for dance in player["dances"]] == [150, 150]
-        assert all("BAS" in dict(dance["facts"]) for dance in player["dances"])
+        page = embedded(folder / entry["player"])
+        assert [dance["name"] for dance in page["dances"]] == ["GPT", "real"]
+        assert [dance["frames"] for dance in page["dances"]] == [150, 150]
+        assert all("BAS" in dict(dance["facts"]) for dance in page["dances"])
         first = next(line for line in lines if (line["row"], line["dance"]) == ("GPT", entry["name"]))
         shown = {name: value for name, _, value in entry["metrics"]}
         assert shown["BAS"] == pytest.approx(float(first["BAS"]), abs=1e-4)
@@ -215,7 +216,7 @@ def test_a_video_that_fails_costs_nothing_else(data, tmp_path, monkeypatch, caps
         assert (tmp_path / "metrics.json").is_file()
         made.append(path.stem)
 
-    monkeypatch.setattr(judging, "render_video", failing)
+    monkeypatch.setattr(video, "render_video", failing)
     judge = evaluation(data, videos=3)
     table = judge.report(tmp_path, {"memory": judge.reconstructions()}, shown="memory", title="t")
     assert table["memory"]["FID_k"] == content(tmp_path)["metrics"]["FID_k"]
@@ -228,7 +229,7 @@ def test_numbers_are_there_when_it_is_stopped_in_a_video(data, tmp_path, monkeyp
     def stopped(*args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(judging, "render_video", stopped)
+    monkeypatch.setattr(video, "render_video", stopped)
     judge = evaluation(data, videos=1)
     with pytest.raises(KeyboardInterrupt):
         judge.report(tmp_path, {"memory": judge.reconstructions()}, shown="memory", title="t")
@@ -249,14 +250,14 @@ def test_before_and_after_finetuning_stand_side_by_side(data, tmp_path, monkeypa
     """The judged row first, then the GPT's, then the real dance; a page that fails costs nothing else."""
     judge = evaluation(data, players=3)
     rows = {"GPT": generated(judge), "actor-critic": generated(judge)}
-    plain = pages.write_player
+    plain = player.write_player
 
     def failing(path, *args, **more):
         if path.stem == TEST[1]:
             raise OSError("disk full")
         plain(path, *args, **more)
 
-    monkeypatch.setattr(pages, "write_player", failing)
+    monkeypatch.setattr(player, "write_player", failing)
     judge.report(tmp_path, rows, shown="actor-critic", title="t", rl_split="test")
     entries = embedded(tmp_path / "index.html")["entries"]
     assert [entry["player"] for entry in entries] == [
@@ -264,9 +265,9 @@ def test_before_and_after_finetuning_stand_side_by_side(data, tmp_path, monkeypa
         None,
         f"players/{TEST[2]}.html",
     ]
-    player = embedded(tmp_path / "players" / f"{TEST[0]}.html")
-    assert [dance["name"] for dance in player["dances"]] == ["actor-critic", "GPT", "real"]
-    assert f"could not be made: player {tmp_path / 'players' / TEST[1]}.html" in capsys.readouterr().out
+    page = embedded(tmp_path / "players" / f"{TEST[0]}.html")
+    assert [dance["name"] for dance in page["dances"]] == ["actor-critic", "GPT", "real"]
+    assert f"could not be made: Player {tmp_path / 'players' / TEST[1]}.html" in capsys.readouterr().out
 
 
 def test_data_of_songs_only(tmp_path):
@@ -310,3 +311,24 @@ def test_real_features_are_made_once_and_are_those_of_the_script(data, tmp_path,
     monkeypatch.setattr(Reference, "save", full)
     assert real_reference(data).names == made.names
     assert "is not kept: no space left" in caplog.text
+
+
+def test_other_numbers_have_a_folder_of_their_own():
+    suffix = {
+        "": EvaluationConfig(protocol="both", videos=0, plots=False),
+        "_train_song": EvaluationConfig(split="train", length="song"),
+        "_corrected_600frames": EvaluationConfig(protocol="corrected", max_frames=600),
+    }
+    assert {config.folder_suffix: config for config in suffix.values()} == suffix
+
+
+def test_reconstruction_covers_the_stretch_of_the_other_columns():
+    real = Dance("a", smooth_dance(0, 3).astype(np.float32), codes=np.zeros((22, 2), int))
+    moved = real.joints.copy()
+    moved[60:, 5] += [0.1, 0, 0]  # one of 23 joints, from frame 60 on
+    moved[60:] += [0.5, 0, 0]
+    made = [replace(real, joints=moved)]
+    assert reconstruction([real], made, (4, 4), 60)["joint_error_mm"] == pytest.approx(0, abs=1e-3)
+    both = reconstruction([real], made, (4, 4), 120)
+    assert both["joint_error_mm"] == pytest.approx(100 / 23 / 2, rel=1e-3)
+    assert both["root_error_mm"] == pytest.approx(250, rel=1e-3)

@@ -10,13 +10,13 @@ import torch
 
 from models.evaluation import finetuning
 from models.evaluation.finetuning import SongScore, judge_songs, kl_to_gpt, mean_score
-from models.stages.rollouts import mean_earned
+from models.stages.rollouts import mean_rewards
 from models.vqvae import Codes
 from tests.models.stages import synthetic
 
 OWN = {
     "songs": "all",
-    "choice": {"by": "reward", "guard": 1.0},
+    "selection": {"by": "reward", "max_nll_increase": 1.0},
     "advantage": "normalised",
     "generation": {"first_codes": [3, 2]},
 }
@@ -54,22 +54,22 @@ def content(trainer):
 
 def test_each_song_is_told_of(trained, capsys):
     found = content(trained)
-    chosen = torch.load(trained.last, weights_only=True)["choice"]
-    assert found["chosen epoch"] == chosen["epoch"]
+    selected = torch.load(trained.last, weights_only=True)["selection"]
+    assert found["selected epoch"] == selected["epoch"]
     assert found["epochs"] == 3
     assert list(found["songs"]) == [f"song{i}" for i in range(synthetic.DANCES)]
-    assert found["mean"]["after"]["reward"] == pytest.approx(chosen["reward"], abs=1e-4)
-    assert found["mean"]["after"]["surprise"] <= found["surprise at most"] + 1e-4
+    assert found["mean"]["after"]["reward"] == pytest.approx(selected["reward"], abs=1e-4)
+    assert found["mean"]["after"]["nll"] <= found["nll at most"] + 1e-4
     for scores in found["songs"].values():
         assert scores["before"]["kl_to_gpt"] == 0
         assert -5 <= scores["before"]["reward"] <= 5
         assert 0 <= scores["after"]["beat_align"] <= 1
     table = (trained.folder / "finetuning.md").read_text()
-    assert f"* chosen epoch: {chosen['epoch']}" in table
+    assert f"* selected epoch: {selected['epoch']}" in table
     row = next(line for line in table.splitlines() if line.startswith("| song3"))
     before, after = (found["songs"]["song3"][side]["reward"] for side in ("before", "after"))
     assert f"{before:.3f} -> {after:.3f}" in row
-    trained.stage.complete(trained.folder, 3, anew=True)
+    trained.stage.end_training(trained.folder, 3)
     assert table in capsys.readouterr().out
 
 
@@ -87,14 +87,12 @@ def test_it_is_told_once_and_made_up_for(trained, root):
 
 
 def test_the_last_epoch_where_that_is_asked_for(root, tmp_path):
-    trainer = trainer_of(root, tmp_path, choice={"by": "last"})
+    trainer = trainer_of(root, tmp_path, selection={"by": "last"})
     trainer.run()
     found = content(trainer)
-    assert (found["chosen epoch"], found["chosen by"]) == (3, "last")
+    assert (found["selected epoch"], found["selected by"]) == (3, "last")
     stage = trainer.stage
-    earned = mean_earned(
-        stage.performer.danced(stage.performer.compose(stage.model.gpt, stage.pieces), stage.pieces)
-    )
+    earned = mean_rewards(stage.collector.collect(stage.model.gpt, stage.songs))
     assert found["mean"]["after"]["reward"] == pytest.approx(earned["reward"], abs=1e-5)
     assert found["mean"]["after"]["kl_to_gpt"] > 0
 
@@ -117,9 +115,9 @@ def test_the_beat_score_is_the_evaluations(trained, tmp_path):
 def test_the_divergence_by_hand(root, tmp_path):
     """Sum over codes of p log(p / q), state by state, each action's state once."""
     stage = trainer_of(root, tmp_path).stage
-    policy, gpt = stage.model.gpt, stage.before
+    policy, gpt = stage.model.gpt, stage.pretrained
     policy.head.to_upper.weight.mul_(30)
-    ((dance, _),) = stage.performer.danced(stage.performer.compose(policy, stage.pieces[:1]), stage.pieces)
+    dance = stage.collector.collect(policy, stage.songs[:1])[0].windows
     total, count = 0.0, 0
     for window in range(len(dance.mask)):
         for step in np.flatnonzero(dance.mask[window]):
@@ -136,8 +134,8 @@ def test_the_divergence_by_hand(root, tmp_path):
 
 def test_songs_without_beats_have_no_beat_score(trained, capsys):
     stage = trained.stage
-    silent = [piece._replace(beats=torch.zeros_like(piece.beats)) for piece in stage.pieces[:2]]
-    judged = judge_songs(stage.performer, stage.before, stage.model.gpt, [silent[0], stage.pieces[1]], {})
+    silent = [song._replace(beats=torch.zeros_like(song.beats)) for song in stage.songs[:2]]
+    judged = judge_songs(stage.collector, stage.pretrained, stage.model.gpt, [silent[0], stage.songs[1]], {})
     first, second = (before for before, _ in judged.songs.values())
     assert np.isnan(first.beat_align)
     assert mean_score([first, second]).beat_align == second.beat_align

@@ -1,4 +1,4 @@
-"""An untrained memory and GPT, songs, and the command that dances to them."""
+"""An untrained memory and GPT, songs, and the command --dance."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests.models.inference.songs import CONFIG, RATE, encode, sound
 from tests.utils.metrics.motions import smooth_dance
 from utils.motion import joints_to_pose, without_root
 from utils.music import audio
-from utils.training.checkpoint import save_checkpoint
+from utils.training.checkpoints import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def files(networks, tmp_path_factory):
         "critic": {"stage": "actor_critic", "architecture": critic.architecture() | heard},
     }
     models = {"memory": memory.state_dict(), "gpt": gpt.state_dict(), "critic": lost}
-    contents["critic"]["choice"] = {"weights": kept, "epoch": 2}
+    contents["critic"]["selection"] = {"weights": kept, "epoch": 2}
     for name, content in contents.items():
         save_checkpoint(content | {"model": models[name], "config": {}, "epoch": 3}, folder / f"{name}.pt")
     return {name: folder / f"{name}.pt" for name in contents}

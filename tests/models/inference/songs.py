@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 CONFIG = "configs/sample/actor_critic.yaml"
-SILENT = [f"dance.{key}=false" for key in ("video", "player", "bvh", "glb", "smpl")]
+SILENT = ["dance.formats=[]"]
 RATE = 22050
 
 

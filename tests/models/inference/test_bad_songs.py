@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import main
-from models.inference import songs as dance_songs
+from models.inference import songs as songs_module
 from models.inference.songs import FileNames, find_songs
-from models.stages import read_config
+from models.stages.registry import read_config
 from tests.models.inference.songs import CONFIG, RATE, SILENT, encode, entries, motion, sound
 from utils.filenames import name_key
 from utils.music import audio
@@ -44,24 +44,24 @@ def test_bad_songs_cost_a_line_each(dance, songs, tmp_path, capsys, caplog, monk
     for name, why in (("notes.txt", "no sound file"), ("cover.jpg", "no sound file"), ("inner", "a folder")):
         assert f"skipped: {folder / name}: {why}" in caplog.text
     printed = capsys.readouterr().out
-    assert "5 not danced to:" in printed
+    assert "5 left out:" in printed
     for text in (
         "short.mp3: 0.5", "noise.mp3 is no sound", "damaged.mp3 is damaged", "there is no sound file",
         "nothing: the folder holds no sound file",
     ):  # fmt: skip
         assert sum(text in line for line in printed.splitlines()) == 1
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "Not danced to" in page
+    assert "Left out" in page
 
     def closed(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(dance_songs.Path, "iterdir", closed)
+    monkeypatch.setattr(songs_module.Path, "iterdir", closed)
     assert dance(folder, songs / "one.wav", *SILENT) == 1
     assert "the folder cannot be read (Permission denied)" in capsys.readouterr().out
     monkeypatch.undo()
     assert dance(folder / "short.mp3", folder / "noise.mp3", *SILENT, out="none") == 2
-    assert "none of the songs can be danced to (2 failed" in capsys.readouterr().err
+    assert "there is no dance to any of the songs (2 failed" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
@@ -71,17 +71,17 @@ def test_a_file_that_fails_costs_nothing_else(dance, songs, tmp_path, capsys, mo
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "one.bvh").write_text("of an earlier dance")
-    monkeypatch.setattr("models.inference.outputs.save_bvh", full)
-    assert dance(songs / "one.wav", *SILENT[:2], "dance.glb=false") == 1
-    assert "could not be made:\n  rotations of one: disk full" in capsys.readouterr().out
+    monkeypatch.setattr("utils.export.bvh.write_bvh", full)
+    assert dance(songs / "one.wav", "dance.formats=[bvh,smpl]") == 1
+    assert f"could not be made:\n  BVH {tmp_path / 'out' / 'one.bvh'}: disk full" in capsys.readouterr().out
     assert (tmp_path / "out" / "one_smpl.npz").is_file()
     (card,) = entries(tmp_path / "out")
     assert [text for text, _ in card["files"]] == ["SMPL", "Motion"]
     assert not (tmp_path / "out" / "one.bvh").exists()
 
 
-def test_what_is_wrong_is_said_before_a_song_is_heard(dance, files, songs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(dance_songs, "song_features", None)
+def test_what_is_wrong_is_said_before_a_song_is_analysed(dance, files, songs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(songs_module, "song_features", None)
     one, memory = songs / "one.wav", f"checkpoint={files['memory']}"
     np.savez(tmp_path / "a.npz", joints=np.zeros((4, 24, 3)))
     for more, message in (
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_said_before_a_song_is_heard(dance, files, songs, tmp_p
         ([one, "dance.opening=none.npz"], "dance.opening: there is no motion none.npz"),
         ([one, f"dance.opening={one}"], "one.wav"),
         ([one, "dance.lock_lower=none.npz"], "dance.lock_lower: there is no file none.npz"),
-        ([one, f"dance.lock_lower={tmp_path / 'a.npz'}"], "a.npz holds no `codes`"),
+        ([one, f"dance.lock_lower={tmp_path / 'a.npz'}"], "a.npz: it holds no `codes`"),
         ([one, "dance.start=second"], "dance.start"),
         ([one, memory], "is of stage 'sep_vqvae_root'"),
         ([one, "checkpoint=null"], "last.pt is missing"),
@@ -105,7 +105,9 @@ def test_what_is_wrong_is_said_before_a_song_is_heard(dance, files, songs, tmp_p
         assert error.startswith("error: ")
         assert message in error
     assert main.main(["--config", "configs/sep_vqvae_root.yaml", "--dance", str(one)]) == 2
-    assert "has no motion GPT and cannot dance; use configs/actor_critic.yaml" in capsys.readouterr().err
+    assert (
+        "has no motion GPT to generate dances with; use configs/actor_critic.yaml" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit) as stop:
         main.main(["--config", CONFIG, "--eval", "--out", str(tmp_path)])
     assert stop.value.code == 2
@@ -119,7 +121,7 @@ def test_the_help_names_what_people_look_for(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for wanted in (
-        "dance.video=false",
+        "dance.formats=[mp4,html]",
         "dance.variants",
         "generation.temperature",
         "tempo",
@@ -129,9 +131,26 @@ def test_the_help_names_what_people_look_for(capsys):
     keys = re.findall(r"^  ((?:dance\.|generation\.|device)[a-z_]*=\S+)  ", text, re.MULTILINE)
     assert len(keys) >= 12
     config = read_config(Path(CONFIG), keys)
-    assert (config.dance.video, config.dance.variants, config.generation.window) == (False, 3, "hop")
+    assert (config.dance.formats, config.dance.variants) == (("mp4", "html"), 3)
+    assert config.generation.window == "hop"
     named = re.findall(r"\bdance\.[a-z_]+", text)
     assert {name.removeprefix("dance.") for name in named} <= set(vars(config.dance))
+
+
+def test_former_keys_are_read(caplog):
+    """One key per format; a new key beside them is changed by them."""
+    with caplog.at_level("INFO"):
+        config = read_config(Path(CONFIG), ["dance.video=false", "dance.bvh=false"])
+    assert config.dance.formats == ("glb", "smpl", "html")
+    assert "dance.video, dance.bvh: use dance.formats=[glb,smpl,html] now" in caplog.text
+    assert read_config(Path(CONFIG), ["dance.formats=[mp4]", "dance.glb=true"]).dance.formats == (
+        "glb",
+        "mp4",
+    )
+    with pytest.raises(ValueError, match="unknown format 'fbx'; there are: npz, bvh, glb, smpl, mp4, html"):
+        read_config(Path(CONFIG), ["dance.formats=[fbx]"])
+    with pytest.raises(ValueError, match="video is part of formats now, and must be true or false"):
+        read_config(Path(CONFIG), ["dance.video=maybe"])
 
 
 def test_songs_stand_among_the_overrides(tmp_path):

@@ -7,20 +7,21 @@ import bvhio
 import numpy as np
 import pytest
 
-from models.inference import outputs as dance_files
-from tests.models.inference.songs import SILENT, entries, motion
+from tests.models.inference.songs import entries, motion
 from utils.export import fit_body, fitted_joints, worst_stretch
 from utils.floor import ground_height
 from utils.metrics.reading import read_dance
+from utils.render import player, video
 from utils.smpl import rest_joints
-
-FILES = ("dance.bvh=true", "dance.glb=true", "dance.smpl=true")
 
 
 def test_the_ground_is_at_zero_in_all_files_unless_told_otherwise(dance, songs, tmp_path):
     heights = {}
     for ground in ("true", "false"):
-        assert dance(songs / "three.m4a", *SILENT, *FILES, f"dance.ground={ground}", out=ground) == 0
+        assert (
+            dance(songs / "three.m4a", "dance.formats=[bvh,glb,smpl]", f"dance.ground={ground}", out=ground)
+            == 0
+        )
         out = tmp_path / ground
         made = motion(out, "three")
         joints = made["joints"]
@@ -46,28 +47,21 @@ def test_the_ground_is_at_zero_in_all_files_unless_told_otherwise(dance, songs, 
 def test_video_and_player_show_the_fitted_body(dance, songs, tmp_path, monkeypatch):
     shown = {}
 
-    def film(path, joints, **settings):
-        shown["video"] = joints
-
-    def page(folder, page, failed):
-        shown["player"] = page.dances[0].joints
-        return write_page(folder, page, failed)
-
-    write_page = dance_files.write_page
-    monkeypatch.setattr(dance_files, "render_video", film)
-    monkeypatch.setattr(dance_files, "write_page", page)
-    wanted = [*SILENT, "dance.video=true", "dance.player=true", "dance.glb=true"]
-    dance(songs / "three.m4a", *wanted)
+    monkeypatch.setattr(video, "render_video", lambda path, dance, **_: shown.update(video=dance.joints))
+    monkeypatch.setattr(
+        player, "write_player", lambda path, dances, *_: shown.update(player=dances[0].joints)
+    )
+    dance(songs / "three.m4a", "dance.formats=[mp4,html,glb]")
     joints = motion(tmp_path / "out", "three")["joints"]
     body = fitted_joints(fit_body(joints, rest_joints()))
     for what in ("video", "player"):
         np.testing.assert_allclose(shown[what], body, atol=1e-5)
-    dance(songs / "three.m4a", *wanted, "dance.glb=false", out="raw")
+    dance(songs / "three.m4a", "dance.formats=[mp4,html]", out="raw")
     np.testing.assert_array_equal(shown["player"], motion(tmp_path / "raw", "three")["joints"])
 
 
 def test_the_card_says_how_good_the_fit_is(dance, songs, tmp_path):
-    assert dance(songs / "three.m4a", *SILENT, "dance.bvh=true") == 0
+    assert dance(songs / "three.m4a", "dance.formats=[bvh]") == 0
     (card,) = entries(tmp_path / "out")
     told = dict(line[:2] for line in card["metrics"])
     joints = motion(tmp_path / "out", "three")["joints"]

@@ -12,8 +12,8 @@ import torch
 from datasets.clips import whole_music
 from datasets.music import song_features
 from models.generation import GenerationConfig, Prompt, generate
-from models.inference import dance as dancing
-from models.inference import songs as dance_songs
+from models.inference import dance as dance_module
+from models.inference import songs as songs_module
 from models.published.__main__ import export_file
 from models.vqvae import Codes
 from tests.models.inference.songs import RATE, SILENT, entries, motion, sound
@@ -85,7 +85,7 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
     dance, networks, songs, tmp_path, monkeypatch
 ):
     """As an evaluation composes them; decoded in stretches as at once."""
-    monkeypatch.setattr(dancing, "_DECODED", 3)
+    monkeypatch.setattr("models.vqvae._DECODED", 3)
     assert (
         dance(
             songs / "three.m4a",
@@ -129,9 +129,9 @@ def test_together_as_alone(dance, songs, tmp_path, monkeypatch):
     names = ["one", "one_v2", "three", "three_v2", "two", "two_v2"]
     assert [card["name"] for card in entries(tmp_path / "all")] == names
     assert dance(songs / "two.mp3", *SILENT, "dance.variants=2", out="alone") == 0
-    monkeypatch.setattr(dancing, "_BATCH_STEPS", 60)
+    monkeypatch.setattr(dance_module, "_BATCH_STEPS", 60)
     assert dance(songs, *SILENT, "dance.variants=2", out="parts") == 0
-    monkeypatch.setattr(dancing, "_DANCES_PER_TURN", 1)
+    monkeypatch.setattr(dance_module, "_DANCES_PER_BATCH", 1)
     assert dance(songs, *SILENT, "dance.variants=2", out="turns") == 0
     assert [card["name"] for card in entries(tmp_path / "turns")] == names
     made = {name: motion(tmp_path / "all", name)["codes"] for name in names}
@@ -195,21 +195,21 @@ def test_it_rests_until_the_first_beat(dance, tmp_path):
 
 
 def test_feet_are_locked_where_wanted(dance, songs, tmp_path):
-    assert dance(songs / "three.m4a", *SILENT, "dance.footlock=true", "dance.smpl=true") == 0
+    assert dance(songs / "three.m4a", "dance.formats=[smpl]", "dance.footlock=true") == 0
     (card,) = entries(tmp_path / "out")
     assert "→" in dict(line[:2] for line in card["metrics"])["skating_mm_s"]
     assert (tmp_path / "out" / "three_smpl.npz").is_file()
 
 
 def test_published_weights(dance, files, songs, tmp_path, monkeypatch):
-    """`vqvae` and `gpt` take published files; the GPT then hears the features it was trained on."""
-    heard = []
+    """`vqvae` and `gpt` take published files; the GPT then gets the features it was trained on."""
+    versions = []
 
     def listen(path, version, *rates):
-        heard.append(version)
+        versions.append(version)
         return song_features(path, version, *rates)
 
-    monkeypatch.setattr(dance_songs, "song_features", listen)
+    monkeypatch.setattr(songs_module, "song_features", listen)
     assert dance(songs / "one.wav", *SILENT, weights=("memory", "critic"), out="own") == 0
     names = []
     for name, key in (("memory", "vqvae"), ("gpt", "gpt")):
@@ -223,7 +223,7 @@ def test_published_weights(dance, files, songs, tmp_path, monkeypatch):
     del content["config"]["music_features"]  # no published file says
     torch.save(content, tmp_path / "gpt.pt")
     assert dance(songs / "one.wav", *SILENT, *names, "checkpoint=null", out="compat") == 0
-    assert heard == ["standard", "standard", "compat"]
+    assert versions == ["standard", "standard", "compat"]
     made = motion(tmp_path / "compat", "one")
     assert json.loads(str(made["provenance"]))["music_features"] == "compat"
     config = "configs/sample/cc_motion_gpt.yaml"

@@ -1,4 +1,4 @@
-"""What --dance says while it works, what is there when it stops, and what it says of what it made."""
+"""Messages of --dance, what is there when it is stopped, and remarks on its dances."""
 
 import json
 import logging
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from models.generation import GenerationConfig
-from models.inference import dance as dancing
-from models.inference import songs as dance_songs
-from models.inference.outputs import Danced
-from models.inference.progress import Progress, clock, say
+from models.inference import dance as dance_module
+from models.inference import songs as songs_module
+from models.inference.dance import Progress, clock, say
 from tests.models.inference.songs import RATE, SILENT, encode, entries, motion, sound
+from utils.dance import Dance
 from utils.music import audio
 
 LINE = r"  one: {}, \d+\.\d s"
@@ -26,22 +26,21 @@ def test_every_song_and_every_kind_of_file_has_a_line(dance, songs, caplog, caps
     lines = [record.getMessage() for record in caplog.records]
     tempo = r"\d+ BPM(, unsteady)?"
     kinds = (
-        r"motion \(\.npz\)", "metrics and plot of the beats", r"rotations \(BVH, glTF\)",
-        "SMPL parameters", "video", "player and picture",
+        "Motion", "metrics and beat plot", "rotations", "BVH", "glTF", "SMPL", "Video", "Player", "picture",
     )  # fmt: skip
     expected = [
         r"loading the weights .*",
         r"motion_gpt, epoch 3, of .*gpt\.pt: \d+\.\d s",
         rf"song 1 of 2: one\.wav: 0:03, {tempo}",
         rf"song 2 of 2: two\.mp3: 0:04, {tempo}",
-        r"composing 2 dances, 0:07 of music",
-        r"composed in \d+\.\d s",
+        r"generating 2 dances, 0:07 of music",
+        r"generated in \d+\.\d s",
         rf"dance 1 of 2: one \(0:03, {tempo}\)",
         *[LINE.format(kind) for kind in kinds],
         rf"dance 2 of 2: two \(0:04, {tempo}\)",
         rf"  one  0:03, {tempo}: \d+\.\d s",
         rf"  two  0:04, {tempo}: \d+\.\d s",
-        r"took \d:\d\d \(weights \d.*codes \d.*video \d.*\)",
+        r"took \d:\d\d \(weights \d.*codes \d.*Video \d.*\)",
     ]
     at = 0
     for wanted in expected:
@@ -58,26 +57,26 @@ def test_bars_are_for_terminals(dance, songs, monkeypatch, capsys):
     assert dance(songs / "one.wav", *SILENT) == 0
     err = capsys.readouterr().err
     assert "dances: " in err
-    for what in ("listening to one.wav", "composing", "one: metrics"):
+    for what in ("analysing one.wav", "generating", "one: metrics"):
         assert what in err
 
 
 def test_what_is_done_is_there_when_a_later_song_stops_it(dance, songs, tmp_path, monkeypatch):
     """Ctrl-C while the third song is analysed: the files and the index of the first two are written."""
-    heard = []
+    analysed = []
 
-    def listen(path, dancer):
-        heard.append(path.stem)
-        if len(heard) == 3:
+    def listen(path, networks):
+        analysed.append(path.stem)
+        if len(analysed) == 3:
             assert sorted(card["name"] for card in entries(tmp_path / "out")) == ["one", "three"]
             raise KeyboardInterrupt
-        return hear(path, dancer)
+        return analyse(path, networks)
 
-    hear = dance_songs.hear
-    monkeypatch.setattr(dance_songs, "hear", listen)
-    monkeypatch.setattr(dancing, "_DANCES_PER_TURN", 2)
+    analyse = songs_module.analyse
+    monkeypatch.setattr(songs_module, "analyse", listen)
+    monkeypatch.setattr(dance_module, "_DANCES_PER_BATCH", 2)
     assert dance(songs, *SILENT) == 130
-    assert heard == ["one", "three", "two"]
+    assert analysed == ["one", "three", "two"]
     for name in ("one", "three"):
         assert len(motion(tmp_path / "out", name)["joints"]) > 100
     assert not (tmp_path / "out" / "two.npz").exists()
@@ -89,12 +88,12 @@ def test_a_turn_of_bad_songs_is_passed_over(dance, songs, tmp_path, monkeypatch,
     for name in ("a.mp3", "b.mp3", "d.mp3"):
         (folder / name).write_bytes(b"no sound" * 100)
     (folder / "c.mp3").write_bytes((songs / "two.mp3").read_bytes())
-    monkeypatch.setattr(dancing, "_DANCES_PER_TURN", 1)
+    monkeypatch.setattr(dance_module, "_DANCES_PER_BATCH", 1)
     assert dance(folder, *SILENT) == 1
     assert [card["name"] for card in entries(tmp_path / "out")] == ["c"]
     page = (tmp_path / "out" / "index.html").read_text()
     assert all(f"{name}.mp3" in page for name in "abd")  # also the one that comes after the last dance
-    assert "3 not danced to:" in capsys.readouterr().out
+    assert "3 left out:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_any_file_name_gives_a_dance(dance, tmp_path, name, caplog):
     audio.write_wav(tmp_path / f"{name}.wav", sound(2.2), RATE)
     (tmp_path / "with sound.wav").touch()
     with caplog.at_level(logging.WARNING):
-        assert dance(tmp_path / f"{name}.wav", *SILENT[2:], "dance.video_height=96") == 0
+        assert dance(tmp_path / f"{name}.wav", "dance.formats=[mp4,html]", "dance.video_height=96") == 0
     assert not caplog.records
     out = tmp_path / "out"
     (card,) = entries(out)
@@ -129,8 +128,8 @@ def test_the_tempo_is_on_the_card_and_in_the_log(dance, tmp_path, caplog):
     assert "steady.mp3: 0:12, 120 BPM" in caplog.text
 
 
-def danced(joints, rest=0):
-    return Danced("a", None, joints, np.zeros((1, 2)), np.zeros(0), 60.0, 8, {"first_step": rest})
+def made(joints, rest=0):
+    return Dance("a", joints, provenance={"first_step": rest})
 
 
 def test_a_dance_that_stands_still_says_so_and_what_to_try():
@@ -138,22 +137,22 @@ def test_a_dance_that_stands_still_says_so_and_what_to_try():
     still = np.repeat(swing[:1], 600, 0)
     half = np.concatenate([swing, still])
     greedy, drawn = GenerationConfig(), GenerationConfig(temperature=1.0, seed=4)
-    assert dancing.remarks(danced(swing), greedy) == []
+    assert dance_module.remarks(made(swing), greedy) == []
     for joints in (still, half):
-        (note,) = dancing.remarks(danced(joints), greedy)
+        (note,) = dance_module.remarks(made(joints), greedy)
         assert "mostly stands still" in note
         assert note.endswith("try generation.temperature=1 generation.top_p=0.9")
-    assert "slower than 5 cm/s for 100 % of the time" in dancing.remarks(danced(still), greedy)[0]
-    assert "generation.seed=5" in dancing.remarks(danced(half), drawn)[0]
+    assert "slower than 5 cm/s for 100 % of the time" in dance_module.remarks(made(still), greedy)[0]
+    assert "generation.seed=5" in dance_module.remarks(made(half), drawn)[0]
     slow = swing * 0.08  # never quite still, but hardly moves
-    assert "mostly stands still" in dancing.remarks(danced(slow), greedy)[0]
+    assert "mostly stands still" in dance_module.remarks(made(slow), greedy)[0]
     waits = np.concatenate([still, swing])  # until the first beat, as it was told to
-    assert dancing.remarks(danced(waits, rest=600 // 8), greedy) == []
-    assert dancing.remarks(danced(still[:60]), greedy) == []  # too short to say
+    assert dance_module.remarks(made(waits, rest=600 // 8), greedy) == []
+    assert dance_module.remarks(made(still[:60]), greedy) == []  # too short to say
 
 
 def test_the_note_is_on_the_card_and_in_the_log(dance, songs, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(dancing, "_STILL_SPEED", 1e9)
+    monkeypatch.setattr(dance_module, "_STILL_SPEED", 1e9)
     with caplog.at_level("INFO"):
         assert dance(songs / "one.wav", *SILENT, "generation.temperature=0") == 0
     assert "one mostly stands still: it moves slower than" in caplog.text

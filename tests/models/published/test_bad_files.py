@@ -20,7 +20,7 @@ from models.published.names import gpt_table, memory_table
 from models.quantizer import CodebookConfig
 from models.vqvae import MemoryConfig
 from tests.models.published.files import write
-from utils.training.checkpoint import save_checkpoint
+from utils.training.checkpoints import save_checkpoint
 
 MEMORY = MemoryConfig(
     codes_upper=6, codes_lower=5, codebook=CodebookConfig(dim=4), conv=ConvConfig(width=3, depth=1)

@@ -20,7 +20,7 @@ from tests.helpers import golden
 from tests.models.golden_models import GPT_SMALL, NUM_CODES, tensors
 from tests.models.published.files import write
 from tests.packing import sample
-from utils.training.checkpoint import load_checkpoint
+from utils.training.checkpoints import load_checkpoint
 
 MEMORY_SMALL = MemoryConfig(
     codes_upper=64, codes_lower=64, codebook=CodebookConfig(dim=48), conv=ConvConfig(width=32)

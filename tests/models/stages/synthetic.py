@@ -12,7 +12,8 @@ import torch
 
 from datasets.music import NUM_FEATURES
 from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
-from models.stages import STAGES, RunConfig, Stage
+from models.stages.base import RunConfig, Stage
+from models.stages.registry import STAGES
 from tests.models.rounding import in_float64
 from utils.config import check
 from utils.training import distributed
@@ -121,13 +122,13 @@ def make_trainer(name: str, root: Path, output: Path, **more: Any) -> tuple[Trai
     stage, losses = make_stage(name, root, output, **more), []
     plain = stage.loss
 
-    def recorded(learner: torch.nn.Module, batch: Any) -> Any:
-        loss, logs = plain(learner, batch)
+    def recorded(batch: Any) -> Any:
+        loss, metrics = plain(batch)
         losses.append(float(loss.detach()))
-        return loss, logs
+        return loss, metrics
 
     stage.loss = recorded  # type: ignore[method-assign]
-    return Trainer(stage, stage.config.training, stage.config.folder, "this test"), losses
+    return Trainer(stage, stage.config.training, stage.config.folder, "this test", stage.config.seed), losses
 
 
 def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:

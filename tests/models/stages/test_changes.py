@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.stages import STAGES
 from models.stages.changes import GROUPS, group_of
+from models.stages.registry import STAGES
 from tests.docs.config_reference import own_fields, sections
 from tests.helpers import ROOT
 from tests.models.stages import synthetic
@@ -23,7 +23,7 @@ def runs(tmp_path_factory):
     """All stages trained for two epochs, a checkpoint after every step."""
     root = tmp_path_factory.mktemp("runs")
     synthetic.make_data(root / "data")
-    synthetic.train_all(root / "data", root / "runs", epochs=2, save_steps=1, keep=100)
+    synthetic.train_all(root / "data", root / "runs", epochs=2, save_steps=1, keep_last=100)
     return root
 
 
@@ -42,9 +42,9 @@ def rates(trainer):
     found = []
     plain = trainer._train_epoch
 
-    def recorded(epoch, journal):
+    def recorded(epoch, logger):
         found.append((epoch, trainer.optimizer.param_groups[0]["lr"]))
-        return plain(epoch, journal)
+        return plain(epoch, logger)
 
     trainer._train_epoch = recorded
     trainer.run()
@@ -57,7 +57,7 @@ def test_the_schedule_is_as_if_it_had_always_been_so(runs, tmp_path, step, caplo
     trainer = going_on(runs, tmp_path, "sep_vqvae", step, **changed)
     with caplog.at_level(logging.WARNING):
         assert trainer.resume()
-    line = next(r.getMessage() for r in caplog.records if "counts from here" in r.getMessage())
+    line = next(r.getMessage() for r in caplog.records if "take effect now" in r.getMessage())
     for text in ("training.lr (0.001 -> 1e-06)", "training.gamma (0.1 -> 0.5)", "training.milestones"):
         assert text in line
     group = trainer.optimizer.param_groups[0]
@@ -103,7 +103,7 @@ def test_a_smaller_rate_moves_weights_less(runs, tmp_path):
         ("sep_vqvae", {"own": {"model": {"codes_upper": 16}}}, "model.codes_upper (24 -> 16)"),
         ("motion_gpt", {"own": {"model": {"head_blocks": 2}}}, "model.head_blocks (1 -> 2)"),
         ("actor_critic", {"own": {"value": {"blocks": 2}}}, "value.blocks (1 -> 2)"),
-        ("actor_critic", {"own": {"choice": {"by": "reward"}}}, "choice.by (last -> reward)"),
+        ("actor_critic", {"own": {"selection": {"by": "reward"}}}, "selection.by (last -> reward)"),
     ],
 )
 def test_what_decides_the_meaning_of_weights_is_refused(runs, tmp_path, name, changed, key):
@@ -159,12 +159,18 @@ def test_what_decides_the_batches_that_are_left_waits_for_the_next_epoch(runs, t
 
 def test_another_seed_decides_what_is_drawn_from_the_next_epoch_on(runs, tmp_path):
     """Dropout too: not only the order of clips."""
+    order, dropout = [], []
     for seed in (1, 5):
         own = {"model": synthetic.GPT, "seed": seed}
-        trainer = going_on(runs, tmp_path / str(seed), "motion_gpt", own=own)
-        state = torch.get_rng_state()
+        trainer = going_on(runs, tmp_path / str(seed), "motion_gpt", own=own, epochs=3)
         assert trainer.resume()
-        assert torch.equal(torch.get_rng_state(), state) == (seed == 5)
+        order.append(trainer.stage.batches(3)._own)
+        step = trainer._train_step
+        trainer._train_step = lambda batch, step=step: (dropout.append(torch.get_rng_state()), step(batch))[1]
+        trainer.run()
+    assert order[0] != order[1]
+    first, second = dropout[: len(dropout) // 2], dropout[len(dropout) // 2 :]
+    assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_a_memory_that_was_trained_again_is_refused_and_a_moved_one_is_not(runs, tmp_path):
@@ -188,33 +194,32 @@ def test_what_has_no_part_in_training_is_not_announced(runs, tmp_path, caplog):
     trainer = going_on(runs, tmp_path, "sep_vqvae_root", own=own)
     with caplog.at_level(logging.WARNING):
         assert trainer.resume()
-    (line,) = [r.getMessage() for r in caplog.records if "changed since" in r.getMessage()]
+    (line,) = [r.getMessage() for r in caplog.records if "changed keys" in r.getMessage()]
     assert (
-        line
-        == "changed since, and counts from here: training.epochs (2 -> 4), training.save_steps (1 -> 0), "
-        "training.keep (100 -> 2)"
+        line == "changed keys that take effect now: training.epochs (2 -> 4), training.save_steps (1 -> 0), "
+        "training.keep_last (100 -> 2)"
     )
 
 
 def test_rewards_that_were_measured_differently_are_not_compared(runs, tmp_path):
-    own = {**synthetic.SIZES["actor_critic"], "choice": {"by": "reward", "guard": 9.0}}
+    own = {**synthetic.SIZES["actor_critic"], "selection": {"by": "reward", "max_nll_increase": 9.0}}
     trainer, _ = synthetic.make_trainer(
         "actor_critic", runs / "data", tmp_path, own=own, before=runs / "runs", epochs=1
     )
     trainer.run()
-    choice = trainer.stage.choice
+    selection = trainer.stage.selection
     again = {**own, "reward": {"beats": "paper"}}
     trainer, _ = synthetic.make_trainer(
         "actor_critic", runs / "data", tmp_path, own=again, before=runs / "runs", epochs=2
     )
-    with pytest.raises(ValueError, match=r"reward\.beats \(released -> paper\)"):
+    with pytest.raises(ValueError, match=r"reward\.beats \(published -> paper\)"):
         trainer.resume()
-    again = {**own, "choice": {"by": "reward", "guard": 2.5}}
+    again = {**own, "selection": {"by": "reward", "max_nll_increase": 2.5}}
     trainer, _ = synthetic.make_trainer(
         "actor_critic", runs / "data", tmp_path, own=again, before=runs / "runs", epochs=2
     )
     trainer.resume()
-    assert trainer.stage.choice.limit == pytest.approx(choice.limit - 9.0 + 2.5)
+    assert trainer.stage.selection.max_nll == pytest.approx(selection.max_nll - 9.0 + 2.5)
 
 
 def test_rewards_count_from_the_next_dances(runs, tmp_path, caplog):
@@ -222,14 +227,12 @@ def test_rewards_count_from_the_next_dances(runs, tmp_path, caplog):
     trainer = going_on(runs, tmp_path, "actor_critic", 3, own=own)
     with caplog.at_level(logging.WARNING):
         assert trainer.resume()
-    text = "changed since, and counts from the next epoch: reward.beats (released -> paper)"
+    text = "changed keys that take effect from the next epoch: reward.beats (published -> paper)"
     assert text in [r.getMessage() for r in caplog.records]
 
 
 def keys():
-    return sorted(
-        f"{section.path}{name}" for section in sections(CONFIGS) for name in own_fields(section.cls)
-    )
+    return sorted(f"{section.path}{key}" for section in sections(CONFIGS) for key in own_fields(section.cls))
 
 
 def test_the_table_of_the_docs_has_every_key():

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import main
 import prepare_aistpp_data
 from datasets.sequences import PreparedData
-from models.stages import STAGES, read_config
+from models.stages.registry import STAGES, read_config
 from tests.helpers import real_data
 from tests.models.stages.tiny import SIZES, arguments, checkpoint, run
 

@@ -10,8 +10,8 @@ from tests.helpers import ROOT
 from tests.utils.export.test_export import dance
 from utils.export import fit_body, fitted_joints, write_bvh, write_glb
 from utils.export.bvh import PER_METRE
-from utils.export.capsules import capsule
-from utils.export.euler import ORDERS, angles_in, euler_angles
+from utils.export.euler import ORDERS, _nearest, _principal, euler_angles
+from utils.export.gltf import capsule
 from utils.export.names import TABLES
 from utils.skeleton import SMPL_24
 from utils.smpl import rest_joints
@@ -40,6 +40,11 @@ def test_bvh_gives_the_same_joints_to_another_reader(tmp_path, fit, unit):
         root.loadPose(frame, recursive=True)
         found = np.array([list(named[name].PositionWorld) for name in SMPL_24.joints]) / PER_METRE[unit]
         assert np.linalg.norm(found - expected[frame], axis=-1).max() < 1e-3
+
+
+def angles_in(turns, order):
+    """Angles (T, J, 3) in degrees of rotations (T, J, 3, 3), each nearest to those of the frame before."""
+    return np.degrees(_nearest(_principal(turns, order)))
 
 
 @pytest.mark.parametrize("order", ORDERS)

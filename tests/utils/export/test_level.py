@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import real_data
-from utils.export import LevelStream, level_floor, save_motion
+from utils.dance import Dance, save_dance
+from utils.export import LevelStream, level_floor
 from utils.export.__main__ import main
 from utils.metrics.reading import read_dance
 from utils.smpl import rest_joints
@@ -101,7 +102,7 @@ def test_real_dances_hardly_change():
 def test_the_command(tmp_path, capsys):
     risen = jumping(20)
     risen[..., 1] += np.linspace(0, 1, len(risen))[:, None]
-    save_motion(tmp_path / "one.npz", risen)
+    save_dance(tmp_path / "one.npz", Dance("one", risen))
     assert main([str(tmp_path / "one.npz"), "--smpl", "--level"]) == 0
-    assert "the floor wandered by" in capsys.readouterr().out
+    assert "the floor drifted by" in capsys.readouterr().out
     assert (tmp_path / "one_smpl.npz").is_file()

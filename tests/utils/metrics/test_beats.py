@@ -12,7 +12,6 @@ from utils.metrics.beats import (
     TOLERANCE_SECONDS,
     alignment,
     beat_align,
-    beat_indices,
     beat_scores,
     motion_beat_times,
     motion_beats,
@@ -107,26 +106,3 @@ def test_no_beats():
     assert silent.recall == 0
     assert silent.f1 == 0
     assert math.isnan(silent.precision)
-
-
-def test_beat_indices():
-    assert beat_indices(np.array([5, 2, 2, 9]), 9).tolist() == [2, 5]
-    assert beat_indices(np.array([False, True, True]), 2).tolist() == [1]
-    assert beat_indices(np.array([], float), 9).tolist() == []
-    flags = np.array([0, 0, 1, 0, 1, 1, 0])
-    for kind in (bool, np.int64, np.uint8, np.float32):
-        assert beat_indices(flags.astype(kind), 9).tolist() == [2, 4, 5]
-        assert beat_indices(flags.astype(kind), 5).tolist() == [2, 4]
-        assert beat_indices(flags.astype(kind)[:, None], 9).tolist() == [2, 4, 5]
-    assert beat_indices(np.zeros(7, int), 9).tolist() == []
-    assert beat_indices(np.ones(3, int), 9).tolist() == [0, 1, 2]
-    for indices in ([0], [1], [0, 1]):  # these ascend
-        assert beat_indices(np.array(indices), 9).tolist() == indices
-    for neither in ([0, 0, 255, 0], [0, 1, 0, 2, 0, 3]):
-        with pytest.raises(ValueError, match=r"neither frame indices \(0 occurs \d times\) nor flags"):
-            beat_indices(np.array(neither), 9)
-    with pytest.raises(ValueError, match=r"whole numbers >= 0, got 0.5, 1; times in seconds"):
-        beat_indices(np.array([0.5, 1.0]), 9)
-    for wrong in ([1.5], [-1], [math.nan], [[1, 2], [3, 4]]):
-        with pytest.raises(ValueError, match="beat"):
-            beat_indices(np.array(wrong), 9)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.utils.metrics.motions import smooth_dance
-from utils.metrics.dances import Dance
+from utils.dance import Dance
 from utils.metrics.plots import beat_plot, save_figure
 from utils.render import fonts
 from utils.render.canvas import Canvas, fitting
@@ -30,7 +30,7 @@ def test_any_name_is_a_title_of_plot_and_video_without_a_warning(tmp_path, name,
         warnings.simplefilter("error")
         figure = beat_plot(Dance("a", dance, np.array([10])), title=name)
         save_figure(figure, tmp_path / "plot.png")
-        render_video(tmp_path / "video.mp4", dance[:3], title=name, height=96)
+        render_video(tmp_path / "video.mp4", Dance("a", dance[:3]), title=name, height=96)
     title = figure.axes[0].title
     assert title.get_text().startswith(plain_line(name))
     assert not title.get_parse_math()

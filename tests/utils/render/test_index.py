@@ -8,8 +8,9 @@ import pytest
 
 from tests.browser import chromium, opened
 from tests.utils.render.player.test_player import HOSTILE, dance
+from utils.dance import Dance
 from utils.render.index import IndexEntry, lively_frame, write_index, write_thumbnail
-from utils.render.player import PlayerDance, write_player
+from utils.render.player import write_player
 
 
 def embedded(path):
@@ -77,17 +78,17 @@ def test_the_thumbnail_shows_a_frame_in_which_much_happens(tmp_path):
     assert 145 <= lively_frame(joints, 60) <= 160
     assert lively_frame(joints[:1], 60) == 0
     assert lively_frame(joints[:9], 60) == 0  # nothing moves
-    picture = matplotlib.image.imread(write_thumbnail(tmp_path / "new" / "a.jpg", joints))
+    picture = matplotlib.image.imread(write_thumbnail(tmp_path / "new" / "a.jpg", Dance("a", joints)))
     assert picture.shape == (300, 480, 3)
     orange = (picture[..., 0] > 200) & (picture[..., 2] < 190) & (picture[..., 0] > picture[..., 2] + 40)
     rows = np.flatnonzero(orange.any(1))
     assert orange.sum() > 800
     assert rows[0] > 5  # the head is in the picture
     assert (tmp_path / "new" / "a.jpg").stat().st_size < 40_000
-    write_thumbnail(tmp_path / "one.jpg", joints[:1])
+    write_thumbnail(tmp_path / "one.jpg", Dance("a", joints[:1]))
     joints[3] = np.nan
-    with pytest.raises(ValueError, match="bad: 1 of 300 frames hold NaN"):
-        write_thumbnail(tmp_path / "bad.jpg", joints)
+    with pytest.raises(ValueError, match=r"dance 'bad': joints must be finite.*1 of 300 frames"):
+        write_thumbnail(tmp_path / "bad.jpg", Dance("bad", joints))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +101,8 @@ def browser():
 def folder(tmp_path):
     """A page of three dances, of which the last has no score."""
     folder = tmp_path / "eval"
-    write_player(folder / "players" / "a 1.html", [PlayerDance("a 1", dance(30))])
-    shutil.copy(write_thumbnail(folder / "a.jpg", dance(30)), folder / "b.jpg")
+    write_player(folder / "players" / "a 1.html", [Dance("a 1", dance(30))])
+    shutil.copy(write_thumbnail(folder / "a.jpg", Dance("a", dance(30))), folder / "b.jpg")
     entries = [
         IndexEntry("a 10", "GPT", folder / "a.jpg", folder / "players" / "a 1.html", metrics={"BAS": 0.2}),
         IndexEntry("a 9", "real", folder / "b.jpg", metrics={"BAS": 0.7, "song": "mBR4"}),

@@ -1,13 +1,15 @@
 import logging
 import wave
+from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
 
 from tests.swaying import FRAMES, dance, near
+from utils.dance import Dance
 from utils.render.figure import LOWER, UPPER, Palette, limb_colours
-from utils.render.video import beat_frames, beat_strengths, render_side_by_side, render_video
+from utils.render.video import beat_strengths, render_video
 from utils.skeleton import SMPL_24
 
 HEIGHT = 180
@@ -33,7 +35,9 @@ def sound(path):
 
 
 def test_the_video_has_the_size_length_codecs_and_order_that_browsers_play(tmp_path):
-    render_video(tmp_path / "new" / "a.mp4", dance(), song=song(tmp_path / "s.wav", 3), height=HEIGHT)
+    render_video(
+        tmp_path / "new" / "a.mp4", Dance("a", dance()), audio=song(tmp_path / "s.wav", 3), height=HEIGHT
+    )
     path = tmp_path / "new" / "a.mp4"
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -50,7 +54,9 @@ def test_the_video_has_the_size_length_codecs_and_order_that_browsers_play(tmp_p
 
 def test_the_sound_is_the_song_and_a_shorter_song_stays_short(tmp_path):
     for seconds in (3.0, 0.4):
-        render_video(tmp_path / "a.mp4", dance(), song=song(tmp_path / "s.wav", seconds), height=64)
+        render_video(
+            tmp_path / "a.mp4", Dance("a", dance()), audio=song(tmp_path / "s.wav", seconds), height=64
+        )
         samples, rate = sound(tmp_path / "a.mp4")
         assert samples.shape[1] / rate == pytest.approx(min(seconds, FRAMES / 60), abs=0.1)
         middle = samples[0, rate // 10 : rate // 10 + rate // 5]
@@ -60,7 +66,7 @@ def test_the_sound_is_the_song_and_a_shorter_song_stays_short(tmp_path):
 
 def test_a_missing_song_gives_a_silent_video_and_one_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        render_video(tmp_path / "a.mp4", dance(5), song=tmp_path / "nowhere.wav", height=64)
+        render_video(tmp_path / "a.mp4", Dance("a", dance(5)), audio=tmp_path / "nowhere.wav", height=64)
     assert len(caplog.records) == 1
     assert "nowhere.wav" in caplog.text
     with av.open(str(tmp_path / "a.mp4")) as container:
@@ -70,12 +76,12 @@ def test_a_missing_song_gives_a_silent_video_and_one_warning(tmp_path, caplog):
 def test_a_broken_song_is_named_and_no_video_is_left(tmp_path):
     (tmp_path / "bad.wav").write_text("this is no sound")
     with pytest.raises(ValueError, match=r"bad\.wav"):
-        render_video(tmp_path / "a.mp4", dance(5), song=tmp_path / "bad.wav", height=64)
+        render_video(tmp_path / "a.mp4", Dance("a", dance(5)), audio=tmp_path / "bad.wav", height=64)
     assert [file.name for file in tmp_path.iterdir()] == ["bad.wav"]
 
 
 def test_halves_and_sides_have_their_colours_in_their_places(tmp_path):
-    render_video(tmp_path / "a.mp4", dance(3), height=360)
+    render_video(tmp_path / "a.mp4", Dance("a", dance(3)), height=360)
     picture = pictures(tmp_path / "a.mp4")[0]
     colours = dict(
         zip(
@@ -97,7 +103,7 @@ def test_halves_and_sides_have_their_colours_in_their_places(tmp_path):
 
 def test_the_codes_of_the_moment_are_shown(tmp_path):
     codes = np.array([[1, 2], [1, 345]])
-    render_video(tmp_path / "a.mp4", dance(24), codes=codes, frames_per_code=8, height=270)
+    render_video(tmp_path / "a.mp4", Dance("a", dance(24), codes=codes), height=270)
     shown = pictures(tmp_path / "a.mp4").astype(int)
     chips = shown[:, 270 - 33 : 270 - 18, 13:122]
     upper, lower = chips[:, 3:-3, 4:48], chips[:, 3:-3, 61:-4]
@@ -113,8 +119,8 @@ def test_a_beat_flashes_and_fades(tmp_path):
     flags = np.zeros(200, bool)  # longer than the dance
     flags[[20, 150]] = True
     still = np.repeat(dance(1), 45, 0)
-    render_video(tmp_path / "a.mp4", still, music_beats=flags, height=HEIGHT)
-    render_video(tmp_path / "b.mp4", still, height=HEIGHT)
+    render_video(tmp_path / "a.mp4", Dance("a", still, flags), height=HEIGHT)
+    render_video(tmp_path / "b.mp4", Dance("a", still), height=HEIGHT)
     floor = slice(130, 172)
     gold = [
         (picture[floor, :, 0].astype(int) - picture[floor, :, 2] > 40).sum()
@@ -127,12 +133,7 @@ def test_a_beat_flashes_and_fades(tmp_path):
     assert (plain[..., 0].astype(int) - plain[..., 2] > 40).sum() == 0
 
 
-def test_beats_are_flags_or_frames():
-    flags = np.zeros(30, bool)
-    flags[[3, 12, 25]] = True
-    assert beat_frames(flags, 20).tolist() == [3, 12]
-    assert beat_frames(np.array([25, 12, 3, -1, 12]), 20).tolist() == [3, 12]
-    assert beat_frames(None, 20).tolist() == []
+def test_beats_fade():
     strengths = beat_strengths(np.array([3, 12]), 20, 60)
     assert strengths[:3].tolist() == [0, 0, 0]
     assert strengths[[3, 12]].tolist() == [1, 1]
@@ -143,20 +144,22 @@ def test_beats_are_flags_or_frames():
     ("change", "message"),
     [
         ({"joints": np.zeros((5, 22, 3))}, r"\(T, 24, 3\).*\(5, 22, 3\)"),
-        ({"joints": np.zeros((0, 24, 3))}, "empty"),
-        ({"joints": np.full((5, 24, 3), np.nan)}, "5 of 5 frames hold NaN"),
+        ({"joints": np.zeros((0, 24, 3))}, "at least 1 frames"),
+        ({"joints": np.full((5, 24, 3), np.nan)}, "must be finite, got nan in frame 0.*5 of 5 frames"),
         ({"codes": np.zeros((5, 3), int)}, "codes"),
         ({"codes": np.zeros((5, 2))}, "codes.*float64"),
-        ({"music_beats": np.zeros((5, 2), bool)}, "music_beats"),
-        ({"music_beats": np.zeros(5)}, "music_beats.*float64"),
+        ({"music_beats": np.zeros((5, 2), bool)}, "beats must be frame indices or a flag"),
+        ({"music_beats": np.full(5, 0.5)}, "beat indices must be whole numbers"),
+        ({"frames_per_code": 0}, "frames_per_code 0"),
         ({"fps": 0}, "fps 0"),
-        ({"height": 10}, "height 10"),
     ],
 )
 def test_bad_input_is_named(tmp_path, change, message):
-    arguments = {"joints": dance(5), **change}
-    with pytest.raises(ValueError, match=message):
-        render_video(tmp_path / "a.mp4", **arguments)
+    one = replace(Dance("one", dance(5)), **change)
+    with pytest.raises(ValueError, match=f"dance 'one': .*{message}"):
+        render_video(tmp_path / "a.mp4", one)
+    with pytest.raises(ValueError, match="height 10 must be at least 64"):
+        render_video(tmp_path / "a.mp4", one, height=10)
     assert not list(tmp_path.iterdir())
 
 
@@ -164,18 +167,6 @@ def test_the_input_is_left_alone(tmp_path):
     joints, codes = dance(4), np.array([[1, 2]])
     before = joints.copy(), codes.copy()
     joints.setflags(write=False)
-    render_video(tmp_path / "a.mp4", joints, codes=codes, height=64)
+    render_video(tmp_path / "a.mp4", Dance("a", joints, codes=codes), height=64)
     assert np.array_equal(joints, before[0])
     assert np.array_equal(codes, before[1])
-
-
-def test_dances_side_by_side_end_with_the_shortest(tmp_path):
-    dances = {"real": dance(12), "ours": dance(9)}
-    render_side_by_side(tmp_path / "a.mp4", dances, height=HEIGHT, music_beats=np.array([2]))
-    shown = pictures(tmp_path / "a.mp4")
-    assert shown.shape == (9, HEIGHT, 2 * 136, 3)
-    knee = limb_colours(SMPL_24, Palette())[3]
-    for panel in (shown[0, :, :136], shown[0, :, 136:]):
-        assert near(panel, knee, 0.12).sum() > 10
-    with pytest.raises(ValueError, match="no dance"):
-        render_side_by_side(tmp_path / "b.mp4", {})

@@ -14,7 +14,7 @@ from tests.helpers import ROOT
 from tests.models.stages import synthetic
 from tests.utils.training.test_resume import assert_same
 from utils.config import write_yaml
-from utils.training.preemption import Stopped, StopRequest
+from utils.training.preemption import PreemptionHandler, Stopped
 
 EPOCHS = 15
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -74,7 +74,7 @@ def test_stopped_and_killed_at_random_it_ends_where_it_should(undisturbed, tmp_p
         _, printed = process.communicate(timeout=60)
         assert process.returncode == code, printed
         if code > 0:
-            assert f"stopped by {number.name}; --train goes on from the last checkpoint" in printed
+            assert f"stopped by {number.name}; --train resumes from the last checkpoint" in printed
             assert "Traceback" not in printed
         steps.append(run.steps())
     assert steps == sorted(set(steps)), steps  # each start got further
@@ -118,10 +118,10 @@ def test_a_launcher_told_to_stop_lets_its_processes_save(undisturbed, tmp_path):
 
 
 def test_where_nothing_is_unsaved_it_stops_at_once():
-    with StopRequest() as stop, pytest.raises(Stopped) as stopped, stop.at_once():
+    with PreemptionHandler() as stop, pytest.raises(Stopped) as stopped, stop.immediate():
         signal.raise_signal(signal.SIGTERM)
     assert stopped.value.code == 75
-    with StopRequest() as stop:
+    with PreemptionHandler() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.agreed() == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):

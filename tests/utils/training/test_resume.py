@@ -1,6 +1,8 @@
 """Training in one go is training with stops in it, between epochs or steps, bit for bit, for every stage."""
 
+import copy
 import json
+import logging
 import shutil
 
 import pytest
@@ -35,7 +37,7 @@ def stepwise(tmp_path_factory):
     """All stages trained with a checkpoint after every step, all kept."""
     root = tmp_path_factory.mktemp("stepwise")
     synthetic.make_data(root / "data")
-    losses = synthetic.train_all(root / "data", root / "runs", save_steps=1, keep=100)
+    losses = synthetic.train_all(root / "data", root / "runs", save_steps=1, keep_last=100)
     return root, losses
 
 
@@ -94,7 +96,7 @@ def test_training_does_not_go_on_with_other_music_features_or_heads(stepwise, tm
 def test_fused_adam(stepwise, tmp_path):
     """It is Adam but for the last bits, goes on bit for bit, and a run may change to it and back."""
     root, losses = stepwise
-    more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep": 100}
+    more: dict = {"before": root / "runs", "fused": True, "save_steps": 1, "keep_last": 100}
     whole, found = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / "whole", **more)
     whole.run()
     # Adam turns rounding into a step where a gradient is about 0: 1e-7 at first, 1e-3 after 24 steps.
@@ -117,3 +119,77 @@ def test_fused_adam(stepwise, tmp_path):
         assert bool(trainer.optimizer.param_groups[0]["fused"]) == fused
         trainer.run()
         assert rest == pytest.approx(losses["sep_vqvae"][-len(rest) :], rel=1e-2)
+
+
+def as_format_2(content):
+    """A checkpoint of the actor-critic as the version before wrote it: other names of keys and entries."""
+    old, config = {**content, "format": 2}, copy.deepcopy(content["config"])
+    config |= {"anchor": config.pop("kl_coef"), "choice": config.pop("selection")}
+    config["choice"]["guard"] = config["choice"].pop("max_nll_increase")
+    config["reward"]["beats"] = "released"
+    former = {"max_grad_norm": "clip_gradient", "grad_accum_steps": "accumulate", "keep_last": "keep"}
+    training = {former.get(key, key): value for key, value in config["training"].items()}
+    config["training"] = {**training, "utilisation": True}
+    selection = old.pop("selection")
+    names = {"epochs_without_improvement": "waited", "initial_nll": "start"}
+    old["choice"] = {names.get(key, key): value for key, value in selection.items()}
+    names = {"song": "piece", "rewards": "earned"}
+    dances = [{names.get(key, key): value for key, value in dance.items()} for dance in old.pop("rollouts")]
+    return {**old, "config": config, "epoch_state": {"dances": dances}}
+
+
+def test_a_checkpoint_of_the_version_before_is_resumed(stepwise, tmp_path, caplog):
+    """Within an epoch, with a selection; nothing but the training keys that changed is reported."""
+    root, _ = stepwise
+    own = {"selection": {"by": "reward", "max_nll_increase": 9.0}, "turn": 2, "kl_coef": 0.1}
+    more: dict = {"before": root / "runs", "own": own, "epochs": 2}
+    whole, losses = synthetic.make_trainer(
+        "actor_critic", root / "data", tmp_path / "whole", save_steps=1, keep_last=100, **more
+    )
+    whole.run()
+    step = len(losses) // 2 + 3
+    content = torch.load(whole.folder / "ckpt" / f"step_{step:08d}.pt", weights_only=True)
+    assert content["batch"] == 3
+    last = tmp_path / "old" / "actor_critic" / "ckpt" / "last.pt"
+    last.parent.mkdir(parents=True)
+    torch.save(as_format_2(content), last)
+    trainer, found = synthetic.make_trainer("actor_critic", root / "data", tmp_path / "old", **more)
+    with caplog.at_level(logging.WARNING):
+        assert trainer.resume()
+    assert [record.getMessage() for record in caplog.records] == [
+        "changed keys that take effect now: training.save_steps (1 -> 0), training.keep_last (100 -> 2)"
+    ]
+    trainer.run()
+    assert found == losses[step:]
+    a, b = (torch.load(t.last, weights_only=True) for t in (whole, trainer))
+    assert_same(a, b)
+    for (path, x), (_, y) in zip(leaves(a["selection"]), leaves(b["selection"]), strict=True):
+        assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y, path
+
+
+def test_former_keys_and_values_are_read(stepwise, tmp_path, caplog):
+    root, _ = stepwise
+    own = {
+        "anchor": 0.1,
+        "choice": {"by": "reward", "guard": 1.0},
+        "reward": {"beats": "released"},
+        "turn": 2,
+    }
+    data = {"clips": {"frames": 240, "starts": "released"}}
+    training = {"clip_gradient": 1.0, "accumulate": 2, "keep": 5, "utilisation": True}
+    with caplog.at_level(logging.INFO):
+        config = synthetic.make_config(
+            "actor_critic", root / "data", tmp_path, data, root / "runs", own, **training
+        )
+    assert (config.kl_coef, config.selection.max_nll_increase) == (0.1, 1.0)
+    assert config.reward.beats == config.data.clips.starts == "published"
+    found = config.training
+    assert (found.max_grad_norm, found.grad_accum_steps, found.keep_last) == (1.0, 2, 5)
+    for old, new in (
+        ("anchor", "kl_coef"),
+        ("choice", "selection"),
+        ("selection.guard", "selection.max_nll_increase"),
+        ("training.keep", "training.keep_last"),
+    ):
+        assert f"the key {old} is now {new}" in caplog.text
+    assert "the key training.utilisation is gone" in caplog.text

@@ -5,7 +5,8 @@ import pytest
 
 from tests.browser import chromium
 from tests.utils.render.player.dances import SECONDS, codes, dance, song
-from utils.render.player import PlayerDance, write_player
+from utils.dance import Dance
+from utils.render.player import write_player
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +20,10 @@ def pages(tmp_path_factory):
     """A silent page of one dance, and one of two with a song."""
     folder = tmp_path_factory.mktemp("pages")
     beats = np.arange(0, 60 * SECONDS, 30)
-    one = PlayerDance("first", dance(), codes(), beats, facts={"BAS": 0.5})
-    other = PlayerDance("second", dance(180, speed=5.0), codes(180, 7), beats)
-    write_player(folder / "one.html", [one], None, "One")
-    write_player(folder / "two.html", [one, other], song(folder / "s.wav", click=1.5), "Two")
+    one = Dance("first", dance(), beats, codes=codes())
+    other = Dance("second", dance(180, speed=5.0), beats, codes=codes(180, 7))
+    write_player(folder / "one.html", [one], None, "One", [{"BAS": 0.5}])
+    write_player(
+        folder / "two.html", [one, other], song(folder / "s.wav", click=1.5), "Two", [{"BAS": 0.5}, {}]
+    )
     return folder

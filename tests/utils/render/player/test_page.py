@@ -6,8 +6,9 @@ import pytest
 from tests.browser import opened, pixels, settle, wait_until
 from tests.utils.render.player.dances import HOSTILE, SECONDS, codes, dance, song
 from tests.utils.render.player.pages import now, seek
+from utils.dance import Dance
 from utils.render.figure import UPPER, Palette, limb_colours
-from utils.render.player import PlayerDance, write_player
+from utils.render.player import write_player
 from utils.render.player_data import hex_colour
 from utils.skeleton import SMPL_24
 
@@ -55,7 +56,7 @@ def test_the_page_draws_both_halves_and_the_timeline(browser, pages):
 def test_a_dancer_that_rests_has_no_code(browser, tmp_path):
     resting = codes()
     resting[:8] = -1
-    write_player(tmp_path / "rest.html", [PlayerDance("a", dance(), resting, np.zeros(0, int))])
+    write_player(tmp_path / "rest.html", [Dance("a", dance(), np.zeros(0, int), codes=resting)])
     with opened(browser, tmp_path / "rest.html") as page:
         settle(page)
         chip = page.locator(".chip.upper b")
@@ -134,10 +135,8 @@ def test_the_sound_is_where_it_was_in_the_song(browser, pages):
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_the_page_fits_a_window_of_1280_by_800(browser, tmp_path, number):
     """With as many numbers as --dance gives; the stage takes what is left."""
-    dances = [
-        PlayerDance(f"dance {i}", dance(), codes(), np.arange(0, 240, 30), facts=MANY) for i in range(number)
-    ]
-    write_player(tmp_path / "p.html", dances, song(tmp_path / "s.wav"), "A title")
+    dances = [Dance(f"dance {i}", dance(), np.arange(0, 240, 30), codes=codes()) for i in range(number)]
+    write_player(tmp_path / "p.html", dances, song(tmp_path / "s.wav"), "A title", [MANY] * number)
     for width, height in ((1280, 800), (1600, 900)):
         with opened(browser, tmp_path / "p.html", width, height) as page:
             settle(page)
@@ -151,7 +150,7 @@ def test_the_page_fits_a_window_of_1280_by_800(browser, tmp_path, number):
 
 def test_numbers_say_what_they_mean(browser, tmp_path):
     facts = {"freezing": 0.5821, "floor_drift_mm": 93.12, "own": 3}
-    write_player(tmp_path / "p.html", [PlayerDance("a", dance(), facts=facts)])
+    write_player(tmp_path / "p.html", [Dance("a", dance())], facts=[facts])
     with opened(browser, tmp_path / "p.html") as page:
         assert page.locator("dd").all_inner_texts() == ["58.2\u00a0%", "93.1\u00a0mm", "3"]
         assert page.locator("dt").last.inner_text() == "own"  # nobody has described it
@@ -171,7 +170,7 @@ def test_numbers_say_what_they_mean(browser, tmp_path):
 
 
 def test_a_page_without_sound_that_plays_goes_on_with_a_timer(browser, tmp_path):
-    write_player(tmp_path / "p.html", [PlayerDance("a", dance())], song(tmp_path / "s.wav"))
+    write_player(tmp_path / "p.html", [Dance("a", dance())], song(tmp_path / "s.wav"))
     text = (tmp_path / "p.html").read_text("utf-8")
     (tmp_path / "p.html").write_text(re.sub(r'"song":"[^"]*"', '"song":"AAAA"', text), "utf-8")
     with opened(browser, tmp_path / "p.html") as page:
@@ -215,8 +214,8 @@ def test_dark_and_light(browser, pages):
 
 
 def test_hostile_names_stay_text(browser, tmp_path):
-    one = PlayerDance(HOSTILE, dance(30), codes(30), facts={HOSTILE: HOSTILE})
-    write_player(tmp_path / "p.html", [one, one], None, HOSTILE)
+    one = Dance(HOSTILE, dance(30), codes=codes(30))
+    write_player(tmp_path / "p.html", [one, one], None, HOSTILE, [{HOSTILE: HOSTILE}] * 2)
     with opened(browser, tmp_path / "p.html") as page:
         settle(page)
         assert page.evaluate("window.hurt") is None
@@ -227,7 +226,7 @@ def test_hostile_names_stay_text(browser, tmp_path):
 
 
 def test_the_policy_stops_scripts_that_are_not_the_pages_own(browser, tmp_path):
-    write_player(tmp_path / "p.html", [PlayerDance("a", dance(30))])
+    write_player(tmp_path / "p.html", [Dance("a", dance(30))])
     text = (tmp_path / "p.html").read_text("utf-8")
     (tmp_path / "p.html").write_text(
         text.replace("</body>", "<script>window.hurt=1</script></body>"), "utf-8"

@@ -1,3 +1,4 @@
+import base64
 import html
 import json
 
@@ -6,13 +7,21 @@ import numpy as np
 import pytest
 
 from tests.utils.render.player.dances import HOSTILE, SECONDS, codes, dance, embedded, song
+from utils.dance import Dance
 from utils.metrics.beats import motion_beats
 from utils.music.audio import write_wav
 from utils.render import player
-from utils.render.player import PlayerDance, read_player_dance, write_player
-from utils.render.player_data import pack, speed_curve, unpack
+from utils.render.player import write_player
+from utils.render.player_data import pack, speed_curve
 from utils.render.player_page import fill, format_fact, safe_json
 from utils.render.player_song import song_bytes
+
+
+def unpack(packed):
+    """Joints (T, J, 3) in metres, as the page's script unpacks them."""
+    root = np.frombuffer(base64.b64decode(packed.root), "<f4").reshape(-1, 3).astype(np.float64)
+    pose = np.frombuffer(base64.b64decode(packed.pose), "<i2").reshape(len(root), -1, 3)
+    return np.concatenate([root[:, None], root[:, None] + pose * packed.scale], 1)
 
 
 @pytest.mark.parametrize("travel", [0.0, 200.0])
@@ -57,13 +66,14 @@ def test_facts_are_written_for_people():
 
 
 def test_the_page_holds_the_dance_its_codes_and_beats_in_seconds(tmp_path):
-    one = PlayerDance("a", dance(), codes(), np.array([30, 60, 9999]), np.array([15]), {"BAS": 0.25})
-    write_player(tmp_path / "new" / "page.html", [one], None, "t")
+    one = Dance("a", dance(), np.array([30, 60, 9999]), codes=codes())
+    write_player(tmp_path / "new" / "page.html", [one], None, "t", [{"BAS": 0.25}])
     data = embedded(tmp_path / "new" / "page.html")
     shown = data["dances"][0]
     assert (data["seconds"], data["song"], shown["codeSeconds"]) == (SECONDS, None, 8 / 60)
     assert (shown["upper"], shown["lower"]) == tuple(codes().T.tolist())
-    assert (shown["musicBeats"], shown["motionBeats"]) == ([0.5, 1.0], [0.25])
+    assert shown["musicBeats"] == [0.5, 1.0]
+    np.testing.assert_allclose(shown["motionBeats"], motion_beats(dance()) / 60, atol=1e-3)
     assert shown["facts"] == [["BAS", "0.250"]]
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["page.html"]
 
@@ -71,10 +81,10 @@ def test_the_page_holds_the_dance_its_codes_and_beats_in_seconds(tmp_path):
 def test_three_minutes_of_four_dances_and_a_song_stay_below_twelve_megabytes(tmp_path):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (10 * 44100, 2))
     write_wav(tmp_path / "s.wav", noise, 44100)
-    dances = [PlayerDance(str(number), dance(600), codes(600)) for number in range(4)]
+    dances = [Dance(str(number), dance(600), codes=codes(600)) for number in range(4)]
     sizes = []
     for cut in (120, 600):
-        short = [PlayerDance(one.name, one.joints[:cut], one.codes) for one in dances]
+        short = [Dance(one.name, one.joints[:cut], codes=one.codes) for one in dances]
         write_player(tmp_path / "p.html", short, tmp_path / "s.wav")
         sizes.append((tmp_path / "p.html").stat().st_size)
     assert sizes[0] + (sizes[1] - sizes[0]) / 8 * 178 < 12e6
@@ -91,13 +101,17 @@ def test_the_song_is_cut_to_the_dance_and_a_shorter_one_stays_short(tmp_path):
 def test_what_is_wrong_is_said(tmp_path):
     broken = dance()
     broken[7, 3, 1] = np.nan
-    good = PlayerDance("good", dance())
+    good = Dance("good", dance())
     (tmp_path / "no.wav").write_text("this is no sound")
     for dances, music, why in (
-        ([PlayerDance("bad", broken)], None, r"bad: 1 of 240 frames hold NaN or infinity, first 7"),
-        ([PlayerDance("bad", dance()[:, :20])], None, r"bad: expected \(T, 24, 3\)"),
-        ([PlayerDance("bad", dance(), fps=0)], None, "bad: fps 0 .* must be positive"),
-        ([PlayerDance("bad", dance(), codes()[:, :1])], None, r"expected \(T', 2\) integers"),
+        (
+            [Dance("bad", broken)],
+            None,
+            r"'bad': joints must be finite, got nan in frame 7.*\(1 of 240",
+        ),
+        ([Dance("bad", dance()[:, :20])], None, r"'bad': joints must be \(T, 24, 3\)"),
+        ([Dance("bad", dance(), fps=0)], None, "'bad': fps 0 .* must be positive"),
+        ([Dance("bad", dance(), codes=codes()[:, :1])], None, r"codes must be \(T', 2\) integers"),
         ([], None, "1 to 4 dances, got 0"),
         ([good] * 5, None, "1 to 4 dances, got 5"),
         ([good], tmp_path / "no.wav", r"no\.wav is no sound file that can be read"),
@@ -124,7 +138,7 @@ def test_the_command_reads_what_the_evaluation_writes(tmp_path, capsys):
     assert (data["title"], [one["name"] for one in data["dances"]]) == ("one", ["GPT", "actor-critic"])
     assert data["dances"][0]["upper"] == codes()[:, 0].tolist()
     assert data["dances"][1]["upper"] == []
-    assert read_player_dance(first).facts == {"song": "mBR4"}
+    assert [one["facts"] for one in data["dances"]] == [[["song", "mBR4"]]] * 2
 
 
 def test_the_command_tracks_the_beats_of_the_song(tmp_path):
@@ -147,7 +161,7 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
     for arguments, why in (
         ([str(tmp_path / "gone.npz"), "--out", out], "gone.npz; `main.py --eval` writes dances"),
         ([str(nan), "--out", out], "nan.npz: joints must be finite"),
-        ([str(odd), "--out", out], "odd.npz: codes: expected (T', 2) integers"),
+        ([str(odd), "--out", out], "odd.npz: codes must be (T', 2) integers"),
         ([str(tmp_path / "other.npz"), "--out", out], "other.npz is no dance: it holds values"),
         ([str(tmp_path / "text.npz"), "--out", out], "text.npz: "),
         ([good, "--out", str(tmp_path / "p.txt")], "should end in .html"),

@@ -3,13 +3,19 @@
 import logging
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
 from torch import nn
 
-from utils.training.checkpoint import DamagedCheckpoint, load_checkpoint, load_weights, save_checkpoint
-from utils.training.checkpoint_folder import CheckpointFolder
+from utils.training.checkpoints import (
+    CheckpointFolder,
+    DamagedCheckpoint,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 
 TRAINING = {"optimizer": {}, "scheduler": {}, "random": {}}  # empty: only that it is there counts here
 MADE_BY = "python main.py --config configs/x.yaml --train"
@@ -50,28 +56,48 @@ def test_missing(tmp_path):
 def test_truncated(saved, keep):
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
-    with pytest.raises(ValueError, match=r"last\.pt is damaged.*make it anew by"):
+    with pytest.raises(ValueError, match=r"last\.pt is damaged.*make it again by"):
         load_checkpoint(saved, MADE_BY)
 
 
-def test_every_flipped_bit_is_noticed(saved):
-    """torch reads changed weights without a word; the checksum does not."""
-    whole = saved.read_bytes()
-    for place in range(0, len(whole), 97):
+def test_a_flipped_bit_is_detected_or_changes_nothing(saved):
+    """torch reads changed weights silently; the CRC of each record detects them.
+
+    Bits outside the records (padding between them, unused header fields) do not change what is read.
+    """
+    whole, content = saved.read_bytes(), load_checkpoint(saved, MADE_BY)
+    detected = 0
+    for place in range(0, len(whole), 31):
         saved.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        with pytest.raises(DamagedCheckpoint, match=r"last\.pt is damaged"):
+        try:
+            found = load_checkpoint(saved, MADE_BY)
+        except DamagedCheckpoint:
+            detected += 1
+        else:
+            assert found.keys() == content.keys()
+            assert all(torch.equal(found["model"][key], value) for key, value in content["model"].items())
+            assert found["epoch"] == 1
+    assert detected > 20
+    weights = content["model"]["weight"].numpy().tobytes()
+    for place in range(whole.index(weights), whole.index(weights) + len(weights)):
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DamagedCheckpoint, match=r"last\.pt is damaged \(the checksum of its record"):
             load_checkpoint(saved, MADE_BY)
-    saved.write_bytes(whole)
-    assert load_checkpoint(saved, MADE_BY)["epoch"] == 1
 
 
-def test_torch_reads_it_and_an_older_format_is_read(saved, tmp_path):
+def test_torch_reads_it_and_older_formats_are_read(saved, tmp_path):
     assert torch.load(saved, weights_only=True)["epoch"] == 1
     old = tmp_path / "old.pt"
     torch.save({"format": 1, "stage": "sep_vqvae", "epoch": 7}, old)
     assert load_checkpoint(old, MADE_BY)["epoch"] == 7
-    torch.save({"format": 2, "stage": "sep_vqvae", "epoch": 7}, old)
-    with pytest.raises(DamagedCheckpoint, match="its checksum is gone"):
+    torch.save({"format": 2, "stage": "actor_critic", "choice": {"epoch": 3}}, old)
+    with zipfile.ZipFile(old, "a") as archive:  # format 2 holds a SHA-256 in the archive's comment
+        archive.comment = b"sha256:" + 64 * b"0"
+    content = load_checkpoint(old, MADE_BY)
+    assert content["selection"] == {"epoch": 3}
+    assert "choice" not in content
+    torch.save({"format": 99, "stage": "sep_vqvae"}, old)
+    with pytest.raises(ValueError, match="has format 99; this version reads formats 1 to 3"):
         load_checkpoint(old, MADE_BY)
 
 
@@ -100,7 +126,7 @@ def test_the_newest_are_kept_and_milestones_stay(folder):
     assert {path.stat().st_nlink for path in folder.folder.iterdir()} == {
         1
     }  # what harms one spares the others
-    folder.keep = 1
+    folder.keep_last = 1
     folder.save({"stage": "sep_vqvae", "step": 60})
     assert names(folder) == ["epoch_0002.pt", "epoch_0004.pt", "last.pt"]
 
@@ -127,7 +153,7 @@ def test_a_damaged_newest_file_is_passed_over_loudly(folder, caplog):
             found, content = again.newest()
         assert content["step"] == step
         assert f"WARNING: checkpoint {path} is damaged" in caplog.text
-        assert f"going on from {found}, step {step}" in caplog.text
+        assert f"resuming from {found}, step {step}" in caplog.text
     again.tidy()
     assert names(again) == ["epoch_0002.pt", *sorted(f"{path.name}.damaged" for path in damaged)]
     again.save({"stage": "sep_vqvae", "step": 25, **TRAINING})

@@ -1,4 +1,4 @@
-"""The modes that look: videos of real dances, of given or random codes, and the analysis of the codebooks."""
+"""Videos of real dances (--visgt), and of given or random codes (--sample)."""
 
 from pathlib import Path
 
@@ -7,16 +7,15 @@ import torch
 
 from datasets.clips import usable_frames
 from datasets.sequences import PreparedData
-from models.evaluation.codebooks import analyse
-from models.evaluation.judging import file_names
+from models.evaluation.report import file_names
 from models.stages.base import RunConfig, Stage
 from models.vqvae import Codes
-from utils.files import write_npz
+from utils.dance import Dance, save_dance
 from utils.render.video import render_video
 
 
 def show_real(config: RunConfig) -> list[Path]:
-    """Videos of the evaluated split's first real dances, with their songs. Needs data, but no training."""
+    """Make videos of the first real dances of the evaluated split, with their songs; without weights."""
     data = PreparedData(Path(config.data.root))
     names = data.names(config.evaluation.split)[: config.evaluation.videos]
     if not names:
@@ -26,28 +25,18 @@ def show_real(config: RunConfig) -> list[Path]:
         sequence = data.sequence(name)
         song = data.song(sequence.song) if sequence.song in data.songs else None
         path = config.folder / "visgt" / f"{files[name]}.mp4"
-        render_video(
-            path,
-            np.asarray(sequence.joints[: usable_frames(sequence)]),
-            music_beats=None if song is None else song.beats,
-            song=None if song is None else song.audio,
-            title=f"real  {name}",
-            skeleton=data.skeleton,
-            height=config.evaluation.video_height,
-            progress=True,
-        )
+        joints = np.asarray(sequence.joints[: usable_frames(sequence)])
+        beats, audio = (None, None) if song is None else (song.beats, song.audio)
+        dance = Dance(name, joints, beats, data.fps, sequence.song, skeleton=data.skeleton)
+        height = config.evaluation.video_height
+        render_video(path, dance, audio=audio, title=f"real  {name}", height=height, progress=True)
         made.append(path)
     print(f"{len(made)} videos of real dances are in {config.folder / 'visgt'}")
     return made
 
 
-def analyse_codes(stage: Stage, folder: Path) -> None:
-    """Usage, perplexity and galleries of the stage's memory, on the training dances."""
-    analyse(stage.memory, stage.data, "train", folder)
-
-
-def decode_codes(stage: Stage, folder: Path) -> Path:
-    """A video of the config's codes, or of random ones.
+def show_codes(stage: Stage, folder: Path) -> Path:
+    """Make a video of the config's codes (section `sample`), or of random ones.
 
     Raises:
         ValueError: if codes are not in the codebooks, or the halves differ in length.
@@ -73,17 +62,22 @@ def decode_codes(stage: Stage, folder: Path) -> Path:
         halves.append(torch.from_numpy(chosen))
     joints = memory.decode_dance(Codes(*halves)).numpy()
     both = torch.stack(halves, dim=1).numpy()
-    write_npz(folder / "codes.npz", joints=joints, codes=both, fps=memory.skeleton.fps)
+    dance = Dance(
+        "codes",
+        joints,
+        codes=both,
+        fps=memory.skeleton.fps,
+        frames_per_code=memory.frames_per_code,
+        skeleton=memory.skeleton,
+    )
+    save_dance(folder / "codes.npz", dance)
     path = folder / "codes.mp4"
     render_video(
         path,
-        joints,
-        codes=both,
-        frames_per_code=memory.frames_per_code,
-        skeleton=memory.skeleton,
+        dance,
         title="given codes" if lengths or wanted.upper or wanted.lower else "random codes",
         height=stage.config.evaluation.video_height,
         progress=True,
     )
-    print(f"{length} codes are danced in {path}")
+    print(f"the video of {length} codes is {path}")
     return path
