@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-songs", "--allow-missing-songs", action="store_true", help="keep dances whose song is missing"
     )
     parser.add_argument(
-        "--beats", type=Path, metavar="JSON", help="beats at 60 fps of songs that are not at hand"
+        "--beats", type=Path, metavar="JSON", help="beats at 60 fps of songs without a sound file"
     )
     parser.add_argument(
         "--smpl", type=Path, metavar="DIR", help="rest joints from a licensed SMPL model file"

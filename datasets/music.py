@@ -1,18 +1,18 @@
 """Song -> 438 features per step: timbre, harmony, onsets, beats, tempo; columns as in `COLUMNS`.
 
-As in the released system's preparation: the song as mono at 512 samples per step, then librosa. There are
+As in the published system's preparation: the song as mono at 512 samples per step, then librosa. There are
 two versions:
 
 * `standard` (the default): librosa's present behaviour.
 * `compat`: that of librosa 0.8.1, with which the published features were made and the published weights
   were trained: mirrored edges, an onset filter bank up to 11,025 Hz whatever the sample rate, the last
-  tracked beat dropped. As released, though: at 7.5 steps per second half of that bank lies above the
+  tracked beat dropped. As published, though: at 7.5 steps per second half of that bank lies above the
   highest frequency, so the median over its bands is zero, and columns 52 to 437 are silent: the published
-  GPT has heard timbre and harmony only.
+  GPT was trained on timbre and harmony only.
 
-`compat` also resamples songs as the released system did (`utils.music.resampling`), `standard` by soxr. On a
+`compat` also resamples songs as the published system did (`utils.music.resampling`), `standard` by soxr. On a
 drum track the MFCC of `compat` come within 0.002 (60 steps per second) and 0.008 (7.5) of a coefficient's
-standard deviation of those made from the released system's samples (mean difference, median over the 20);
+standard deviation of those made from the published system's samples (mean difference, median over the 20);
 soxr left 0.10 and 0.45.
 """
 

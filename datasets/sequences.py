@@ -176,7 +176,7 @@ class PreparedData:
     def _open(self, path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         if not shape[0]:
             return np.zeros(shape, dtype)  # nothing is stored for what is not known
-        again = f"make it anew by: {MADE_BY.format(root=self.root)}"
+        again = f"make it again by: {MADE_BY.format(root=self.root)}"
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
@@ -249,7 +249,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); make it anew by: {command}") from None
+        raise ValueError(f"{path} is damaged ({error}); make it again by: {command}") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise ValueError(f"{path} is not a manifest of prepared data; one is made by: {command}")
     if manifest["format"] != FORMAT:
@@ -262,6 +262,6 @@ def read_manifest(root: Path) -> dict[str, Any]:
         wrong += [f"skeleton {manifest['skeleton']!r}"] if manifest["skeleton"] not in SKELETONS else []
     if wrong:
         raise ValueError(
-            f"{path} is damaged: {', '.join(wrong)} missing or wrong; make it anew by: {command}"
+            f"{path} is damaged: {', '.join(wrong)} missing or wrong; make it again by: {command}"
         )
     return manifest

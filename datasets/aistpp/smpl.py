@@ -87,7 +87,7 @@ def _dense(value: Any, where: str) -> np.ndarray:
 
 def _from_columns(state: dict[str, Any], where: str) -> np.ndarray:
     """Converts a sparse matrix in column form (scipy's csc) to a full one, checking every index."""
-    shape = state.get("_shape", state.get("shape"))
+    shape: Any = state.get("_shape", state.get("shape"))
     try:
         rows, columns = (int(size) for size in shape or ())
         if not (0 < rows <= 1000 and 0 < columns <= MOST_VERTICES):

@@ -1,7 +1,6 @@
-"""The sample corpus: songs with known beats and dances with known steps, in AIST++'s own layout.
+"""The sample corpus: songs with known beats and dances with known steps, in the layout of AIST++.
 
-It stands in for AIST++ where that is not at hand: in the quick start and the tests. One seed decides
-everything.
+It replaces AIST++ in the quick start and the tests. One seed determines everything.
 """
 
 import json
@@ -23,11 +22,11 @@ from utils.files import write_beside
 from utils.processors import in_processes
 from utils.skeleton import SMPL_24
 
-SCALING = 93.0  # metres = smpl_trans / smpl_scaling; real AIST++ values are around this
+SCALING = 93.0  # metres = smpl_trans / smpl_scaling; AIST++ has values around this
 BASIC_S = 8.0, 12.0  # length of basic dances, sBM
-FREE_S = 20.0, 20.0  # of free ones, sFM; who sees only short dances never learns where long ones lead
-BASIC_DANCES, FREE_DANCES = 4, 2  # to each training song: with two in all, a GPT learns them by heart
-HELD_OUT_DANCES_PER_SONG = 2  # in split val, and as many in split test: 40 together, as in AIST++
+FREE_S = 20.0, 20.0  # of free dances, sFM; models trained on short dances only do not generalise to long ones
+BASIC_DANCES, FREE_DANCES = 4, 2  # per training song; with two in total, a GPT memorises them
+HELD_OUT_DANCES_PER_SONG = 2  # in split val, and in split test: 40 in total, as in AIST++
 _DANCERS = {"BR": (4, 5, 6), "HO": (19, 20, 21), "JB": (7, 8, 9), "PO": (10, 11, 12), "WA": (25, 26, 27)}
 
 
@@ -43,7 +42,7 @@ class Sequence:
 
 
 def plan_corpus(seed: int = 0) -> dict[str, list[Sequence]]:
-    """What the corpus holds, by split: `train`, `val`, `test`. One of `train` is on the ignore list."""
+    """Sequences of the corpus by split: `train`, `val`, `test`. One of `train` is on the ignore list."""
     train_songs, test_songs = all_songs()
 
     def sequence(song: Song, number: int, free: bool, ignored: bool = False) -> Sequence:

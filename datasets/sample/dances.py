@@ -1,7 +1,7 @@
-"""Dances: steps chosen to a song, put on its beats, danced by somebody.
+"""Dances: steps that fit the sections of a song, placed on its beats, with the manner of a dancer.
 
-Each genre has its own steps for each kind of section, so what is heard says much about what is danced; each
-dancer has an amplitude, a bounce, a stance and a taste for the unusual, so no two dances are the same.
+Each genre has its own steps for each kind of section, so music and movement are correlated; each dancer has
+an amplitude, a bounce, a stance and a preference for typical steps, so no two dances are the same.
 """
 
 import zlib
@@ -18,7 +18,7 @@ from datasets.sample.steps import CHANNELS, PIVOT, STEPS, Key, Placement, mirror
 from utils.skeleton import SMPL_24
 
 BEATS_PER_STEP = 4
-HEARD_S = 0.017  # a beat is heard, and found by beat trackers, one frame after it was struck
+HEARD_S = 0.017  # a beat is perceived, and found by beat trackers, one frame after its onset
 
 # Steps for the sections of each genre, the most typical first.
 REPERTOIRE = {
@@ -52,7 +52,7 @@ REPERTOIRE = {
 
 @dataclass(frozen=True)
 class _Manner:
-    """A genre's way of moving: feel, amplitude and the arms when nothing else is asked."""
+    """Manner of a genre: timing, amplitude, and the arms' default pose."""
 
     flow: float
     bounce: float
@@ -75,7 +75,7 @@ _HOME_X_M, _HOME_Z_M, _TURN_OUT = 0.13, 0.08, np.radians(12.0)
 
 @dataclass(frozen=True)
 class Dancer:
-    """Who dances.
+    """Manner of a dancer.
 
     Attributes:
         amplitude: factor of all movement.
@@ -131,7 +131,7 @@ def _ends_elsewhere(keys: tuple[Key, ...]) -> bool:
 
 
 class Floor:
-    """Keeps track of where home and the feet are while steps are laid out."""
+    """Positions of home and the feet while steps are laid out."""
 
     def __init__(self, timeline: Timeline, start: np.ndarray, heading: float, who: Dancer) -> None:
         self.timeline, self.home, self.heading, self.who = timeline, start, heading, who
@@ -211,7 +211,7 @@ def make_dance(song: Song, name: str, who: str, num_frames: int, seed: int) -> t
 
     Args:
         song: the song.
-        name: of the sequence; with the seed it decides every choice.
+        name: of the sequence; with the seed it determines every choice.
         who: name of the dancer.
         num_frames: length, at most that of the song.
         seed: of the corpus.

@@ -1,4 +1,4 @@
-"""Legs that stand where they should: analytic two-bone inverse kinematics from the pelvis and the feet.
+"""Analytic two-bone inverse kinematics of the legs, from the pelvis and the feet.
 
 A foot is given by where its toe base stands, so a heel can rise and a foot can pivot without sliding. The
 knee is a hinge: it bends about one axis only, and only backward, whatever the targets.

@@ -21,7 +21,7 @@ _Play = Callable[[np.ndarray, float, float], None]  # sound, when in seconds, le
 
 @dataclass(frozen=True)
 class Song:
-    """What is played.
+    """A song.
 
     Attributes:
         name: as AIST++ names music, for instance "mBR0".
@@ -94,7 +94,7 @@ _BANDS = {
     ),
 }  # fmt: skip
 
-_ROOM = 0.01  # level of the hiss of the room, so that the first beat does not come out of nothing
+_ROOM = 0.01  # level of the background noise before the first beat
 _SECONDS = 20.8  # all alike: the tempogram of a song shorter than its window depends on the length
 
 # name: (bpm, lead-in seconds, sections, kick pattern, roots of four bars)
@@ -111,7 +111,7 @@ _TEST = {
     "mWA5": (134, 0.40, "ABBC", "x---x---x---x-o-", (0, 7, 4, 5)),
 }
 
-# What training songs are drawn from, by genre: tempi, first and second half of the kick pattern, roots.
+# Choices for training songs by genre: tempi, first and second half of the kick pattern, roots.
 _TRAIN = {
     "BR": (
         (96, 124),
@@ -141,15 +141,15 @@ def _train_songs() -> list[Song]:
     taken = {row[0] for row in _TEST.values()}
     songs = []
     for genre, ((low, high), first, second, scale) in _TRAIN.items():
-        heard = [row for name, row in _TEST.items() if name[1:3] == genre]
-        kicks = [a + b for a in first for b in second if a + b not in {row[3] for row in heard}]
+        tests = [row for name, row in _TEST.items() if name[1:3] == genre]
+        kicks = [a + b for a in first for b in second if a + b not in {row[3] for row in tests}]
         tempi = [t / 2 for t in range(2 * low, 2 * high + 1) if t / 2 not in taken]
         chosen = sorted(rng.choice(len(tempi), TRAIN_SONGS_PER_GENRE, replace=False).tolist())
         for number, place in zip(_TRAIN_NUMBERS, chosen, strict=True):
             bpm = tempi[place]
             taken.add(bpm)
             roots = tuple(int(root) for root in (scale[0], *rng.permutation(scale[1:])))
-            while roots in {row[4] for row in heard}:
+            while roots in {row[4] for row in tests}:
                 roots = tuple(int(root) for root in (scale[0], *rng.choice(scale, 3)))
             lead_in = round(
                 float(rng.uniform(0.8, 0.95)) * 60 / bpm, 2

@@ -19,7 +19,7 @@ _MIRRORED_CHANNELS = ("sway", "hips", "roll", "side", "twist", "look", "cock")
 
 @dataclass(frozen=True)
 class Key:
-    """What the body does at one count.
+    """Pose of the body at one count.
 
     Attributes:
         at: the count, from 1.

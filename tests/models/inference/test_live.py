@@ -19,7 +19,7 @@ from models.vqvae import Codes
 from tests.helpers import ROOT
 from tests.models.inference.songs import CONFIG, RATE, sound
 from utils.motion import pose_to_joints
-from utils.music.audio import read_audio
+from utils.music.audio import decode_audio, resample
 
 SUMMARY = (
     r"(\d+\.\d) s of music, (\d+) poses; latency P50 [\d.]+ s, P95 [\d.]+ s, P99 [\d.]+ s; "
@@ -54,7 +54,7 @@ def test_a_file_as_fast_as_possible(command, songs, networks):
     lines, (memory, gpt) = poses(ended.stdout), networks
     assert [line["frame"] for line in lines] == list(range(1 + int(3.0 * 60)))
     assert lines[90]["time"] == 1.5
-    features = torch.from_numpy(windowed_features(read_audio(songs / "one.wav", 3840)))
+    features = torch.from_numpy(windowed_features(resample(*decode_audio(songs / "one.wav"), 3840)))
     prompt = Prompt(features, Codes(torch.tensor([3]), torch.tensor([2])))
     (codes,) = generate(gpt, [prompt], GenerationConfig(), torch.device("cpu"))
     assert [tuple(line["codes"]) for line in lines[::8]] == list(
