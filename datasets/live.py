@@ -1,16 +1,16 @@
-"""Features while the sound arrives, from a window that moves along with it.
+"""Music features of sound that is still arriving, from a moving window.
 
-Features of a song need the whole of it: levels count from its loudest moment, beats follow its one tempo.
-Here each block of steps is taken from `music_features` of the sound around it, `PAST` steps before and
-`AHEAD` steps after, as if that were the song. So these are features of their own kind, defined by
-`windowed_features`, the same however the sound is cut into chunks. They come `BLOCK + AHEAD` steps late at
-most: 2.1 s at 7.5 steps per second.
+The features of a song need all of it: levels are relative to its loudest moment, and beats follow one tempo.
+Here each block of steps is taken from `music_features` of the sound around it, from `PAST` steps before it to
+`AHEAD` steps after it, as if that were the song. These are therefore features of their own kind, defined by
+`windowed_features`; they do not depend on the chunks in which the sound arrives. Their delay is at most
+`BLOCK + AHEAD` steps: 2.1 s at 7.5 steps per second.
 
-How far they are from the song's own, on 30 s of drums and a chord at 100 bpm, in standard deviations of each
-column (median): MFCC and onsets 0.01 at most, chroma 0.28 (the tuning is judged anew in every window). Beats
-have the same tempo, yet may lie a step apart (0.13 s), and where a beat is no whole number of steps, further.
-The tempogram differs by more than 1, as it hears 51 s and the window holds 10: `compat`, whose tempogram is
-silent, suffers less than `standard`.
+Difference from the song's own features, on 30 s of drums and a chord at 100 bpm, in standard deviations of
+each column (median): at most 0.01 for MFCC and onsets, 0.28 for chroma (the tuning is estimated in each
+window). Beats have the same tempo, but may lie a step apart (0.13 s), or more where a beat is not a whole
+number of steps. The tempogram differs by more than 1, as it spans 51 s and the window holds 10: `compat`,
+whose tempogram is zero, is affected less than `standard`.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ AHEAD = 8  # steps of sound after them; with the first block it makes the two se
 
 
 class LiveFeatures:
-    """Turns sound into features as it arrives; remembers one window.
+    """Computes features of sound as it arrives; keeps one window of it.
 
     Args:
         fps: steps per second.
@@ -38,11 +38,11 @@ class LiveFeatures:
         self.start, self.given = 0, 0  # steps
 
     def push(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
-        """Takes in samples (n,), n >= 0, at `rate`, and gives the features (m, 438) they decide.
+        """Append samples (n,), n >= 0, at `rate`, and return the features (m, 438) that they complete.
 
         Args:
             samples: mono float32 in [-1, 1].
-            last: whether the song ends with them; then all steps that are left come.
+            last: whether the song ends with them; then all steps that are left are returned.
 
         Raises:
             ValueError: if the samples are not mono or not finite, or the song ends within two seconds.
@@ -61,7 +61,7 @@ class LiveFeatures:
         return self.start * HOP + len(self.sound)
 
     def _block(self, end: int, steps: int) -> np.ndarray:
-        """The next steps, from the window that ends with sample `end` of the song."""
+        """Features of the next steps, from the window that ends with sample `end` of the song."""
         begin = max(0, self.given - PAST)
         self.sound = self.sound[(begin - self.start) * HOP :].copy()
         self.start = begin
@@ -74,7 +74,7 @@ class LiveFeatures:
 def windowed_features(
     samples: np.ndarray, fps: float = 7.5, version: FeatureVersion = "standard"
 ) -> np.ndarray:
-    """Features that `LiveFeatures` gives for a whole song (N,): (T', 438), as many steps as `music_features` gives.
+    """The features (T', 438) of `LiveFeatures` for a whole song (N,), as many steps as of `music_features`.
 
     Step t, in block b = t // BLOCK, is that of `music_features` of the sound from step b * BLOCK - PAST to
     step (b + 1) * BLOCK + AHEAD.

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 from torch import Tensor
 from tqdm import tqdm
 
-from models.acceleration import Precision, compiled_forward, with_precision
+from models.acceleration import Forward, Precision, compiled_forward, with_precision
 from models.gpt import MotionGPT
 from models.vqvae import Codes
 from utils.config import ConfigModel
@@ -252,7 +252,7 @@ class Generator:
         new = window.stop - window.start - self.cached  # more than one if the codes before were given
         cache = self.cache if self.cached or window.grows else None
         recurs = cache is None if self.hop == 1 else new in (1, self.window - self.hop + 1)
-        forward = self.compiled if self.compiled is not None and recurs else self.gpt
+        forward: Forward = self.compiled if self.compiled is not None and recurs else self.gpt
         codes = Codes(self.codes.upper[:, -new:], self.codes.lower[:, -new:])
         logits = forward(self.music[:, -new:], codes, cache, last_only=True)
         self.cached += new if cache is not None else 0

@@ -1,4 +1,4 @@
-"""Features while the sound arrives: as defined however it is cut, near the song's, in little memory."""
+"""Features of arriving sound: equal to their definition in any chunks, near the song's; constant memory."""
 
 import numpy as np
 import pytest

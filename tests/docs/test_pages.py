@@ -152,8 +152,8 @@ def test_the_citation_is_complete():
 
 def test_every_library_has_its_licence_named():
     text = (ROOT / "THIRD_PARTY.md").read_text()
-    listed = {name for row in re.findall(r"^\| ([\w, ]+) \|", text, re.M) for name in row.split(", ")}
+    listed = {name for row in re.findall(r"^\| ([\w, -]+) \|", text, re.M) for name in row.split(", ")}
     for file in ("requirements.txt", "requirements-dev.txt"):
-        names = re.findall(r"^([A-Za-z_]\w*)", (ROOT / file).read_text(), re.M)
+        names = re.findall(r"^([A-Za-z_][\w-]*)", (ROOT / file).read_text(), re.M)
         assert names
         assert set(names) <= listed, set(names) - listed

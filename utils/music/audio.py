@@ -43,24 +43,6 @@ class SoundBlock(NamedTuple):
     layout: str
 
 
-def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
-    """Mono samples of a sound file (or of a video's first sound track).
-
-    Args:
-        path: the file.
-        sample_rate: samples per second wanted.
-
-    Returns:
-        (N,) float32 in [-1, 1] (a lossy file may overshoot a little), N = ceil(seconds * sample_rate).
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: as `sound_blocks`.
-    """
-    samples, rate = decode_audio(path)
-    return resample(samples, rate, sample_rate)
-
-
 def decode_audio(path: str | Path, mono: MonoMix = "audible") -> tuple[np.ndarray, int]:
     """Mono samples of a sound file at its own rate: ((N,) float32 in [-1, 1], samples per second).
 
@@ -391,7 +373,7 @@ def _xing_seconds(path: str | Path, stream: av.AudioStream) -> float:
 
 
 def _tags_begin(path: str | Path) -> int:
-    """Offset of the tags at the end of a file (ID3v1, APEv2 with cover pictures), or its size without tags."""
+    """Offset of the tags at a file's end (ID3v1, APEv2 with cover pictures), or its size without tags."""
     path = Path(path)
     end = path.stat().st_size
     with path.open("rb") as file:

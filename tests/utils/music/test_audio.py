@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from utils.music.audio import audio_seconds, decode_audio, read_audio, stereo_blocks, write_wav
+from utils.music.audio import audio_seconds, decode_audio, resample, stereo_blocks, write_wav
 from utils.render.movie import read_song
 from utils.render.player_song import song_bytes
 
@@ -60,7 +60,7 @@ def alike(samples, sound):
 def test_wav_equals_librosa(tmp_path, subtype, channels, target):
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(0.3, 44100, channels), 44100, subtype=subtype)
-    ours = read_audio(path, target)
+    ours = resample(*decode_audio(path), target)
     theirs, _ = librosa.load(path, sr=target, mono=True)
     assert ours.dtype == np.float32
     assert ours.shape == theirs.shape
@@ -79,7 +79,7 @@ def test_other_formats(tmp_path, suffix, codec, channels):
     assert abs(len(samples) - len(sound)) < 3000  # a lossy coder pads
     assert alike(samples, sound)
     assert audio_seconds(path) == pytest.approx(1.0, abs=0.07)
-    assert len(read_audio(path, 3840)) == int(np.ceil(len(samples) * 3840 / rate))
+    assert len(resample(*decode_audio(path), 3840)) == int(np.ceil(len(samples) * 3840 / rate))
 
 
 def test_sound_of_a_video(tmp_path):
@@ -91,7 +91,7 @@ def test_mp3_with_a_wav_name_is_read(tmp_path):
     encode(tmp_path / "tone.mp3", "libmp3lame")
     (tmp_path / "tone.mp3").rename(tmp_path / "tone.wav")
     assert audio_seconds(tmp_path / "tone.wav") == pytest.approx(1.0, abs=0.07)
-    assert np.abs(read_audio(tmp_path / "tone.wav", 3840)).max() > 0.2
+    assert np.abs(resample(*decode_audio(tmp_path / "tone.wav"), 3840)).max() > 0.2
 
 
 def test_write_wav_round_trip(tmp_path):
@@ -99,10 +99,10 @@ def test_write_wav_round_trip(tmp_path):
     path = tmp_path / "new" / "folder" / "tone.wav"
     write_wav(path, sound, 22050)
     assert [p.name for p in path.parent.iterdir()] == ["tone.wav"]
-    np.testing.assert_allclose(read_audio(path, 22050), sound.mean(axis=1), atol=1e-4)
+    np.testing.assert_allclose(resample(*decode_audio(path), 22050), sound.mean(axis=1), atol=1e-4)
     assert audio_seconds(path) == pytest.approx(0.5)
     write_wav(path, np.array([-3.0, 0.0, 3.0]), 22050)
-    np.testing.assert_allclose(read_audio(path, 22050), [-1, 0, 1], atol=1e-4)
+    np.testing.assert_allclose(resample(*decode_audio(path), 22050), [-1, 0, 1], atol=1e-4)
 
 
 @pytest.mark.parametrize("samples", [np.zeros((2, 3, 4)), np.array([0.0, np.nan])])
@@ -132,7 +132,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_missing_file(tmp_path):
     for path in (tmp_path / "nothing.wav", tmp_path):
-        for read in (lambda p: read_audio(p, 3840), audio_seconds):
+        for read in (lambda p: resample(*decode_audio(p), 3840), audio_seconds):
             with pytest.raises(FileNotFoundError, match=str(path)):
                 read(path)
 
@@ -223,7 +223,7 @@ def test_a_song_that_ends_a_little_early_is_used(tmp_path, caplog):
     path = tmp_path / "song.wav"
     write_wav(path, tone(10)[:, 0], 44100)
     path.write_bytes(path.read_bytes()[: 44 + 2 * 9 * 44100])
-    assert len(read_audio(path, 44100)) == 9 * 44100
+    assert len(resample(*decode_audio(path), 44100)) == 9 * 44100
     assert told(caplog) == [
         f"{path} is cut off: it ends after 9.00 s where its header says 10.00 s; what is there is used"
     ]
@@ -300,7 +300,7 @@ def test_samples_that_are_no_numbers(tmp_path, caplog, subtype, value):
     with pytest.raises(
         ValueError, match=r"40000 of 88200 samples are NaN or infinite.*export the song again"
     ):
-        read_audio(path, 3840)
+        resample(*decode_audio(path), 3840)
 
 
 def test_many_channels(tmp_path):
@@ -352,7 +352,7 @@ def _bad(path, kind):
 def test_bad_files_are_named(tmp_path, kind, message):
     path = _bad(tmp_path / "song.wav", kind)
     with pytest.raises(ValueError, match=rf"song\.wav.*({message}).*(;|expected)"):
-        read_audio(path, 3840)
+        resample(*decode_audio(path), 3840)
 
 
 def test_truncated_wav(tmp_path):
@@ -360,7 +360,7 @@ def test_truncated_wav(tmp_path):
     write_wav(path, tone(2)[:, 0], 44100)
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(ValueError, match=r"song\.wav.*cut off.* 1\.13 s .* 2\.00 s"):
-        read_audio(path, 3840)
+        resample(*decode_audio(path), 3840)
 
 
 def test_truncated_flac_and_mp4(tmp_path):
@@ -370,7 +370,7 @@ def test_truncated_flac_and_mp4(tmp_path):
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
         with pytest.raises(ValueError, match=rf"{name}.*(cut off|damaged|no sound file).*(again|expected)"):
-            read_audio(path, 3840)
+            resample(*decode_audio(path), 3840)
 
 
 def test_streamed_wav_is_read_whole(tmp_path):
@@ -379,4 +379,4 @@ def test_streamed_wav_is_read_whole(tmp_path):
     content = bytearray(path.read_bytes())
     content[4:8] = content[40:44] = b"\xff\xff\xff\xff"  # as ffmpeg leaves it when writing into a pipe
     path.write_bytes(content)
-    assert len(read_audio(path, 44100)) == 22050
+    assert len(resample(*decode_audio(path), 44100)) == 22050

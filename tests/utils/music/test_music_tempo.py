@@ -9,7 +9,7 @@ from datasets.music import feature_sample_rate, music_beats, music_features
 from datasets.sample.instruments import SAMPLE_RATE_HZ
 from datasets.sample.songs import all_songs, render_song
 from tests.datasets.test_music import drums
-from utils.music.audio import read_audio, resample
+from utils.music.audio import decode_audio, resample
 
 FPS = 60.0
 RATE = feature_sample_rate(FPS)
@@ -75,7 +75,7 @@ def test_fretsonfire_songs(capsys):
         pytest.skip("Debian's fretsonfire-songs-muldjord and -sectoid are not installed")
     lines, octaves = [], []
     for folder in folders:
-        sound = read_audio(folder / "song.ogg", RATE)[20 * RATE : 50 * RATE]
+        sound = resample(*decode_audio(folder / "song.ogg"), RATE)[20 * RATE : 50 * RATE]
         truth, found = _frets_tempo(folder), tempo(beat_times(sound))
         off, octave = octave_error(found, truth)
         octaves.append(octave)
