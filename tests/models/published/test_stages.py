@@ -106,7 +106,7 @@ def by_hand(data, name, memory, gpt):
 @torch.no_grad()
 def test_the_published_evaluation_in_one_command(kind, files, compat, tmp_path):
     assert evaluate("actor_critic", compat, tmp_path, f"vqvae={files['memory']}", f"gpt={files[kind]}") == 0
-    folder = tmp_path / "published" / "eval" / "epoch_0010"
+    folder = tmp_path / "published" / "eval" / "epoch_0010_song"
     facts = json.loads((folder / "metrics.json").read_text())
     shown = {"actor_critic": "actor-critic", "gpt": "GPT"}[kind]
     assert {"actor-critic", "GPT"} & facts["rows"].keys() == {shown}
@@ -141,7 +141,7 @@ def test_the_published_evaluation_in_one_command(kind, files, compat, tmp_path):
 def test_a_run_of_its_own_goes_before_a_plain_gpt(files, compat, tmp_path):
     """With `checkpoint`, and without it where there is a run; the published GPT is then the row `GPT`."""
     names = [f"vqvae={files['memory']}", f"gpt={files['gpt']}", "value.blocks=2"]
-    folder = tmp_path / "published" / "eval" / "epoch_0010"
+    folder = tmp_path / "published" / "eval" / "epoch_0010_song"
     import_file(files["actor_critic"], tmp_path / "published" / "ckpt" / "last.pt")
     found = []
     for more in ([f"checkpoint={files['actor_critic']}"], []):
