@@ -1,4 +1,4 @@
-"""Trained weights: the only way to them, for checkpoints of ours and for published files.
+"""Load trained weights, from checkpoints of this project and from published files alike.
 
 Training, --eval and --dance load memories by `load_memory` and motion GPTs by `load_policy` or
 `load_run_policy`. Where an epoch of finetuning was selected, its weights are the ones that are loaded.

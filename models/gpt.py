@@ -148,7 +148,7 @@ class KVCache:
         self.values = [value[:batch] for value in self.values]
 
 
-def cheap_dropout(x: Tensor, rate: float) -> Tensor:
+def fast_dropout(x: Tensor, rate: float) -> Tensor:
     """Zero elements of x at random and scale the others so that the mean stays, as `F.dropout` does.
 
     On a CPU `F.dropout` draws its numbers one after the other, which took a fifth of a training step of the
@@ -169,7 +169,7 @@ def cheap_dropout(x: Tensor, rate: float) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """`cheap_dropout` in training mode, the identity otherwise."""
+    """`fast_dropout` in training mode, the identity otherwise."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -177,20 +177,20 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out."""
-        return cheap_dropout(x, self.rate) if self.training and self.rate else x
+        return fast_dropout(x, self.rate) if self.training and self.rate else x
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
     """Scaled dot-product attention (B, heads, n, C') under a mask (n, columns), true where a row attends.
 
-    With dropout on a CPU it is written out, as PyTorch does there too, but with `cheap_dropout`.
+    With dropout on a CPU it is written out, as PyTorch does there too, but with `fast_dropout`.
     """
     if not dropout or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:  # every row attends to itself, so none is all -inf
         scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
-    return cheap_dropout(scores.softmax(-1), dropout) @ value
+    return fast_dropout(scores.softmax(-1), dropout) @ value
 
 
 class Attention(nn.Module):

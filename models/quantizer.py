@@ -29,15 +29,15 @@ class CodebookConfig(ConfigModel):
     """Decay of the moving averages per training step."""
     dead_code_threshold: NonNegativeFloat = 1.0
     """A code whose moving count is below this is dead, and is restarted at a random latent of the batch."""
-    restarts: Literal["mended", "published"] = "mended"
-    """`mended` resets the moving averages of a restarted code: its sum to the latent and its count to 1.
+    restarts: Literal["reset", "published"] = "reset"
+    """`reset` resets the moving averages of a restarted code: its sum to the latent and its count to 1.
     `published` keeps them, as the published code does, so a dead code jumps to a new random latent every
     step."""
 
     @field_validator("restarts", mode="before")
     @classmethod
     def _former_value(cls, value: Any) -> Any:
-        return "published" if value == "released" else value
+        return {"released": "published", "mended": "reset"}.get(value, value)
 
 
 class Quantized(NamedTuple):
@@ -194,7 +194,7 @@ class EMAQuantizer(Quantizer):
         alive = (self.ema_count >= self.config.dead_code_threshold).unsqueeze(1)
         self.codebook.copy_(torch.where(alive, self.ema_sum / self.ema_count.unsqueeze(1), fresh))
         self.restarted.copy_((~alive).sum())
-        if self.config.restarts == "mended":
+        if self.config.restarts == "reset":
             self.ema_sum.copy_(torch.where(alive, self.ema_sum, fresh))
             ones = torch.ones_like(self.ema_count)
             self.ema_count.copy_(torch.where(alive.squeeze(1), self.ema_count, ones))

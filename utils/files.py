@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, then renamed."""
+"""Atomic writes: a file is written under a temporary name beside its destination, then renamed."""
 
 import io
 import os

@@ -97,7 +97,7 @@ def prepare(
     _sweep(out)
     lines = [json.dumps([kind, name, facts]) for kind in known for name, facts in known[kind].items()]
     write_bytes(out / JOURNAL, "".join(f"{line}\n" for line in lines).encode())
-    if _made_otherwise(out, plan):
+    if _has_other_options(out, plan):
         (out / MANIFEST).unlink()  # files it describes are about to be replaced
     left_out = dict(plan.left_out)
     with (out / JOURNAL).open("a", encoding="utf-8") as journal:
@@ -253,7 +253,7 @@ def _made_with(plan: Plan) -> dict[str, list[str]]:
     }
 
 
-def _made_otherwise(out: Path, plan: Plan) -> bool:
+def _has_other_options(out: Path, plan: Plan) -> bool:
     return (out / MANIFEST).is_file() and read_manifest(out).get("made_with") != _made_with(plan)
 
 

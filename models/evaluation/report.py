@@ -20,6 +20,15 @@ from models.evaluation.config import EvaluationConfig
 from models.evaluation.dances import DanceMaker
 from models.vqvae import ChoreographicMemory
 from utils.dance import Dance, save_dance
+from utils.dance_formats import (
+    Failures,
+    WriterInput,
+    WriterOptions,
+    attempt,
+    index_entry,
+    shortened,
+    write_files,
+)
 from utils.filenames import names_apart
 from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
@@ -29,7 +38,6 @@ from utils.metrics.report import Report, evaluate, write_report
 from utils.metrics.table import MISSING
 from utils.render.index import Table, write_index
 from utils.training import distributed
-from utils.writers import Failures, WriterInput, WriterOptions, attempt, index_entry, shortened, write_files
 
 log = logging.getLogger(__name__)
 _NOT_ON_CARDS = ("frames", "foot_penetration", "foot_float")  # cards have no space for them

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from utils.config import ConfigModel
-from utils.writers import WRITERS
+from utils.dance_formats import WRITERS
 
 log = logging.getLogger(__name__)
 # former keys, one per format -> the format

@@ -31,11 +31,11 @@ from models.stages.base import GPTRunConfig, RunConfig
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import to_plain
 from utils.dance import Dance, Provenance
+from utils.dance_formats import WRITERS, Failures, attempt
 from utils.export import level_floor
 from utils.metrics.beats import mean_speed
 from utils.metrics.physical import STILL_SPEED, freezing
 from utils.render.index import IndexEntry, write_index
-from utils.writers import WRITERS, Failures, attempt
 
 log = logging.getLogger(__name__)
 _DANCES_PER_BATCH = 8  # larger batches are hardly faster

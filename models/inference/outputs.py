@@ -1,4 +1,4 @@
-"""The files of one dance of --dance, its scores, and its card on the index page."""
+"""Files, scores and index card of one dance of --dance; the formats are the table in `utils.dance_formats`."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -9,13 +9,7 @@ from typing import Any
 
 from models.inference.config import DanceConfig
 from utils.dance import Dance
-from utils.export import worst_stretch
-from utils.floor import on_ground
-from utils.metrics.dances import dance_features
-from utils.metrics.plots import beat_plot, save_figure
-from utils.metrics.protocols import protocol_named
-from utils.render.index import IndexEntry
-from utils.writers import (
+from utils.dance_formats import (
     WRITERS,
     Failures,
     WriterInput,
@@ -25,6 +19,12 @@ from utils.writers import (
     shortened,
     write_files,
 )
+from utils.export import worst_stretch
+from utils.floor import on_ground
+from utils.metrics.dances import dance_features
+from utils.metrics.plots import beat_plot, save_figure
+from utils.metrics.protocols import protocol_named
+from utils.render.index import IndexEntry
 
 
 def write_dance(

@@ -67,7 +67,7 @@ class RunConfig(ConfigModel):
     device: str = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
     checkpoint: str | None = None
-    """Checkpoint that --eval, --anl and --sample use; null uses the run's own ckpt/last.pt."""
+    """Checkpoint that --eval, --dance, --anl and --sample use; null uses the run's own ckpt/last.pt."""
     data: DataConfig = DataConfig()
     """Data; see DataConfig."""
     training: TrainingConfig

@@ -3,7 +3,8 @@
 The published recipe trains for a fixed number of epochs, and users report that its dances degrade soon after.
 The reward measures agreement with the beat alone. The pretrained GPT, which models real dances, measures the
 rest: an epoch is rejected if the negative log-likelihood (NLL) of its dances under that GPT exceeds the NLL
-of the GPT's own dances by more than a margin.
+of the GPT's own dances by more than a margin. `models.checkpoints` loads the selected weights for --eval,
+--dance and later stages.
 """
 
 import copy

@@ -17,7 +17,7 @@ from datasets.clips import PoseClips, training_poses
 from models.conv import use_channels_last
 from models.quantizer import EMAQuantizer
 from models.stages.base import RunConfig, Stage
-from models.stages.losses import MotionLossConfig, memory_loss
+from models.stages.memory_losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig, Reconstruction
 from utils.training.distributed import sum_over_processes
 from utils.training.trainer import Batches

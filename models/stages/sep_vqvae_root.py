@@ -19,7 +19,7 @@ from datasets.clips import PoseClips, training_velocities, usable_frames
 from models.checkpoints import load_memory
 from models.conv import use_channels_last
 from models.stages.base import RunConfig, Stage, fingerprint_of_memory
-from models.stages.losses import velocity_loss
+from models.stages.memory_losses import velocity_loss
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import root_velocity
 from utils.training.trainer import Batches

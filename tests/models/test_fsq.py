@@ -8,7 +8,7 @@ import torch
 from models.conv import ConvConfig
 from models.fsq import FSQ, FSQConfig, from_indices, to_indices, to_levels, whitened
 from models.quantizer import CodebookConfig
-from models.stages.losses import MotionLossConfig, memory_loss
+from models.stages.memory_losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from utils.config import check
 

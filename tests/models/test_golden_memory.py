@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.published.names import memory_table, to_theirs
-from models.stages.losses import MotionLossConfig, half_loss, memory_loss, velocity_loss
+from models.stages.memory_losses import MotionLossConfig, half_loss, memory_loss, velocity_loss
 from models.vqvae import Codes
 from tests.golden.select_arrays import CODEBOOK, OUTPUTS, WEIGHTS
 from tests.helpers import golden

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.gpt import Dropout, GPTConfig, MotionGPT, attend, attention_mask, cheap_dropout
+from models.gpt import Dropout, GPTConfig, MotionGPT, attend, attention_mask, fast_dropout
 from models.vqvae import Codes
 from utils.config import ConfigError, check
 
@@ -13,7 +13,7 @@ from utils.config import ConfigError, check
 def test_rate_and_scale(rate):
     torch.manual_seed(0)
     x = torch.ones(400, 501)  # an odd number of elements does not divide into words
-    y = cheap_dropout(x, rate)
+    y = fast_dropout(x, rate)
     rounded = round(256 * rate) / 256
     kept = y != 0
     deviation = (rate * (1 - rate) / x.numel()) ** 0.5
@@ -26,7 +26,7 @@ def test_rate_and_scale(rate):
 
 def test_bytes_of_a_word_are_independent():
     torch.manual_seed(1)
-    kept = (cheap_dropout(torch.ones(200_000, 8), 0.5) != 0).float()
+    kept = (fast_dropout(torch.ones(200_000, 8), 0.5) != 0).float()
     between = torch.corrcoef(kept.T) - torch.eye(8)
     assert float(between.abs().max()) < 5 / 200_000**0.5
 
@@ -34,7 +34,7 @@ def test_bytes_of_a_word_are_independent():
 def test_gradient_goes_where_values_went():
     torch.manual_seed(2)
     x = torch.randn(64, 96, requires_grad=True)
-    y = cheap_dropout(x, 0.2)
+    y = fast_dropout(x, 0.2)
     y.sum().backward()
     assert torch.equal(x.grad != 0, y != 0)
     assert torch.allclose(x.grad[y != 0], torch.tensor(256 / 205))
@@ -57,7 +57,7 @@ def test_attention_is_pytorchs(monkeypatch):
     mask = attention_mask(7)
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     assert torch.equal(attend(query, key, value, mask), expected)
-    monkeypatch.setattr("models.gpt.cheap_dropout", lambda x, rate: x)
+    monkeypatch.setattr("models.gpt.fast_dropout", lambda x, rate: x)
     torch.testing.assert_close(attend(query, key, value, mask, 0.2), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(
         attend(query, key, value, None, 0.2),

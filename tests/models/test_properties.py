@@ -136,9 +136,9 @@ def test_eval_mode_learns_nothing():
 
 
 def test_restarts():
-    """A dead code jumps onto a latent; as published it keeps its old sum and jumps again, mended it stays."""
+    """A dead code jumps onto a latent; as published it keeps its old sum and jumps again, reset it stays."""
     latents = torch.randn(1, 3, 50, generator=torch.Generator().manual_seed(0)) * 0.01
-    for restarts, jumps_again in (("published", True), ("mended", False)):
+    for restarts, jumps_again in (("published", True), ("reset", False)):
         torch.manual_seed(1)
         book = codebook(num_codes=2, restarts=restarts)
         book.codebook.copy_(torch.tensor([[0.0, 0, 0], [100.0, 100, 100]]))
@@ -148,9 +148,9 @@ def test_restarts():
         first = book.codebook[1].clone()
         assert int(book.restarted) == 1
         assert (latents[0].T - first).norm(dim=1).min() < 1e-6
-        assert (book.ema_count[1] == 1.0) == (restarts == "mended")
+        assert (book.ema_count[1] == 1.0) == (restarts == "reset")
         book.codebook[1] = first + 100  # far from every latent again
-        if restarts == "mended":
+        if restarts == "reset":
             book.ema_sum[1] = book.codebook[1] * book.ema_count[1]
             book.ema_count[1] = 1.2
             book.ema_sum[1] = book.codebook[1] * 1.2

@@ -5,6 +5,7 @@ import pytest
 
 from tests.swaying import dance
 from utils.dance import Dance
+from utils.dance_formats import WriterInput, WriterOptions
 from utils.export import fit_body, lock_feet
 from utils.floor import floor_height, ground_height, on_ground, sole_thickness
 from utils.metrics.physical import foot_float, foot_penetration, physical_metrics
@@ -12,7 +13,6 @@ from utils.render.player_data import stage
 from utils.render.scene import Scene
 from utils.skeleton import SMPL_24
 from utils.smpl import rest_joints
-from utils.writers import WriterInput, WriterOptions
 
 
 @pytest.mark.parametrize("height", [-1.3, 0.0, 0.42])

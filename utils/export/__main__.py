@@ -1,8 +1,8 @@
-"""Write dances made earlier in formats that other programs open.
+"""Convert dance files (.npz) to BVH, glTF, SMPL parameters, video and web page.
 
     python -m utils.export DANCE.npz [...] [--bvh] [--glb] [--smpl] [--level] [--footlock] [--out DIR]
 
-A dance is any file that `python -m utils.metrics` reads. The formats are those of `utils.writers`; without
+A dance is any file that `python -m utils.metrics` reads. The formats are those of `utils.dance_formats`; without
 one named, bvh, glb and smpl are written, beside the dance or into DIR, with the ground at height 0. A dance
 that cannot be read does not stop the others; the exit status is then 2. docs/BLENDER.md says how to open the
 files.
@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from utils.dance_formats import WRITERS, WriterInput, WriterOptions
 from utils.export import Fit, level_floor, worst_stretch
 from utils.export.bvh import PER_METRE
 from utils.export.names import TABLES
@@ -20,7 +21,6 @@ from utils.floor import on_ground
 from utils.metrics.reading import NotADance, read_dance
 from utils.skeleton import SMPL_24
 from utils.terminal import tolerant_output
-from utils.writers import WRITERS, WriterInput, WriterOptions
 
 DEFAULT = ("bvh", "glb", "smpl")
 

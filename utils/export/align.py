@@ -1,6 +1,6 @@
 """Rotations from joints in closed form, bone by bone from the root: the start of the fit.
 
-Where bones branch (pelvis, chest) the rotation is that which lays the rest bones best on the real ones
+Where bones branch (pelvis, chest) the rotation is the one that aligns the rest bones best with the real ones
 (Kabsch 1976); where a single bone follows, the smallest turn that points it the right way. The
 remaining freedom, the twist of a limb, is read off the plane in which its knee or elbow bends; while it is
 straight, from frames near by.

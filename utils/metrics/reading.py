@@ -1,4 +1,4 @@
-"""Anybody's dances: which files of a folder are dances, and how each kind is read.
+"""Read dances of any system: recognise the dance files of a folder, and load each kind.
 
 .npz          `joints` (T, 24, 3) or (T, 72), or SMPL parameters, and any of the other arrays that
               `utils.dance` names

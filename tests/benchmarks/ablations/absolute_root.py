@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.clips import PoseClips
-from models.stages.losses import velocity_loss
+from models.stages.memory_losses import velocity_loss
 from models.stages.sep_vqvae_root import SepVQVAERoot, encode_clips
 from models.vqvae import ChoreographicMemory
 from utils.motion import root_velocity

@@ -219,9 +219,9 @@ def _quantizer(sizes: Mapping[str, Any]) -> Question:
     shipped = sizes["fsq"]["levels_upper"]
     return Question(
         "quantizer",
-        "Codebook restarts mended or as published, or finite scalar quantization?",
+        "Codebook restarts reset or as published, or finite scalar quantization?",
         (
-            _memory("moving averages, restarts mended", "model.codebook.restarts=mended"),
+            _memory("moving averages, restarts reset", "model.codebook.restarts=reset"),
             _memory("moving averages, restarts as published", "model.codebook.restarts=published"),
             _memory(f"FSQ {shipped}", fsq),
             _memory("FSQ [5, 5, 5]", fsq, *coarser),

@@ -28,7 +28,7 @@ ORDER = ("sep_vqvae", "sep_vqvae_root", "motion_gpt", "actor_critic")
 CONV = {"width": 8, "downsamplings": 3, "depth": 1, "dilation_growth": 3, "hidden_multiplier": 1.0}
 # A count that starts at 1 and gets one latent is 0.9 + 0.1: a threshold of 1 would leave it to rounding
 # whether that code is restarted.
-BOOK = {"dim": 12, "decay": 0.9, "dead_code_threshold": 0.95, "restarts": "mended"}
+BOOK = {"dim": 12, "decay": 0.9, "dead_code_threshold": 0.95, "restarts": "reset"}
 GPT: dict[str, Any] = {
     "width": 16,
     "heads": 2,

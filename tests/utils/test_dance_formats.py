@@ -7,9 +7,9 @@ import pytest
 
 from tests.swaying import dance
 from utils.dance import Dance, load_dance
+from utils.dance_formats import WRITERS, WriterInput, WriterOptions, attempt, index_entry, write_files
 from utils.export import fit_body, fitted_joints
 from utils.smpl import rest_joints
-from utils.writers import WRITERS, WriterInput, WriterOptions, attempt, index_entry, write_files
 
 CODES = np.arange(6).reshape(3, 2)
 
