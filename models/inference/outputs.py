@@ -1,4 +1,4 @@
-"""Files, scores and index card of one dance of --dance; the formats are the table in `utils.dance_formats`."""
+"""Files, scores and index card of one dance of --dance; `utils.dance_formats` is the table of formats."""
 
 import sys
 from collections.abc import Callable, Mapping

@@ -2,10 +2,10 @@
 
     python -m utils.export DANCE.npz [...] [--bvh] [--glb] [--smpl] [--level] [--footlock] [--out DIR]
 
-A dance is any file that `python -m utils.metrics` reads. The formats are those of `utils.dance_formats`; without
-one named, bvh, glb and smpl are written, beside the dance or into DIR, with the ground at height 0. A dance
-that cannot be read does not stop the others; the exit status is then 2. docs/BLENDER.md says how to open the
-files.
+A dance is any file that `python -m utils.metrics` reads. The formats are those of
+`utils.dance_formats`; without one named, bvh, glb and smpl are written, beside the dance or into DIR, with
+the ground at height 0. A dance that cannot be read does not stop the others; the exit status is then 2.
+docs/BLENDER.md says how to open the files.
 """
 
 import argparse
