@@ -28,15 +28,17 @@ from utils.music import FeatureVersion
 from utils.music.audio import decode_audio
 from utils.music.beats import (
     MIN_SECONDS,
+    beat_frames,
     check_samples,
     feature_sample_rate,
     mono_mix,
+    onset_strength,
     padding,
+    tempogram,
     to_feature_rate,
     track_beats,
 )
 from utils.music.hpss import FFT_SIZE, HOP, PadMode, harmonic_percussive, spectrum_blocks
-from utils.music.rhythm import beat_frames, onset_strength, tempogram
 
 _LOWEST_HZ = 440.0 * 2.0 ** ((24 - 69) / 12)  # C1, MIDI note 24
 _MAX_OCTAVES = 7

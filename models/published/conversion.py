@@ -22,6 +22,8 @@ from utils.config import check, to_plain
 
 FEATURES = "compat"  # of published GPTs
 HEADS = 12  # of published GPTs; no tensor shows it
+# Settings of a published memory that no tensor's shape shows, and the only value that can be built.
+_BUILT = {"vqvae_reverse_decoder_dilation": True, "use_bottleneck": True}
 NETWORKS = {
     "sep_vqvae": "choreographic memory",
     "sep_vqvae_root": "choreographic memory with velocity branch",
@@ -34,11 +36,12 @@ def from_published(published: Published) -> dict[str, Any]:
     """The content of a checkpoint of ours.
 
     Raises:
-        ValueError: naming every key and shape that is not the published architecture's (see `check_form`).
+        ValueError: naming every key and shape that is not the published architecture's (see `check_form`), or
+            a setting of the file's config that cannot be built or contradicts the shapes.
     """
     architecture: dict[str, Any]
     if published.kind == "memory":
-        memory, velocity = _memory_sizes(published.state)
+        memory, velocity = _memory_sizes(published)
         stage, table = "sep_vqvae_root" if velocity else "sep_vqvae", memory_table(memory, velocity)
         architecture = {"memory": to_plain(memory), "velocity": velocity}
     else:
@@ -70,6 +73,8 @@ def to_published(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     try:
         if "memory" in architecture:
             memory = check(MemoryConfig, architecture["memory"], source)
+            half = {"dilation_growth_rate": memory.conv.dilation_growth}
+            config["structure"] = {"up_half": half, "down_half": dict(half)}
             if memory.normalise_pose:
                 raise ValueError(
                     "it works on normalised poses (normalise_pose: true), published ones on metres"
@@ -105,17 +110,35 @@ def _size(state: Mapping[str, Tensor], key: str, axis: int, default: int) -> int
     return state[key].shape[axis] if key in state and state[key].ndim > axis else default
 
 
-def _memory_sizes(state: Mapping[str, Tensor]) -> tuple[MemoryConfig, bool]:
-    """The sizes that a published memory's tensors show, and whether it has the velocity branch."""
+def _memory_sizes(published: Published) -> tuple[MemoryConfig, bool]:
+    """The sizes of a published memory by its tensors and its config, and whether it has the velocity branch.
+
+    Raises:
+        ValueError: if the config has a setting that cannot be built, or that contradicts the tensors.
+    """
+    state = published.state
     model, plain = "vqvae_up.encoders.0.level_blocks.0.model", MemoryConfig()
     code = "vqvae_{}.bottleneck.level_blocks.0.k"
     width = _size(state, f"{model}.0.0.weight", 0, plain.conv.width)
     hidden = _size(state, f"{model}.0.1.model.0.model.1.weight", 0, width)
+    depth = _count(state, re.escape(model) + r"\.0\.1\.model\.(\d+)\.", plain.conv.depth)
+    multiplier = max(hidden, 1) / max(width, 1)
+    growth = _one_setting(published, "dilation_growth_rate", plain.conv.dilation_growth)
+    if type(growth) is not int or growth < 1:
+        raise ValueError(
+            f"{published.path}: its dilation_growth_rate is {growth!r}; expected a whole number > 0"
+        )
+    for name, built in {**_BUILT, "depth": depth, "width": width, "m_conv": multiplier}.items():
+        value = _one_setting(published, name, built)
+        if value != built:
+            shown = "this project builds" if name in _BUILT else "its tensors show"
+            raise ValueError(f"{published.path}: {name} is {value!r} in its config, {shown} {built!r} only")
     conv = ConvConfig(
         width=max(width, 1),
         downsamplings=_count(state, re.escape(model) + r"\.(\d+)\.0\.weight", plain.conv.downsamplings),
-        depth=_count(state, re.escape(model) + r"\.0\.1\.model\.(\d+)\.", plain.conv.depth),
-        hidden_multiplier=max(hidden, 1) / max(width, 1),
+        depth=depth,
+        dilation_growth=growth,
+        hidden_multiplier=multiplier,
     )
     memory = MemoryConfig(
         codes_upper=max(_size(state, code.format("up"), 0, plain.codes_upper), 1),
@@ -126,23 +149,43 @@ def _memory_sizes(state: Mapping[str, Tensor]) -> tuple[MemoryConfig, bool]:
     return memory, any("decoders_root" in key for key in state)
 
 
+def _one_setting(published: Published, name: str, default: Any) -> Any:
+    """The value of a setting in the structure of a published config; the default if it is not there.
+
+    Raises:
+        ValueError: if parts of the network have different values.
+    """
+    values = _named(published.config.get("structure", {}), name)
+    if any(value != values[0] for value in values):
+        raise ValueError(
+            f"{published.path}: {name} differs between parts of its config ({values}); one value is needed"
+        )
+    return values[0] if values else default
+
+
 def _gpt_sizes(published: Published) -> tuple[GPTConfig, tuple[int, int], int, int | None]:
     """Sizes of a published GPT: its config, numbers of codes, music channels and value blocks."""
     state, plain = published.state, GPTConfig()
     upper, lower = (_size(state, f"gpt_base.tok_emb_{half}.weight", 0, 512) for half in ("up", "down"))
     width = max(_size(state, "gpt_base.tok_emb_up.weight", 1, plain.width), 1)
-    heads = sorted(_named(published.config, "n_head")) or [HEADS]
+    heads = sorted({value for value in _named(published.config, "n_head") if type(value) is int}) or [HEADS]
     if len(heads) > 1 or heads[0] < 1 or width % heads[0]:
         raise ValueError(
             f"{published.path}: its width {width} cannot be split over its attention heads {heads} "
             f"(n_head in its config; {HEADS} where that does not say)"
+        )
+    context = max(_size(state, "gpt_base.pos_emb", 1, 3 * plain.context) // 3, 1)
+    if _one_setting(published, "block_size", context) != context:
+        size = _one_setting(published, "block_size", context)
+        raise ValueError(
+            f"{published.path}: block_size is {size!r} in its config, its tensors show {context}"
         )
     gpt = GPTConfig(
         width=width,
         heads=heads[0],
         base_blocks=_count(state, r"gpt_base\.blocks\.(\d+)\.", plain.base_blocks),
         head_blocks=_count(state, r"gpt_head\.blocks\.(\d+)\.", plain.head_blocks),
-        context=max(_size(state, "gpt_base.pos_emb", 1, 3 * plain.context) // 3, 1),
+        context=context,
     )
     value_blocks = None
     if published.kind == "actor_critic":
@@ -150,11 +193,10 @@ def _gpt_sizes(published: Published) -> tuple[GPTConfig, tuple[int, int], int, i
     return gpt, (upper, lower), _size(state, "gpt_base.cond_emb.weight", 1, 438), value_blocks
 
 
-def _named(config: Any, name: str) -> set[int]:
-    """All whole numbers under a name, anywhere in a config."""
+def _named(config: Any, name: str) -> list[Any]:
+    """All values under a name, anywhere in a config, in its order."""
     if isinstance(config, Mapping):
-        own = {config[name]} if type(config.get(name)) is int else set()
-        return own.union(*(_named(inner, name) for inner in config.values()))
-    return (
-        set().union(*(_named(inner, name) for inner in config)) if isinstance(config, list | tuple) else set()
-    )
+        own = [config[name]] if name in config and not isinstance(config[name], Mapping) else []
+        return own + [value for inner in config.values() for value in _named(inner, name)]
+    inner_lists = config if isinstance(config, list | tuple) else ()
+    return [value for inner in inner_lists for value in _named(inner, name)]

@@ -20,8 +20,8 @@ from datasets.music import (
 )
 from tests.helpers import golden
 from utils.music.audio import decode_audio, resample, write_wav
+from utils.music.beats import beat_frames
 from utils.music.hpss import harmonic_percussive_masks, running_median
-from utils.music.rhythm import beat_frames
 
 
 def drums(bpm: float, seconds: float, rate: int, offset: float = 0.3, seed: int = 0) -> np.ndarray:

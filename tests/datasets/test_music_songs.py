@@ -11,9 +11,9 @@ from datasets.sequences import COLUMNS
 from tests.datasets.test_music import drums
 from tests.helpers import golden
 from utils.music.audio import resample, write_wav
+from utils.music.beats import onset_strength, tempogram
 from utils.music.hpss import BLOCK, Synthesis, harmonic_percussive, percussive_part, spectrum_blocks
 from utils.music.resampling import resample_as_published
-from utils.music.rhythm import onset_strength, tempogram
 
 LENGTHS = [4096, BLOCK * 512 - 1, BLOCK * 512, (BLOCK + 3) * 512 + 7, 2 * BLOCK * 512 + 300]  # of the blocks
 

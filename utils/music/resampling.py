@@ -1,6 +1,6 @@
 """Another sample rate, in the way the published features were made.
 
-The released system read its songs with essentia, which resamples by libsamplerate's `sinc_medium`: a sinc
+The published system read its songs with essentia, which resamples by libsamplerate's `sinc_medium`: a sinc
 under a Kaiser-like window, cut off at 0.92 of the highest frequency that both rates carry. The same filter
 is written here from its three numbers. Against that loader's own samples of a ten-second drum track it comes
 within 1.4e-4 rms at 30,720 Hz and 3.3e-5 at 3,840 Hz, where soxr, which cuts off later and more steeply, is

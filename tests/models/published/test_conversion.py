@@ -16,7 +16,7 @@ from models.published.names import gpt_table, memory_table, to_ours, to_theirs
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.golden.select_arrays import OUTPUTS
-from tests.helpers import golden
+from tests.helpers import SHARED, golden
 from tests.models.golden_models import GPT_SMALL, NUM_CODES, tensors
 from tests.models.published.files import write
 from tests.packing import sample
@@ -189,3 +189,80 @@ def test_back_keeps_the_feature_version(tmp_path):
     torch.save(to_published(content, "ours"), path)
     again = from_published(read_published(path))
     assert again["architecture"] == content["architecture"]
+
+
+def variant(growth, **settings):
+    """A memory of other sizes than the published ones, and the config that its published file has."""
+    torch.manual_seed(0)
+    conv = ConvConfig(width=8, downsamplings=2, depth=2, dilation_growth=growth)
+    memory = ChoreographicMemory(
+        MemoryConfig(codes_upper=7, codes_lower=5, codebook=CodebookConfig(dim=4), conv=conv), velocity=True
+    ).eval()
+    for half in memory.halves.values():
+        half.quantizer.codebook.normal_()
+    half = {"dilation_growth_rate": growth, "depth": 2, "width": 8, "m_conv": 1.0, **settings}
+    return memory, {"structure": {"up_half": half, "down_half": {**half}}}
+
+
+def published_state(memory):
+    return to_theirs(memory_table(memory.config, True), memory.state_dict())
+
+
+@pytest.mark.parametrize("growth", [2, 3])
+def test_settings_that_no_shape_shows_are_read_from_the_config(tmp_path, growth):
+    memory, config = variant(growth, vqvae_reverse_decoder_dilation=True, use_bottleneck=True)
+    path = write(tmp_path / "variant.pt", published_state(memory), config)
+    content = read_checkpoint(path, "", MEMORY_STAGES)
+    found = ChoreographicMemory.from_architecture(content["architecture"], "variant").eval()
+    found.load_state_dict(content["model"], strict=True)
+    assert found.config.conv == memory.config.conv
+    codes = Codes(torch.randint(7, (1, 9)), torch.randint(5, (1, 9)))
+    torch.testing.assert_close(found.decode(codes), memory.decode(codes), rtol=0, atol=0)
+    again = to_published(content, "variant")
+    assert again["config"]["structure"]["up_half"]["dilation_growth_rate"] == growth
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"vqvae_reverse_decoder_dilation": False}, "vqvae_reverse_decoder_dilation is False in its config"),
+        ({"use_bottleneck": False}, "use_bottleneck is False in its config, this project builds True only"),
+        ({"depth": 3}, "depth is 3 in its config, its tensors show 2 only"),
+        ({"m_conv": 0.5}, "m_conv is 0.5 in its config, its tensors show 1.0 only"),
+        ({"dilation_growth_rate": 0}, "its dilation_growth_rate is 0"),
+    ],
+)
+def test_settings_that_cannot_be_built_are_refused(tmp_path, settings, message):
+    memory, config = variant(3, **settings)
+    path = write(tmp_path / "variant.pt", published_state(memory), config)
+    with pytest.raises(ValueError, match=message):
+        read_checkpoint(path, "", MEMORY_STAGES)
+
+
+def test_halves_with_different_settings_are_refused(tmp_path):
+    memory, config = variant(3)
+    config["structure"]["down_half"]["dilation_growth_rate"] = 2
+    path = write(tmp_path / "variant.pt", published_state(memory), config)
+    with pytest.raises(ValueError, match="dilation_growth_rate differs between parts of its config"):
+        read_checkpoint(path, "", MEMORY_STAGES)
+
+
+def test_the_golden_memory_of_other_sizes(tmp_path):
+    folder = SHARED / "golden"
+    if not (folder / "variant_vqr.npz").is_file():
+        pytest.skip("the golden memory of other sizes (variant_vqr) is not here")
+    with np.load(folder / "variant_vqr_weights.npz") as file:
+        state = {key: torch.from_numpy(value) for key, value in file.items()}
+    with np.load(folder / "variant_vqr.npz") as file:
+        arrays = {key: torch.from_numpy(file[key]) for key in ("x", "codes_up", "codes_down", "decode")}
+    half = {"dilation_growth_rate": 2, "depth": 2}
+    path = write(tmp_path / "variant.pt", state, {"structure": {"up_half": half, "down_half": {**half}}})
+    content = read_checkpoint(path, "", MEMORY_STAGES)
+    memory = ChoreographicMemory.from_architecture(content["architecture"], "variant").eval()
+    memory.load_state_dict(content["model"], strict=True)
+    with torch.no_grad():
+        codes = memory.encode(arrays["x"])
+        pose = memory.decode(Codes(arrays["codes_up"], arrays["codes_down"]))
+    assert torch.equal(codes.upper, arrays["codes_up"])
+    assert torch.equal(codes.lower, arrays["codes_down"])
+    torch.testing.assert_close(pose, arrays["decode"], rtol=1e-5, atol=1e-5)
