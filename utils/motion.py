@@ -51,7 +51,7 @@ def difference(x: Tensor) -> Tensor:
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """(T, ...) padded by its last frame to the *next* multiple, also when T already divides.
 
-    As released: the published evaluation adds a whole extra group to lengths that divide.
+    As published: the evaluation adds a whole extra group to lengths that divide.
     """
     extra = multiple - x.shape[0] % multiple
     return torch.cat([x, x[-1:].expand(extra, *x.shape[1:])])
