@@ -102,7 +102,7 @@ def test_two_micro_batches_are_the_whole_batch(name, data, plain, tmp_path):
 
 def test_codebooks_are_updated_per_micro_batch(data, tmp_path):
     trainer, losses = synthetic.make_trainer("sep_vqvae", data, tmp_path, grad_accum_steps=2, epochs=1)
-    book, updates = trainer.stage.memory.upper.codebook, []
+    book, updates = trainer.stage.memory.upper.quantizer, []
     plain = book._update
     book._update = lambda rows, *more: (updates.append(len(rows)), plain(rows, *more))
     trainer.run()
