@@ -183,7 +183,7 @@ def _actor_critic(sample: Mapping[str, Any], published: Mapping[str, Any]) -> Qu
         "What does actor-critic finetuning do, and what does each of its options?",
         tuple(rows),
         ("BAS", "FID_k", "FID_g", "Div_k", "agreement", "pairs_known"),
-        "Finetuning hears the test songs, as in the paper. Recipes differ in "
+        "Finetuning uses the music of the test songs, as in the paper. Recipes differ in "
         + ", ".join(f"{key} ({recipes[PAPER][key]} / {recipes[RELEASED][key]})" for key in RECIPE)
         + "; all else, learning rate included, is as in the sample config. "
         "FID of few dances is rough: see its floor.",
@@ -203,11 +203,11 @@ def _starts() -> Question:
 
 
 def _features(compat: Path) -> Question:
-    deaf = {"gpt": (f"data.root={compat}",)}
+    compat_data = {"gpt": (f"data.root={compat}",)}
     return Question(
         "features",
         "What do live rhythm columns buy over the published features, whose rhythm columns are zero?",
-        (Variant("standard features", "gpt"), Variant("compat features", "gpt", deaf)),
+        (Variant("standard features", "gpt"), Variant("compat features", "gpt", compat_data)),
         ("test_nats", "BAS", "FID_k", "FID_g"),
         "Songs of the corpus have one clear tempo, which the live columns hold almost by themselves.",
     )
@@ -227,7 +227,7 @@ def _quantizer(sizes: Mapping[str, Any]) -> Question:
             _memory("FSQ [5, 5, 5]", fsq, *coarser),
         ),
         ("used", "perplexity_upper", "perplexity_lower", "joint_error_mm", "jitter"),
-        "FSQ's authors find it as good as a learnt codebook from about 1000 codes on; there are fewer here.",
+        "FSQ's authors find it as good as a learned codebook from about 1000 codes on; there are fewer here.",
     )
 
 
