@@ -77,9 +77,9 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Return a SHA-256 of a state dict: names, types, shapes and values."""
+    """Return a SHA-256 of a state dict: names, types, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
-    for name, values in state.items():
+    for name, values in sorted(state.items()):
         values = values.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().data)

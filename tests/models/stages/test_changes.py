@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.stages.changes import GROUPS, group_of
+from models.stages.changes import GROUPS, fingerprint, group_of
 from models.stages.registry import STAGES
 from tests.docs.config_reference import own_fields, sections
 from tests.helpers import ROOT
@@ -248,3 +248,10 @@ def test_the_table_of_the_docs_has_every_key():
 @pytest.mark.parametrize("group", [group for group, _ in GROUPS])
 def test_every_group_has_keys(group):
     assert any(group_of(key) == group for key in keys())
+
+
+def test_fingerprints_are_those_of_earlier_versions():
+    """Otherwise no run of theirs could be resumed: what it was built on would count as something else."""
+    state = {"b": torch.arange(3.0), "a": torch.ones(2, 1, dtype=torch.int64)}
+    recorded = "66fbca250fcd1b7453a89b199f84bf4f1c61cc6baaf563c04d35964df8280534"
+    assert fingerprint(state) == fingerprint(dict(reversed(state.items()))) == recorded
