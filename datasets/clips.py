@@ -3,11 +3,12 @@
 Source: the published system's loaders. Windows never reach beyond the dance or its song.
 """
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import PositiveInt, field_validator
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +19,8 @@ from utils.motion import joints_to_pose, root_velocity
 
 class ClipsConfig(ConfigModel):
     """Windows of the training dances."""
+
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"starts": {"released": "published"}}
 
     frames: PositiveInt = 240
     """Length of a clip in frames."""
@@ -33,11 +36,6 @@ class ClipsConfig(ConfigModel):
     starts: Literal["all", "published"] = "all"
     """`all` uses all clips of a dance. `published` applies to the motion GPT: its published loop compares
     music steps with frames, so only clips that start within the first eighth of a dance are used."""
-
-    @field_validator("starts", mode="before")
-    @classmethod
-    def _present_name(cls, value: Any) -> Any:
-        return "published" if value == "released" else value
 
 
 class Place(NamedTuple):

@@ -7,11 +7,11 @@ restarts of dead codes (arXiv 2005.00341). All state is in buffers, so it is par
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from utils.config import ConfigModel
@@ -22,6 +22,9 @@ class CodebookConfig(ConfigModel):
     """Size of the codebook's vectors, and how they are updated."""
 
     renamed: ClassVar[Mapping[str, str]] = {"restart_below": "dead_code_threshold"}
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "restarts": {"released": "published", "mended": "reset"},
+    }
 
     dim: PositiveInt = 512
     """Length C of a codebook vector."""
@@ -33,11 +36,6 @@ class CodebookConfig(ConfigModel):
     """`reset` resets the moving averages of a restarted code: its sum to the latent and its count to 1.
     `published` keeps them, as the published code does, so a dead code jumps to a new random latent every
     step."""
-
-    @field_validator("restarts", mode="before")
-    @classmethod
-    def _former_value(cls, value: Any) -> Any:
-        return {"released": "published", "mended": "reset"}.get(value, value)
 
 
 class Quantized(NamedTuple):

@@ -6,11 +6,12 @@ at the same rate.
 """
 
 import functools
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, field_validator
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from utils.config import ConfigModel
@@ -21,6 +22,8 @@ BeatReward = Literal["published", "paper"]
 
 class RewardConfig(ConfigModel):
     """Reward of each code of a dance."""
+
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"beats": {"released": "published"}}
 
     beats: BeatReward = "published"
     """Beat reward of a code with music beat m and motion beat d, each 0 or 1: `published` is 10 (m d - 0.5);
@@ -34,11 +37,6 @@ class RewardConfig(ConfigModel):
     lower_sign: Literal["lower", "upper"] = "lower"
     """Joints that determine the sign of the lower half's normal in the consistency: the `lower` ones as in
     the paper, or the `upper` ones as in the published code."""
-
-    @field_validator("beats", mode="before")
-    @classmethod
-    def _present_name(cls, value: Any) -> Any:
-        return "published" if value == "released" else value
 
 
 @functools.cache

@@ -27,15 +27,16 @@ class ConfigError(ValueError):
 class ConfigModel(BaseModel):
     """A section of a config: frozen; unknown keys are errors.
 
-    `renamed` maps former names of keys to present ones, and `removed` former keys to the value that all runs
-    have now, or to `...` where any value is accepted; configs and checkpoints with them are read, with a line
-    that says so.
+    Former names are read, with a line that gives the present one, in configs and checkpoints alike: `renamed`
+    maps former keys to present ones, `renamed_values` keys to former values and the present ones. `removed`
+    maps former keys to the value that all runs have now; `...` accepts any.
     """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
     )
     renamed: ClassVar[Mapping[str, str]] = {}
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     removed: ClassVar[Mapping[str, Any]] = {}
 
 
@@ -143,7 +144,7 @@ def merge(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def current_keys(cls: type[ConfigModel], content: Mapping[str, Any], source: str = "") -> dict[str, Any]:
-    """A copy of a config's mapping in which former keys have their present names.
+    """A copy of a config's mapping in which former keys and values have their present names.
 
     Args:
         cls: the model of the config.
@@ -178,6 +179,11 @@ def _current_keys(
             if source:
                 log.info("%s: the key %s%s is gone; remove it", source, path, key)
             continue
+        present = cls.renamed_values.get(name, {}).get(value) if isinstance(value, str) else None
+        if present is not None:
+            if source:
+                log.info("%s: the value %s of %s%s is now %s", source, value, path, name, present)
+            value = present
         section = section_of(cls, name)
         if section is not None and isinstance(value, Mapping):
             value = _current_keys(section, value, source, f"{path}{name}.")

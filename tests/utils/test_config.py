@@ -227,8 +227,10 @@ class Part(ConfigModel):
     """A section whose keys were renamed."""
 
     renamed = {"breadth": "width"}  # noqa: RUF012
+    renamed_values = {"form": {"ball": "sphere"}}  # noqa: RUF012
     removed = {"colour": "red"}  # noqa: RUF012
     width: int = 1
+    form: str = "cube"
 
 
 class Whole(ConfigModel):
@@ -242,6 +244,8 @@ def test_former_keys(caplog):
     assert check(Whole, {"part": {"breadth": 3, "colour": "red"}}, "old.yaml").part.width == 3
     assert "old.yaml: the key part.breadth is now part.width" in caplog.text
     assert "old.yaml: the key part.colour is gone" in caplog.text
+    assert check(Whole, {"part": {"form": "ball"}}, "old.yaml").part.form == "sphere"
+    assert "old.yaml: the value ball of part.form is now sphere" in caplog.text
     with pytest.raises(ConfigError, match=re.escape("part.breadth is now part.width; both are given")):
         check(Whole, {"part": {"breadth": 3, "width": 3}}, "old.yaml")
     with pytest.raises(ConfigError, match=r"part\.colour is gone: it is always 'red' now, got 'blue'"):
