@@ -25,7 +25,7 @@ FREE = -1  # in place of a code that the GPT chooses
 
 
 class GenerationConfig(ConfigModel):
-    """How codes are generated from music."""
+    """Settings of the generation of codes from music."""
 
     window: Literal["exact", "hop"] = "exact"
     """Attention window of the GPT: `exact` slides by one with every code, as published; `hop` is chunked: it

@@ -23,7 +23,7 @@ from datasets.aistpp.annotations import (
 )
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.songs import MusicOptions, add_songs, parse_json
-from datasets.aistpp.source import MOST_BYTES, FileRef, Source
+from datasets.aistpp.source import MOST_BYTES, FileRef, Source, first_by_name
 from datasets.aistpp.tasks import MotionTask, Rejected
 from utils.files import one_number
 from utils.skeleton import SMPL_24, Skeleton
@@ -101,14 +101,9 @@ def _add_motions(
 ) -> None:
     """Adds a task per motion file, except ignored ones, misnamed ones and second ones of the same name."""
     ignored, plan.found = set(plan.ignored), len(files)
-    seen: dict[str, str] = {}
+    found = first_by_name(files, plan.notes)
     plan.left_out |= {name: ("ignored", "on the ignore list") for name in plan.ignored}
-    for ref in files:
-        name = ref.name.stem
-        if name in seen:
-            plan.notes.append(f"{name} is there twice: {seen[name]} is read, {ref.path} is not")
-            continue
-        seen[name] = ref.path
+    for name, ref in found.items():
         if name in ignored:
             continue
         try:
@@ -122,7 +117,7 @@ def _add_motions(
         if twice:
             plan.notes.append(f"the {split} list names {', '.join(twice)} more than once; once counts")
         for name in names:
-            if name not in seen and name not in ignored:
+            if name not in found and name not in ignored:
                 plan.left_out[name] = (
                     "missing motion",
                     f"the {split} list names it, but there is no such file",

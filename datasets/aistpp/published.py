@@ -14,7 +14,7 @@ import numpy as np
 
 from datasets.aistpp.annotations import EXPECTED, parse_name
 from datasets.aistpp.preparation import Plan
-from datasets.aistpp.source import FileRef, Source
+from datasets.aistpp.source import FileRef, Source, first_by_name
 from datasets.aistpp.tasks import MotionTask, Rejected, SongRead, SongTask
 from datasets.sequences import BEAT_COLUMN, NUM_FEATURES
 from utils.skeleton import SMPL_24
@@ -55,22 +55,16 @@ def published_plan(source: Path, song_optional: bool = False) -> Plan:
     plan.notes.append(
         "imported from the published preprocessed data; dances were cut to their songs by its authors"
     )
-    seen: set[str] = set()
-    for split, refs in folders.items():
-        plan.lists[split] = [ref.name.stem for ref in refs]
-        plan.found += len(refs)
-        for ref in refs:
-            name = ref.name.stem
-            if name in seen:
-                plan.notes.append(f"{name} is there twice: {ref.path} is not read")
-                continue
-            seen.add(name)
-            try:
-                genre, song = parse_name(name)
-            except ValueError as error:
-                plan.left_out[name] = ("misnamed", str(error))
-                continue
-            plan.motions.append(MotionTask(name, song, genre, ref, _read_dance, "motion 1 published"))
+    plan.lists = {split: [ref.name.stem for ref in refs] for split, refs in folders.items()}
+    dances = [ref for refs in folders.values() for ref in refs]
+    plan.found = len(dances)
+    for name, ref in first_by_name(dances, plan.notes).items():
+        try:
+            genre, song = parse_name(name)
+        except ValueError as error:
+            plan.left_out[name] = ("misnamed", str(error))
+            continue
+        plan.motions.append(MotionTask(name, song, genre, ref, _read_dance, "motion 1 published"))
     none = np.zeros(0, bool)
     for task in plan.motions:  # dances have beats even if the 7.5-fps features are missing
         plan.songs[task.song] = SongTask(

@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.aistpp.annotations import SONG_FOLDERS
 from datasets.aistpp.preparation import Plan
-from datasets.aistpp.source import FileRef, Source
+from datasets.aistpp.source import FileRef, Source, first_by_name
 from datasets.aistpp.tasks import Rejected, SongRead, SongTask
 from datasets.sequences import NUM_FEATURES, RECIPES, write_bytes
 from utils.dance import beat_indices
@@ -69,13 +69,7 @@ def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
     none = np.zeros(0, bool)
     for song, flags in beats.items():
         plan.songs[song] = SongTask(song, None, read, options, NUM_FEATURES, flags)
-    taken: dict[str, str] = {}
-    for ref in refs:
-        song = ref.name.stem
-        if song in taken:
-            plan.notes.append(f"song {song} is there twice: {taken[song]} is read, {ref.path} is not")
-            continue
-        taken[song] = ref.path
+    for song, ref in first_by_name(refs, plan.notes, "song").items():
         plan.songs[song] = SongTask(song, ref, read, options, NUM_FEATURES, none, song_minutes(ref) > LONG)
     plan.song_optional = music.optional
     plan.music = {"version": music.version, "fps": music.fps, "columns": NUM_FEATURES}

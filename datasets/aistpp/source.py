@@ -3,6 +3,7 @@
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -72,6 +73,23 @@ class FileRef(NamedTuple):
 
     def _open(self) -> IO[bytes]:
         return _open_zip(self.source).open(self.path) if self.zipped else (self.source / self.path).open("rb")
+
+
+def first_by_name(refs: Iterable[FileRef], notes: list[str], kind: str = "") -> dict[str, FileRef]:
+    """The first file of each name without suffix, by that name; each further one adds a line to the notes.
+
+    Args:
+        refs: the files.
+        notes: of the report; extended.
+        kind: of the files, for the notes.
+    """
+    first: dict[str, FileRef] = {}
+    for ref in refs:
+        taken = first.setdefault(ref.name.stem, ref)
+        if taken is not ref:
+            named = f"{kind} {ref.name.stem}".strip()
+            notes.append(f"{named} is there twice: {taken.path} is read, {ref.path} is not")
+    return first
 
 
 class Source:

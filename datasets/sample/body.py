@@ -48,7 +48,7 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Feel:
-    """How a dancer moves in time.
+    """Style of a dancer in time.
 
     Attributes:
         flow: share of the speed left on the beat.

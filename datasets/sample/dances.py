@@ -176,7 +176,7 @@ class Floor:
 
 
 def _walking_counts(keys: tuple[Key, ...]) -> list[int]:
-    """Which keys of a step may take the dancer ahead without a hop: a foot goes, the other follows later."""
+    """Keys of a step that may move the root ahead without a hop: a foot moves, the other follows later."""
     counts, waiting = [], None  # `waiting` is the foot that has to follow before the dancer goes on
     for index, key in enumerate(keys):
         moved = [side for side, foot in enumerate((key.left, key.right)) if foot not in (None, PIVOT)]

@@ -56,7 +56,7 @@ class Song:
 
 @dataclass(frozen=True)
 class _Band:
-    """How a genre sounds: key (MIDI note), backbeat drum, patterns, bite of the bass, timbre of chords."""
+    """Sound of a genre: key (MIDI note), backbeat drum, patterns, bite of the bass, timbre of chords."""
 
     key: int
     backbeat: str

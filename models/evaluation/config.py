@@ -8,7 +8,7 @@ from utils.config import ConfigModel
 
 
 class EvaluationConfig(ConfigModel):
-    """How --eval evaluates a stage."""
+    """Settings of --eval."""
 
     split: Literal["train", "test", "all"] = "test"
     """Split whose songs and real dances are used."""

@@ -15,7 +15,7 @@ _FORMER = {"video": "mp4", "player": "html", "bvh": "bvh", "glb": "glb", "smpl":
 
 
 class DanceConfig(ConfigModel):
-    """How --dance turns a song into dances and files."""
+    """Settings of --dance: the dances to a song, and their files."""
 
     start: Literal["first", "beat"] = "first"
     """When the dance begins. `first`: with the first moment of the song; `beat`: the dancer stands still
