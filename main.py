@@ -105,11 +105,10 @@ def run(config: "RunConfig", mode: str) -> None:
             trainer.run()
         return
     epoch = stage.load()
-    folder = config.folder / mode / f"epoch_{epoch:04d}"
     if mode == "eval":
-        folder = folder.with_name(folder.name + config.evaluation.folder_suffix)
-        stage.evaluate(folder)
+        stage.evaluate(stage.evaluation_folder(epoch))
         return
+    folder = config.folder / mode / f"epoch_{epoch:04d}"
     if mode == "anl":
         from models.evaluation.codebooks import analyse
 

@@ -150,6 +150,11 @@ class Stage(ABC):
     @abstractmethod
     def loss(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]: ...  # noqa: D102
 
+    def evaluation_folder(self, epoch: int) -> Path:
+        """Return eval/epoch_NNNN of the run, with a suffix if settings change the numbers."""
+        suffix = self.config.evaluation.folder_suffix
+        return self.config.folder / "eval" / f"epoch_{epoch:04d}{suffix}"
+
     @abstractmethod
     def evaluate(self, folder: Path) -> Mapping[str, Any]: ...  # noqa: D102
 

@@ -127,6 +127,9 @@ class Trainable(Protocol):
     def loss(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the loss of a batch, and the step metrics: scalars that are logged beside it."""
 
+    def evaluation_folder(self, epoch: int) -> Path:
+        """Return the folder of an evaluation after an epoch, in the run folder."""
+
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Return rows of metrics of the current model, and write its dances into the folder.
 
@@ -260,7 +263,7 @@ class Trainer:
                 self.epoch, self.batch = epoch, 0
                 self._save(logger)
                 if self.config.eval_every and epoch % self.config.eval_every == 0:
-                    folder = self.folder / "eval" / f"epoch_{epoch:04d}"
+                    folder = self.stage.evaluation_folder(epoch)
                     with self.preemption.immediate():
                         logger.evaluation(self.stage.evaluate(folder), epoch)
                     distributed.barrier()

@@ -142,3 +142,15 @@ def test_no_step_waits_for_the_device(name, told, tmp_path):
     trainer.run()
     assert len(steps) >= 6
     assert not fetches.found
+
+
+def test_evaluations_while_training_have_the_folders_of_eval(tmp_path):
+    """An evaluation of another split has the folder that `--eval` gives it, not that of the default."""
+    synthetic.make_data(tmp_path / "data")
+    trainer, _ = synthetic.make_trainer("sep_vqvae", tmp_path / "data", tmp_path, epochs=1, eval_every=1)
+    stage, folders = trainer.stage, []
+    other = stage.config.evaluation.model_copy(update={"split": "train"})
+    stage.config = stage.config.model_copy(update={"evaluation": other})
+    stage.evaluate = lambda folder: folders.append(folder) or ROWS
+    trainer.run()
+    assert folders == [stage.evaluation_folder(1)] == [tmp_path / "sep_vqvae" / "eval" / "epoch_0001_train"]
