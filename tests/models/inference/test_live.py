@@ -77,9 +77,10 @@ def test_standard_input_at_the_pace_of_the_music(command, files):
     with subprocess.Popen(
         line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        told = process.stderr.readline().decode()
+        told = ""
         while "look-ahead" not in told:
             told = process.stderr.readline().decode()
+            assert told, f"it ended with {process.wait()} before it said its look-ahead"
         process.stdin.write(samples)
         process.stdin.close()
         begin, times = time.perf_counter(), []
