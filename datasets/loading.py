@@ -1,23 +1,27 @@
 """Loaders of training clips: read by worker processes and pinned, or all kept on the device.
 
 Both give the same batches in the same order, can skip the first ones of an epoch without reading them, and
-draw nothing from the global random generator, so a run may change from one to the other.
+draw nothing from the global random generator, so a run may change from one to the other. A loader serves all
+epochs: worker processes and what they hold in memory stay.
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
+from tqdm import tqdm
 
+from utils.device import to_device
 from utils.training import distributed
 
 log = logging.getLogger(__name__)
 
 Resident = Any  # all clips of a dataset: a Tensor (N, ...), or a NamedTuple of them
 FREE_SHARE = 0.5  # share of a GPU's free memory that clips may use
+_READ = 1024  # clips that are copied to the device at a time
 
 
 class Clips(Protocol):
@@ -30,17 +34,23 @@ class Clips(Protocol):
         """Return the name of the sequence that a clip is from."""
 
 
-class Order:
-    """The clips of each batch of an epoch, in all processes and in this one.
+class Loader(ABC):
+    """The batches of one epoch after the other.
 
     Args:
         clips: the dataset.
-        batches: indices of the clips of each batch, over all processes.
     """
 
-    def __init__(self, clips: Clips, batches: Sequence[Sequence[int]]) -> None:
-        self._clips, self._all = clips, batches
+    def __init__(self, clips: Clips) -> None:
+        self._clips = clips
+        self._all: Sequence[Sequence[int]] = []
+        self._own: list[list[int]] = []
+
+    def begin(self, batches: Sequence[Sequence[int]]) -> "Loader":
+        """Begin an epoch of these batches, indices of clips over all processes; return the loader."""
+        self._all = batches
         self._own = [distributed.share(list(batch)) for batch in batches]
+        return self
 
     def skip(self, done: int) -> None:
         """Leave out the first batches without reading them."""
@@ -50,63 +60,95 @@ class Order:
         """Return the sequences in a batch of the epoch, over all processes; skipped batches are counted."""
         return sorted({self._clips.name(index) for index in self._all[batch]})
 
+    def __len__(self) -> int:
+        return len(self._own)
 
-class Loader(Order, DataLoader[Any]):
-    """Batches of a dataset, read as they are needed.
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class ReadingLoader(Loader):
+    """Batches of clips that are read as they are needed.
 
     Args:
         clips: the dataset.
-        batches: indices of the clips of each batch, over all processes.
         workers: number of processes that read; 0 reads in this process.
         pinned: whether batches lie in page-locked memory, from which a GPU copies asynchronously.
     """
 
-    def __init__(self, clips: Clips, batches: Sequence[Sequence[int]], workers: int, pinned: bool) -> None:
-        Order.__init__(self, clips, batches)
-        DataLoader.__init__(
-            self,
+    def __init__(self, clips: Clips, workers: int, pinned: bool) -> None:
+        super().__init__(clips)
+        self._loader: DataLoader[Any] = DataLoader(
             clips,  # type: ignore[arg-type]
-            batch_sampler=self._own,
+            batch_sampler=_Batches(self),
             num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=pinned,
             generator=torch.Generator(),  # else each epoch draws from the global one
         )
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._loader)
 
-class ResidentLoader(Order):
+
+class _Batches:
+    """The batches of a loader's present epoch."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._loader._own)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+
+class ResidentLoader(Loader):
     """Batches selected from clips that lie on the device as a whole.
 
     Args:
         clips: the dataset.
-        batches: indices of the clips of each batch, over all processes.
         resident: all clips of the dataset on the device.
     """
 
-    def __init__(self, clips: Clips, batches: Sequence[Sequence[int]], resident: Resident) -> None:
-        super().__init__(clips, batches)
+    def __init__(self, clips: Clips, resident: Resident) -> None:
+        super().__init__(clips)
         self._resident = resident
-
-    def __len__(self) -> int:
-        return len(self._own)
+        first = resident if torch.is_tensor(resident) else resident[0]
+        self._device = first.device
 
     def __iter__(self) -> Iterator[Any]:
-        for indices in self._own:
-            yield map_tensors(self._resident, lambda x, i=indices: x[to_device(torch.tensor(i), x.device)])
+        own = to_device(torch.tensor(self._own, dtype=torch.long), self._device)  # once per epoch
+        for indices in own:
+            yield map_tensors(self._resident, lambda x, i=indices: x[i])
 
 
-def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """Return the tensor on the device; copies to a GPU are asynchronous."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+def make_loader(clips: Clips, device: torch.device, on_device: bool | None, workers: int) -> Loader:
+    """Return a loader of clips.
+
+    Args:
+        clips: the dataset.
+        device: where the batches are used.
+        on_device: whether to keep all clips there; None does so on a GPU. If they do not fit, they are read.
+        workers: number of processes that read.
+    """
+    resident = None
+    if on_device or (on_device is None and device.type == "cuda"):
+        resident = stacked(clips, device)
+    if resident is not None:
+        return ResidentLoader(clips, resident)
+    return ReadingLoader(clips, workers, device.type == "cuda")
 
 
 def stacked(clips: Clips, device: torch.device) -> Resident | None:
-    """Return all clips on the device, or None, with a warning, if they do not fit a GPU."""
+    """Return all clips on the device, or None, with a line in the log, if they do not fit a GPU."""
     number, one = len(clips), clips[0]
     needed = number * sum(x.numel() * x.element_size() for x in ([one] if torch.is_tensor(one) else one))
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] * FREE_SHARE
         if needed > free:
-            log.warning(
+            log.info(
                 "data.on_device: %d clips need %.1f GB, of the GPU's free memory %.1f GB may be used; "
                 "they are read from disk instead",
                 number,
@@ -114,7 +156,13 @@ def stacked(clips: Clips, device: torch.device) -> Resident | None:
                 free / 1e9,
             )
             return None
-    return map_tensors(default_collate([clips[i] for i in range(number)]), lambda x: x.to(device))
+    whole = map_tensors(one, lambda x: torch.empty((number, *x.shape), dtype=x.dtype, device=device))
+    rows = range(0, number, _READ)
+    for start in tqdm(rows, "reading clips", disable=None if distributed.is_main() else True, leave=False):
+        part = default_collate([clips[i] for i in range(start, min(start + _READ, number))])
+        for mine, new in zip(*([x] if torch.is_tensor(x) else x for x in (whole, part)), strict=True):
+            mine[start : start + _READ] = new
+    return whole
 
 
 def map_tensors(batch: Any, function: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.quantizer import Quantized, Quantizer
 from utils.config import ConfigModel
 from utils.training.distributed import world_size
+from utils.training.precision import full_fp32
 
 Levels = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
 
@@ -68,7 +69,8 @@ def _radix(levels: Tensor) -> Tensor:
 def whitened(z: Tensor, covariance: Tensor) -> Tensor:
     """Whitens z (..., d) of mean 0 and this covariance (d, d): variances of 1, no correlations."""
     ridge = _RIDGE * covariance.diagonal().mean() + _EPSILON
-    root = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(covariance))
+    # `cholesky` asks the device whether the matrix is positive definite; the ridge makes it so.
+    root, _ = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)).to(covariance))
     return torch.linalg.solve_triangular(root, z.unsqueeze(-1), upper=False).squeeze(-1)
 
 
@@ -128,12 +130,12 @@ class FSQ(Quantizer):
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
         """Indices (B, T') of latents (B, C, T')."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with full_fp32(latents.device):
             return to_indices(self._rounded(latents), self.levels)
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantizes latents (B, C, T'). The commitment is 0, as the rounding error is bounded."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with full_fp32(latents.device):
             values = self._rounded(latents, update=self.training)
             return Quantized(
                 latents=self.from_grid(values).transpose(1, 2),

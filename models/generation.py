@@ -16,10 +16,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 from torch import Tensor
 from tqdm import tqdm
 
-from models.acceleration import Forward, Precision, compiled_forward, with_precision
+from models.acceleration import AcceleratedGPT, Precision
 from models.gpt import MotionGPT
 from models.vqvae import Codes
 from utils.config import ConfigModel
+from utils.device import to_device
 
 FREE = -1  # in place of a code that the GPT chooses
 
@@ -42,6 +43,9 @@ class GenerationConfig(ConfigModel):
     compile: bool = False
     """Compile the GPT's forward pass by torch.compile. This takes half a minute at the start and pays for
     long or many songs. Finetuning never compiles for its rollouts, as the weights change with each epoch."""
+    cuda_graph: bool | None = None
+    """A GPU replays the pass for a code as a CUDA graph instead of being sent its kernels one by one; the
+    codes are the same. null does so."""
     temperature: NonNegativeFloat = 0.0
     """Divisor of the logits before a code is drawn. 0 takes the most probable code, as published."""
     top_k: NonNegativeInt = 0
@@ -133,20 +137,23 @@ def generator_of(seed: int, key: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+def choose(
+    logits: Tensor, uniform: Tensor | None, temperature: float, top_k: int = 0, top_p: float = 1.0
+) -> Tensor:
     """Choose codes (B,) by logits (B, K).
 
     Source: top-p (nucleus) sampling as in Holtzman et al. (ICLR 2020).
 
     Args:
         logits: natural logarithms of probabilities, up to a constant per row.
-        uniform: (B,) numbers in [0, 1) that determine the draws.
+        uniform: (B,) numbers in [0, 1) that determine the draws; not used if the temperature is 0.
         temperature: divides the logits; 0 takes the most probable code.
         top_k: draw from the k most probable codes only; 0 is all.
         top_p: draw from the fewest most probable codes that together have this probability; 1 is all.
     """
     if temperature == 0:
         return logits.argmax(-1)
+    assert uniform is not None
     ranked, codes = (logits.double() / temperature).sort(dim=-1, descending=True, stable=True)
     shares = ranked.softmax(-1)
     if 0 < top_k < shares.shape[-1]:
@@ -183,7 +190,7 @@ class Generator:
     """Generates dances side by side, a code pair per step, in memory that does not grow beyond the window.
 
     Args:
-        gpt: the motion GPT, in eval mode.
+        gpt: the motion GPT, in eval mode, or what `accelerated` has made of it.
         config: how codes are generated.
         keys: name of each dance, which with the config's seed determines its draws.
 
@@ -191,11 +198,14 @@ class Generator:
         ValueError: if the window does not fit the GPT.
     """
 
-    def __init__(self, gpt: MotionGPT, config: GenerationConfig, keys: Sequence[str]) -> None:
-        self.window, self.hop = config.window_and_hop(gpt.config.context)
-        self.config, self.gpt = config, with_precision(gpt, config.precision)
-        self.compiled = compiled_forward(self.gpt) if config.compile else None
-        self.cache, self.cached = self.gpt.new_cache(len(keys)), 0  # how many codes the cache holds
+    def __init__(
+        self, gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig, keys: Sequence[str]
+    ) -> None:
+        self.forward = accelerated(gpt, config)
+        self.window, self.hop = config.window_and_hop(self.forward.gpt.config.context)
+        self.config = config
+        self._whole_cache = self.cache = self.forward.take_cache(len(keys))
+        self.cached = 0  # how many codes the cache holds
         self.generators = [generator_of(config.seed, key) for key in keys]
         self.steps = 0
         self.music: Tensor | None = None  # (B, window, D), one step ahead of the codes
@@ -207,10 +217,13 @@ class Generator:
 
         Args:
             music: (B, D) features of this step; those of step 0 are not used.
-            given: (B,) each; codes that are given already, `FREE` where the GPT chooses, which is everywhere
-                if None. In step 0 all must be given.
+            given: (B,) each, on the CPU; codes that are given already, `FREE` where the GPT chooses, which is
+                everywhere if None. In step 0 all must be given.
         """
         k, self.steps = self.steps, self.steps + 1
+        is_free = given is None or bool((given.upper == FREE).any() | (given.lower == FREE).any())
+        if given is not None:
+            given = Codes(*(half.to(music.device, non_blocking=True) for half in given))
         if self.music is None or self.codes is None:
             assert given is not None
             self.music, self.codes = music[:, None][:, :0], Codes(given.upper[:, None], given.lower[:, None])
@@ -220,10 +233,11 @@ class Generator:
         if window.rebuild:
             self.cache.clear()
             self.cached = 0
-        uniform = self._draw(len(music)).to(music.device)
-        if given is None or bool((given.upper == FREE).any() | (given.lower == FREE).any()):
+        uniform = self._draw(music.device)
+        if is_free:
             chosen = self._predict(window, uniform)
             given = chosen if given is None else overlay(chosen, given)
+        assert given is not None
         self.codes = Codes(
             *(
                 torch.cat([old, new[:, None]], 1)[:, -self.window :]
@@ -234,35 +248,53 @@ class Generator:
 
     def keep(self, batch: int) -> None:
         """Drop all but the first `batch` dances."""
+        if batch == len(self.generators):
+            return
         self.generators = self.generators[:batch]
-        self.cache.keep(batch)
+        self.cache = self._whole_cache.first(batch)
         if self.music is not None and self.codes is not None:
             self.music, self.codes = self.music[:batch], Codes(*(half[:batch] for half in self.codes))
 
-    def _draw(self, batch: int) -> Tensor:
+    def close(self) -> None:
+        """Give the memory back; no step may follow."""
+        self.forward.give_back(self._whole_cache)
+
+    def _draw(self, device: torch.device) -> Tensor | None:
         """Two numbers in [0, 1) per dance (B, 2); every step takes two, so that dances stay independent."""
         if self.config.temperature == 0:
-            return torch.zeros(batch, 2)
-        return torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in self.generators])
+            return None
+        drawn = torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in self.generators])
+        return to_device(drawn, device)
 
-    def _predict(self, window: AttentionWindow, uniform: Tensor) -> Codes:
+    def _predict(self, window: AttentionWindow, uniform: Tensor | None) -> Codes:
         """Codes (B,) each that the GPT chooses after those in the window."""
         assert self.music is not None
         assert self.codes is not None
         new = window.stop - window.start - self.cached  # more than one if the codes before were given
         cache = self.cache if self.cached or window.grows else None
         recurs = cache is None if self.hop == 1 else new in (1, self.window - self.hop + 1)
-        forward: Forward = self.compiled if self.compiled is not None and recurs else self.gpt
         codes = Codes(self.codes.upper[:, -new:], self.codes.lower[:, -new:])
-        logits = forward(self.music[:, -new:], codes, cache, last_only=True)
+        logits = self.forward.last(self.music[:, -new:], codes, cache, recurs)
         self.cached += new if cache is not None else 0
         how = (self.config.temperature, self.config.top_k, self.config.top_p)
-        return Codes(*(choose(half[:, 0], uniform[:, h], *how) for h, half in enumerate(logits)))
+        draws = (None, None) if uniform is None else uniform.unbind(1)
+        return Codes(*(choose(half[:, 0], u, *how) for half, u in zip(logits, draws, strict=True)))
+
+
+def accelerated(gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig) -> AcceleratedGPT:
+    """The GPT's forward pass in the way that the config asks for; what is one already is returned as it is.
+
+    Raises:
+        ValueError: if the config asks for what is not possible here.
+    """
+    if isinstance(gpt, AcceleratedGPT):
+        return gpt
+    return AcceleratedGPT(gpt, config.precision, config.compile, config.cuda_graph)
 
 
 @torch.no_grad()
 def generate(
-    gpt: MotionGPT,
+    gpt: MotionGPT | AcceleratedGPT,
     prompts: Sequence[Prompt],
     config: GenerationConfig,
     device: torch.device,
@@ -274,7 +306,7 @@ def generate(
     variants, each with a key of its own.
 
     Args:
-        gpt: the motion GPT, in eval mode, on the device.
+        gpt: the motion GPT, in eval mode, on the device, or what `accelerated` has made of it.
         prompts: music and given codes of each dance.
         config: how codes are generated.
         device: where they are generated.
@@ -287,8 +319,9 @@ def generate(
         ValueError: if the window does not fit the GPT, shapes do not fit each other, or a given code is not
             in its codebook.
     """
+    plain = gpt.gpt if isinstance(gpt, AcceleratedGPT) else gpt
     for prompt in prompts:
-        check_prompt(gpt, prompt)
+        check_prompt(plain, prompt)
     if not prompts:
         return []
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].music))  # finished ones come last
@@ -297,19 +330,31 @@ def generate(
     music = torch.nn.utils.rnn.pad_sequence([p.music for p in ordered], batch_first=True).to(device)
     given = [torch.stack(half) for half in zip(*(cut(p.given, 0, lengths[0]) for p in ordered), strict=True)]
     free = (torch.cat(given) == FREE).all(0).tolist()  # steps in which nothing is given
-    given = [half.to(device) for half in given]
-    upper, lower = (torch.zeros_like(half) for half in given)
+    upper, lower = (torch.zeros_like(half, device=device) for half in given)
     generator = Generator(gpt, config, [prompt.key for prompt in ordered])
     for k in tqdm(range(lengths[0]), "codes", disable=None if progress else True, leave=False):
         batch = sum(length > k for length in lengths)
+        if generator.forward.is_graphed:
+            batch = graphed_size(batch, len(ordered))
         generator.keep(batch)
         codes = generator.step(
             music[:batch, k], None if free[k] else Codes(*(half[:batch, k] for half in given))
         )
         upper[:batch, k], lower[:batch, k] = codes
+    generator.close()
     upper, lower = upper.cpu(), lower.cpu()
     rows = sorted(range(len(order)), key=order.__getitem__)
     return [Codes(upper[row, : lengths[row]], lower[row, : lengths[row]]) for row in rows]
+
+
+def graphed_size(batch: int, largest: int) -> int:
+    """The smallest of largest, half of it, a quarter, ... (rounded up) that holds the batch.
+
+    Each size has graphs of its own, so finished dances stay in the batch until half of it is finished.
+    """
+    while largest > 1 and -(-largest // 2) >= batch:
+        largest = -(-largest // 2)
+    return largest
 
 
 def overlay(codes: Codes, given: Codes) -> Codes:

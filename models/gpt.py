@@ -6,6 +6,7 @@ streams. The same `forward` serves training and generation; generation passes a 
 a fixed size, so that shapes depend on the number of new codes only.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -116,6 +117,7 @@ class KVCache:
         mask = attention_mask(self.capacity, config.cross_conditional, device)
         self._window_mask = mask.unflatten(0, (STREAMS, self.capacity))
         self.positions, self.mask = self._steps[:0], mask[:0]
+        self._first: dict[int, KVCache] = {}
 
     def advance(self, chunk: int) -> None:
         """Make the next n codes the chunk whose keys and values the blocks append; `forward` calls it."""
@@ -142,10 +144,17 @@ class KVCache:
         """Empty the cache; the buffers stay."""
         self.length.zero_()
 
-    def keep(self, batch: int) -> None:
-        """Drop all but the first `batch` elements of the batch."""
-        self.keys = [key[:batch] for key in self.keys]
-        self.values = [value[:batch] for value in self.values]
+    def first(self, batch: int) -> "KVCache":
+        """The cache of the first elements of the batch, in the same memory; the same one each time."""
+        if batch == len(self.keys[0]):
+            return self
+        if batch not in self._first:
+            part = copy.copy(self)
+            part.keys = [key[:batch] for key in self.keys]
+            part.values = [value[:batch] for value in self.values]
+            part._first = {}
+            self._first[batch] = part
+        return self._first[batch]
 
 
 def fast_dropout(x: Tensor, rate: float) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from utils.config import ConfigModel
 from utils.training.distributed import from_main, gather_rows, sum_over_processes
+from utils.training.precision import full_fp32
 
 
 class CodebookConfig(ConfigModel):
@@ -77,6 +78,14 @@ class Quantizer(nn.Module, ABC):
         return {}
 
 
+def assignments(indices: Tensor, num_codes: int) -> Tensor:
+    """Whether each index (N,) is each of the codes, (N, K) bool.
+
+    Unlike `F.one_hot` and `bincount` it does not wait for the device to check the indices.
+    """
+    return indices.unsqueeze(1) == torch.arange(num_codes, device=indices.device)
+
+
 class EMAQuantizer(Quantizer):
     """K vectors of length C; each follows the moving average of the latents that are assigned to it.
 
@@ -118,7 +127,7 @@ class EMAQuantizer(Quantizer):
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
         """Indices (B, T') of the vectors nearest to latents (B, C, T')."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with full_fp32(latents.device):
             rows = latents.transpose(1, 2).flatten(0, 1)
             return self.nearest(rows).view(latents.shape[0], -1)
 
@@ -136,7 +145,7 @@ class EMAQuantizer(Quantizer):
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantizes latents (B, C, T') with the present codebook; in training mode it is then updated."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with full_fp32(latents.device):
             latents = latents.to(self.codebook.dtype)
             rows = latents.detach().transpose(1, 2).flatten(0, 1)  # (B*T', C)
             if self.training:
@@ -184,7 +193,7 @@ class EMAQuantizer(Quantizer):
     @torch.no_grad()
     def _update(self, rows: Tensor, indices: Tensor) -> None:
         decay = self.config.decay
-        one_hot = F.one_hot(indices, self.num_codes).to(rows.dtype)  # a matmul: deterministic on all devices
+        one_hot = assignments(indices, self.num_codes).to(rows.dtype)  # a matmul: deterministic everywhere
         self.ema_sum.mul_(decay).add_(sum_over_processes(one_hot.T @ rows), alpha=1 - decay)
         self.assigned.copy_(sum_over_processes(one_hot.sum(0)))
         self.ema_count.mul_(decay).add_(self.assigned, alpha=1 - decay)

@@ -155,7 +155,7 @@ class DanceStream:
         self.generator = Generator(gpt, config or GenerationConfig(), [key])
         self.poses = PoseStream(memory)
         self.device = gpt.base.positions.device
-        self.given = Codes(*(half.to(self.device) for half in given))
+        self.given = Codes(*(half.cpu() for half in given))
         self.channels = gpt.music_channels
 
     def push(self, music: Tensor, last: bool = False) -> DanceChunk:

@@ -21,7 +21,8 @@ from utils.config import ConfigModel, check, to_plain
 from utils.motion import integrate, joints_to_pose, pad_to_multiple, with_root, without_root
 from utils.skeleton import SKELETONS
 
-_DECODED = 512  # codes decoded at a time, so that an hour needs no more memory than a minute
+# Codes decoded at a time, so that an hour needs no more memory than a minute; a GPU takes 18 minutes at once.
+_DECODED = {"cpu": 512, "cuda": 8192}
 
 
 class MemoryConfig(ConfigModel):
@@ -272,11 +273,12 @@ class ChoreographicMemory(nn.Module):
             Joints (T, J, 3) float32 in metres on the CPU, T = T' * frames_per_code.
         """
         length, overlap, step = len(codes.lower), self.config.conv.look_ahead, self.frames_per_code
-        pieces = []
-        for start in range(0, length, _DECODED):
-            end = min(start + _DECODED, length)
+        device, pieces = self._whole.device, []
+        at_once = _DECODED.get(device.type, _DECODED["cpu"])
+        for start in range(0, length, at_once):
+            end = min(start + at_once, length)
             first, last = max(0, start - overlap), min(length, end + overlap)
-            piece = Codes(*(half[None, first:last].to(self._whole.device) for half in codes))
+            piece = Codes(*(half[None, first:last].to(device) for half in codes))
             pieces.append(self.decode(piece)[0, (start - first) * step : (end - first) * step].cpu())
         pose = torch.cat(pieces)
         relative = pose[:, 3:].unflatten(-1, (-1, 3))

@@ -29,7 +29,8 @@ class ConfigModel(BaseModel):
 
     Former names are read, with a line that gives the present one, in configs and checkpoints alike: `renamed`
     maps former keys to present ones, `renamed_values` keys to former values and the present ones. `removed`
-    maps former keys to the value that all runs have now; `...` accepts any.
+    maps former keys to the value that all runs have now; `...` accepts any. `instead` says what replaces a
+    removed key's other values. Checkpoints may hold any: their runs stay readable.
     """
 
     model_config = ConfigDict(
@@ -38,6 +39,7 @@ class ConfigModel(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     removed: ClassVar[Mapping[str, Any]] = {}
+    instead: ClassVar[Mapping[str, str]] = {}
 
 
 Model = TypeVar("Model", bound=ConfigModel)
@@ -171,10 +173,11 @@ def _current_keys(
             if source:
                 log.info("%s: the key %s%s is now %s%s", source, path, key, path, name)
         if key in cls.removed:
-            if cls.removed[key] not in (..., value):
+            if source and cls.removed[key] not in (..., value):
+                cure = f"set {path}{cls.instead[key]} instead" if key in cls.instead else "remove it"
                 raise ConfigError(
                     f"{source}: the key {path}{key} is gone: it is always {cls.removed[key]!r} now, "
-                    f"got {value!r}; remove it"
+                    f"got {value!r}; {cure}"
                 )
             if source:
                 log.info("%s: the key %s%s is gone; remove it", source, path, key)

@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from datasets.clips import ClipsConfig, epoch_batches
-from datasets.loading import Clips, Loader, Resident, ResidentLoader, stacked
+from datasets.loading import Clips, Loader, make_loader
 from datasets.sequences import PreparedData
 from models.checkpoints import read_checkpoint
 from models.evaluation.config import EvaluationConfig
@@ -34,8 +34,9 @@ class DataConfig(ConfigModel):
 
     root: str = "data/aistpp"
     """Folder of prepared data; prepare_aistpp_data.py makes it."""
-    on_device: bool = False
-    """Keep all clips on the training device if they fit. The actor-critic reads no clips."""
+    on_device: bool | None = None
+    """Keep all clips on the training device if they fit; null does so on a GPU. The actor-critic reads no
+    clips."""
     clips: ClipsConfig = ClipsConfig()
     """Training windows; see ClipsConfig."""
 
@@ -132,7 +133,7 @@ class Stage(ABC):
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self._resident: Resident | None = None
+        self._loader: Loader | None = None
 
     @cached_property
     def data(self) -> PreparedData:
@@ -223,12 +224,10 @@ class Stage(ABC):
 
     def loader(self, clips: Clips, epoch: int) -> Batches:
         """Return the batches of a dataset in the order of the epoch."""
-        batches = self.epoch_batches(len(clips), epoch)
-        if self.config.data.on_device and self._resident is None:
-            self._resident = stacked(clips, self.device)
-        if self._resident is not None:
-            return ResidentLoader(clips, batches, self._resident)
-        return Loader(clips, batches, self.config.training.num_workers, self.device.type == "cuda")
+        if self._loader is None:
+            on_device, workers = self.config.data.on_device, self.config.training.num_workers
+            self._loader = make_loader(clips, self.device, on_device, workers)
+        return self._loader.begin(self.epoch_batches(len(clips), epoch))
 
 
 def fingerprint_of_memory(memory: ChoreographicMemory) -> str:

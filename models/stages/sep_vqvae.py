@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from datasets.clips import PoseClips, training_poses
 from models.conv import use_channels_last
-from models.quantizer import EMAQuantizer
+from models.quantizer import EMAQuantizer, assignments
 from models.stages.base import RunConfig, Stage
 from models.stages.memory_losses import MotionLossConfig, memory_loss
 from models.vqvae import ChoreographicMemory, MemoryConfig, Reconstruction
@@ -105,12 +104,20 @@ def usage(counts: np.ndarray) -> dict[str, float]:
 
 
 class CodebookHealth:
-    """Counts the codes of each batch and epoch without synchronising with the device."""
+    """Counts the codes of each batch and epoch, in place and without synchronising with the device."""
 
     def __init__(self, memory: ChoreographicMemory) -> None:
         self.memory = memory
-        self._counts: dict[str, Tensor] = {}  # of this process
-        self._restarted: dict[str, Tensor] = {}
+        books = {half: part.quantizer for half, part in memory.halves.items()}
+        device = next(memory.parameters()).device
+        self._counts = {  # of this process
+            half: torch.zeros(book.num_codes, dtype=torch.long, device=device) for half, book in books.items()
+        }
+        self._restarted = {
+            half: torch.zeros((), dtype=torch.long, device=device)
+            for half, book in books.items()
+            if "restarted_codes" in book.step_logs()
+        }
 
     @torch.no_grad()
     def count(self, reconstruction: Reconstruction) -> dict[str, Tensor]:
@@ -121,12 +128,11 @@ class CodebookHealth:
         metrics: dict[str, Tensor] = {}
         for half, quantized in reconstruction.quantized.items():
             book = self.memory.halves[half].quantizer
-            counts = F.one_hot(quantized.indices.flatten(), book.num_codes).sum(0)
-            self._counts[half] = self._counts.get(half, 0) + counts
+            self._counts[half] += assignments(quantized.indices.flatten(), book.num_codes).sum(0)
             for name, value in book.step_logs().items():
                 metrics[name] = metrics.get(name, 0) + value
                 if name == "restarted_codes":
-                    self._restarted[half] = self._restarted.get(half, 0) + value
+                    self._restarted[half] += value
             if isinstance(book, EMAQuantizer):
                 metrics |= {f"used_codes_{half}": book.used(), f"perplexity_{half}": book.perplexity()}
         return metrics
@@ -142,5 +148,6 @@ class CodebookHealth:
             metrics |= {f"{name}_{half}": value for name, value in total.items()}
             if half in self._restarted:
                 metrics[f"restarted_codes_{half}"] = int(self._restarted[half])
-        self._counts, self._restarted = {}, {}
+        for tensor in (*self._counts.values(), *self._restarted.values()):
+            tensor.zero_()
         return metrics

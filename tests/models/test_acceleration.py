@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch._inductor import config as inductor
 
-from models.acceleration import compiled_forward, with_precision
+from models.acceleration import AcceleratedGPT, compiled_forward, with_precision
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import GPTConfig, MotionGPT
 from models.vqvae import Codes
+from tests.recording import record
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
@@ -125,3 +126,49 @@ def test_no_compiler_is_said(monkeypatch, tmp_path):
 def test_onednn_is_not_compiled():
     with pytest.raises(ValueError, match="not with fp32_onednn"):
         GenerationConfig(compile=True, precision="fp32_onednn")
+
+
+def graphed_dances(gpt, lengths, accelerated=None, **how):
+    """The dances of a GPT whose passes are replayed, and the number of passes that Python computed."""
+    accelerated = accelerated or AcceleratedGPT(gpt, record=record)
+    computed, forward = [], gpt.forward
+    gpt.forward = lambda *given, **more: (computed.append(given[0].shape[:2]), forward(*given, **more))[1]
+    made = dances(accelerated, lengths, **how)
+    del gpt.forward
+    return made, computed
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"window": "exact"}, {"window": "hop", "hop": 3}, {"window": "hop", "temperature": 1.0, "top_p": 0.9}],
+    ids=["exact window", "hop window", "drawn"],
+)
+def test_replayed_dances_are_the_same(how):
+    """Songs of several lengths and starts: the batch shrinks from five to three to two to one."""
+    gpt, lengths = lively_gpt(), (14, 40, 33, 20, 28)
+    plain = dances(gpt, lengths, **how)
+    replayed, computed = graphed_dances(gpt, lengths, **how)
+    for ours, theirs in zip(replayed, plain, strict=True):
+        assert torch.equal(ours.upper, theirs.upper)
+        assert torch.equal(ours.lower, theirs.lower)
+    assert {batch for batch, _ in computed} == {5, 3, 2, 1}
+    assert len(computed) < 28  # of 39 codes; eager and recorded once for each of few kinds
+
+
+def test_graphs_serve_the_next_songs_and_follow_the_weights():
+    gpt = lively_gpt()
+    accelerated, how = AcceleratedGPT(gpt, record=record), {"window": "hop", "hop": 3}
+    graphed_dances(gpt, (30,), accelerated, **how)
+    with torch.no_grad():
+        for parameter in gpt.parameters():
+            parameter.mul_(1.3)
+    (made,), computed = graphed_dances(gpt, (30,), accelerated, **how)
+    (expected,) = dances(gpt, (30,), **how)
+    assert computed == [(1, 6)]  # the first full window, which a song has once: seen again, it is recorded
+    assert torch.equal(made.upper, expected.upper)
+    assert torch.equal(made.lower, expected.lower)
+
+
+def test_graphs_need_a_gpu():
+    with pytest.raises(ValueError, match=r"generation\.cuda_graph needs a GPU, got device cpu"):
+        dances(lively_gpt(), (4,), cuda_graph=True)

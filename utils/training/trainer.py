@@ -20,8 +20,9 @@ from tqdm import tqdm
 from utils.config import ConfigModel
 from utils.training import distributed
 from utils.training.checkpoints import CheckpointFolder
+from utils.training.graphs import GraphedStep
 from utils.training.logger import NonFinite, TrainLogger
-from utils.training.precision import Precision, allow_tf32, autocast
+from utils.training.precision import Precision, autocast, default_precision, tf32
 from utils.training.preemption import PreemptionHandler, Stopped
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class TrainingConfig(ConfigModel):
         "accumulate": "grad_accum_steps",
         "keep": "keep_last",
     }
-    removed: ClassVar[Mapping[str, Any]] = {"utilisation": ...}
+    removed: ClassVar[Mapping[str, Any]] = {"utilisation": ..., "tf32": False}
+    instead: ClassVar[Mapping[str, str]] = {"tf32": "precision: tf32"}
 
     epochs: PositiveInt
     """Number of epochs."""
@@ -49,10 +51,10 @@ class TrainingConfig(ConfigModel):
     """Decay rates of Adam's moments."""
     fused: bool = False
     """Adam updates all weights in one pass. The formula is the same, its last bits differ; on a processor it
-    takes a third of the time, which is a tenth of a step of the memory's stage."""
+    takes a third of the time, which is a tenth of a step of the memory's stage. A GPU always does so."""
     channels_last: bool = False
-    """Convolutions on a processor use the channels-last layout in training: on Intel processors up to a
-    twentieth faster in fp32 and a sixth in bf16. Sums are in another order."""
+    """Convolutions use the channels-last layout in training: on Intel processors up to a twentieth faster in
+    fp32 and a sixth in bf16, on a GPU the layout of its matrix units. Sums are in another order."""
     milestones: tuple[PositiveInt, ...] = ()
     """Epochs after which the learning rate is multiplied by gamma."""
     gamma: PositiveFloat = 0.1
@@ -62,10 +64,13 @@ class TrainingConfig(ConfigModel):
     grad_accum_steps: PositiveInt = 1
     """Number of micro-batches that a batch is split into, to save memory. Their gradients are averaged;
     codebooks are updated and advantages normalised per micro-batch."""
-    precision: Precision = "fp32"
-    """`bf16` computes products and convolutions in bfloat16; losses, codebooks and weights stay fp32."""
-    tf32: bool = False
-    """A GPU may round the factors of fp32 products to 10 bits."""
+    precision: Precision | None = None
+    """Precision of products and convolutions; losses, codebooks, weights and Adam's state are always fp32.
+    `bf16` computes them in bfloat16, `tf32` lets a GPU round their factors to 10 bits. null is bf16 on a GPU
+    that has matrix units for it, else fp32."""
+    cuda_graph: bool | None = None
+    """A GPU replays the whole step as one CUDA graph instead of being sent its kernels one by one. The result
+    is the same. null does so where one process trains on a GPU; several processes cannot."""
     compile: bool = False
     """torch.compile makes steps faster after a first one that takes a minute."""
     idle: Literal["rest", "drift"] = "rest"
@@ -174,12 +179,13 @@ class Trainer:
         self, stage: Trainable, config: TrainingConfig, folder: Path, made_by: str, seed: int
     ) -> None:
         self.stage, self.config, self.folder, self.seed = stage, config, folder, seed
-        allow_tf32(config.tf32)
+        self.precision = config.precision or default_precision(stage.device)
         self.parameters = [p for p in stage.trainable.parameters() if p.requires_grad]
-        # On a GPU `fused=None` selects the second fastest implementation, `False` the slowest.
+        graphed, on_gpu = uses_cuda_graph(config, stage.device), stage.device.type == "cuda"
         self.optimizer = torch.optim.Adam(
-            self.parameters, config.lr, config.betas, fused=config.fused or None
+            self.parameters, config.lr, config.betas, fused=config.fused or on_gpu or None, capturable=graphed
         )
+        self._graphed = GraphedStep(self._update, stage.device) if graphed else None
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
             self.optimizer, list(config.milestones), config.gamma
         )
@@ -272,6 +278,7 @@ class Trainer:
                     break
             with self.preemption.immediate():
                 self.stage.end_training(self.folder, self.epoch)
+        log_gpu_memory(self.stage.device)
 
     def _train_epoch(self, epoch: int, logger: TrainLogger) -> Mapping[str, float]:
         """Train on the batches of an epoch that are left; return its metrics and the last loss."""
@@ -308,14 +315,23 @@ class Trainer:
 
     def _train_step(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Update the weights; return the loss and the step metrics, means over the micro-batches."""
+        if self._graphed is None:
+            result = self._update(batch)
+        else:
+            result = self._graphed(batch, tuple(group["lr"] for group in self.optimizer.param_groups))
+        self.step += 1
+        self.batch += 1
+        return result
+
+    def _update(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Compute a step on the device; with CUDA graphs only what it does there is repeated."""
         self.optimizer.zero_grad(set_to_none=self.config.idle == "rest")
         parts = micro_batches(batch, self.config.grad_accum_steps)
-        results = [self._backward(part, len(parts), part is parts[-1]) for part in parts]
+        with tf32(self.precision == "tf32"):
+            results = [self._backward(part, len(parts), part is parts[-1]) for part in parts]
         if self.config.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
-        self.step += 1
-        self.batch += 1
         losses, metrics = zip(*results, strict=True)
         return mean(losses), {name: mean([part[name] for part in metrics]) for name in metrics[0]}
 
@@ -323,7 +339,7 @@ class Trainer:
         """Add the gradient of a micro-batch; processes average their gradients in the last one."""
         keep_local = isinstance(self._wrapped, DistributedDataParallel) and not is_last
         with self._wrapped.no_sync() if keep_local else nullcontext():  # type: ignore[operator]
-            with autocast(self.stage.device, self.config.precision):
+            with autocast(self.stage.device, self.precision):
                 loss, metrics = self.stage.loss(part)
             (loss / parts).backward()
         return loss.detach(), {name: value.detach() for name, value in metrics.items()}
@@ -384,6 +400,30 @@ class Trainer:
 def _hide_bar() -> bool | None:
     """Tqdm's `disable`: None shows bars in terminals only."""
     return None if distributed.is_main() else True
+
+
+def uses_cuda_graph(config: TrainingConfig, device: torch.device) -> bool:
+    """Return whether steps on this device are replayed as CUDA graphs.
+
+    Raises:
+        ValueError: if the config asks for that where it is not possible.
+    """
+    possible = device.type == "cuda" and distributed.world_size() == 1
+    if config.cuda_graph and not possible:
+        where = f"{distributed.world_size()} process(es) on {device.type}"
+        raise ValueError(f"training.cuda_graph needs one process on a GPU, got {where}; set it to null")
+    return possible and config.cuda_graph is not False
+
+
+def log_gpu_memory(device: torch.device) -> None:
+    """Log the most memory that tensors took on a GPU, and that was reserved for them."""
+    if device.type == "cuda" and distributed.is_main():
+        used, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+        total = torch.cuda.get_device_properties(device).total_memory
+        log.info(
+            "GPU memory: at most %.2f GB used, %.2f GB reserved, of %.0f GB",
+            used / 1e9, reserved / 1e9, total / 1e9,
+        )  # fmt: skip
 
 
 def micro_batches(batch: Any, number: int) -> list[Any]:

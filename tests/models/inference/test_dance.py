@@ -11,6 +11,7 @@ import torch
 
 from datasets.clips import whole_music
 from datasets.music import song_features
+from models import vqvae
 from models.generation import GenerationConfig, Prompt, generate
 from models.inference import dance as dance_module
 from models.inference import songs as songs_module
@@ -85,7 +86,7 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
     dance, networks, songs, tmp_path, monkeypatch
 ):
     """As an evaluation composes them; decoded in stretches as at once."""
-    monkeypatch.setattr("models.vqvae._DECODED", 3)
+    monkeypatch.setitem(vqvae._DECODED, "cpu", 3)
     assert (
         dance(
             songs / "three.m4a",
