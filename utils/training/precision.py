@@ -29,7 +29,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 def tf32(allowed: bool) -> Iterator[None]:
     """Set whether a GPU may round the factors of fp32 products and convolutions to 10 bits in the block.
 
-    PyTorch allows it for convolutions by default; outside of such a block main.py does not.
+    PyTorch allows it for convolutions by default; main.py forbids it outside of such a block.
     """
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     allow_tf32(allowed)

@@ -9,9 +9,10 @@ from datasets.sequences import motion_path, write_array
 from models.conv import ConvConfig, Decoder, Encoder, use_channels_last
 from models.stages.rollouts import WindowBatch, Windows
 from tests.models.stages import synthetic
-from utils.training.precision import allow_tf32
+from utils.config import ConfigError, check, current_keys
+from utils.training.precision import allow_tf32, default_precision
 from utils.training.preemption import PreemptionHandler
-from utils.training.trainer import micro_batches
+from utils.training.trainer import TrainingConfig, micro_batches
 
 EPOCHS = 8
 
@@ -147,11 +148,47 @@ def test_compiled(name, data, plain, tmp_path):
         assert np.mean(losses[-6:]) == pytest.approx(np.mean(found[name][0][-6:]), rel=0.02)
 
 
-def test_tf32_is_the_configs_choice(data, tmp_path):
-    for allowed in (True, False):
-        synthetic.make_trainer("sep_vqvae", data, tmp_path, tf32=allowed)
-        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
+def tf32_allowed():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_tf32_holds_in_steps_alone_and_never_in_distances(precision, allowed, data, tmp_path):
+    """Forward and backward pass round their factors; nearest codes, evaluations and dances do not."""
     allow_tf32(False)
+    trainer, _ = synthetic.make_trainer("sep_vqvae", data, tmp_path, precision=precision, epochs=1)
+    stage, seen = trainer.stage, {"step": [], "backward": [], "distances": []}
+    loss, book = stage.loss, stage.memory.upper.quantizer
+    nearest = book.nearest
+
+    def watched_loss(batch):
+        seen["step"].append(tf32_allowed())
+        result, metrics = loss(batch)
+        result.register_hook(lambda _: seen["backward"].append(tf32_allowed()))
+        return result, metrics
+
+    stage.loss = watched_loss
+    book.nearest = lambda rows: (seen["distances"].append(tf32_allowed()), nearest(rows))[1]
+    trainer.run()
+    assert set(seen["step"]) == set(seen["backward"]) == {(allowed, allowed)}
+    assert set(seen["distances"]) == {(False, False)}
+    assert tf32_allowed() == (False, False)
+
+
+def test_the_default_precision_is_the_devices(monkeypatch):
+    assert default_precision(torch.device("cpu")) == "fp32"
+    for capability, expected in (((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert default_precision(torch.device("cuda", 0)) == expected
+
+
+def test_the_former_key_of_tf32(data, tmp_path):
+    """Configs are told what replaces it; runs that were trained with it stay readable."""
+    former = {"epochs": 1, "batch_size": 1, "lr": 1.0, "tf32": True}
+    with pytest.raises(ConfigError, match=r"the key tf32 is gone.*got True; set precision: tf32 instead"):
+        check(TrainingConfig, former, "old.yaml")
+    assert check(TrainingConfig, {**former, "tf32": False}, "old.yaml").precision is None
+    assert "tf32" not in current_keys(TrainingConfig, former)
 
 
 @pytest.fixture
