@@ -138,14 +138,14 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported here as torch takes a second: --help and a wrong command line need not wait for it.
     from models.stages.registry import read_config
     from utils.training import distributed
-    from utils.training.precision import allow_tf32
+    from utils.training.precision import set_up_arithmetic
     from utils.training.preemption import Stopped
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         config = read_config(options.config, options.overrides)
         distributed.start(config.device)
-        allow_tf32(False)
+        set_up_arithmetic()
         if not distributed.is_main():
             logging.disable(logging.INFO)
         if options.mode == "dance":

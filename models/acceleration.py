@@ -1,9 +1,9 @@
 """Faster forward passes of a trained motion GPT: bf16, oneDNN, torch.compile, and CUDA graphs."""
 
 import copy
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from types import FunctionType, MethodType
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.gpt import KVCache, Logits, MotionGPT
 from models.vqvae import Codes
-from utils.training.graphs import Record, record_cuda
+from utils.graphs import Record, record_cuda
 
 Precision = Literal["fp32", "fp32_onednn", "bf16"]
 
@@ -111,57 +111,22 @@ def compiled_forward(gpt: MotionGPT) -> Forward:
     return run
 
 
-class GraphedForward:
-    """A forward pass that is replayed as a CUDA graph from the second call with the same shapes and cache on.
-
-    The numbers are the same. The weights may change in place between calls. The logits are overwritten by the
-    next call.
-
-    Args:
-        forward: the forward pass.
-        record: what records a function; tests replace it by a recorder that works on a processor.
-    """
-
-    def __init__(self, forward: Forward, record: Record = record_cuda) -> None:
-        self._forward, self._record = forward, record
-        self._seen: set[Hashable] = set()
-        self._graphs: dict[Hashable, tuple[Tensor, Codes, Callable[[], object], Logits]] = {}
-
-    def __call__(
-        self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False
-    ) -> Logits:
-        """Logits as of `MotionGPT.forward`."""
-        kind = (music.shape, cache, last_only)
-        if kind not in self._seen:
-            self._seen.add(kind)
-            return self._forward(music, codes, cache, last_only)
-        if kind not in self._graphs:
-            own_music, own = music.clone(), Codes(*(half.clone() for half in codes))
-            replay, logits = self._record(lambda: self._forward(own_music, own, cache, last_only))
-            self._graphs[kind] = own_music, own, replay, logits
-        own_music, own, replay, logits = self._graphs[kind]
-        for mine, new in zip((own_music, *own), (music, *codes), strict=True):
-            mine.copy_(new)
-        replay()
-        return logits
-
-
 class AcceleratedGPT:
-    """The forward pass of a trained GPT in the way that a config asks for, and caches for it.
+    """The forward pass of a trained GPT in the way that a config asks for.
 
     Making one takes time: bf16 copies the weights, and compiled code and graphs are made in the first passes.
     It can be used for any number of songs, one `Generator` after the other or several at a time.
 
     Attributes:
         gpt: the GPT in the precision.
-        is_graphed: whether passes are replayed as CUDA graphs, so that a changed batch size costs time.
+        record: what records the work for a code as a graph, which is then replayed; None does not.
+        unused: memory that generators have given back, with the graphs that belong to it.
 
     Args:
         gpt: the GPT, in eval mode.
         precision: see `with_precision`.
         compiles: whether recurring passes are compiled; see `compiled_forward`.
-        cuda_graph: whether passes are replayed as CUDA graphs on a GPU; None does so.
-        record: see `GraphedForward`.
+        cuda_graph: whether codes are replayed as CUDA graphs on a GPU; None does so.
 
     Raises:
         ValueError: as of `with_precision`, or if CUDA graphs are asked for without a GPU.
@@ -173,23 +138,18 @@ class AcceleratedGPT:
         precision: Precision = "fp32",
         compiles: bool = False,
         cuda_graph: bool | None = None,
-        record: Record | None = None,
     ) -> None:
         device = gpt.base.positions.device
-        if cuda_graph and device.type != "cuda" and record is None:
+        if cuda_graph and device.type != "cuda":
             raise ValueError(f"generation.cuda_graph needs a GPU, got device {device}; set it to null")
         self.gpt = with_precision(gpt, precision)
-        self.is_graphed = record is not None or (device.type == "cuda" and cuda_graph is not False)
-        self._plain: Forward = self.gpt
+        records = device.type == "cuda" and cuda_graph is not False
+        self.record: Record | None = record_cuda if records else None
+        self.unused: dict[Hashable, list[Any]] = {}
         self._compiled: Forward | None = compiled_forward(self.gpt) if compiles else None
-        if self.is_graphed:
-            self._plain = GraphedForward(self._plain, record or record_cuda)
-            if self._compiled is not None:
-                self._compiled = GraphedForward(self._compiled, record or record_cuda)
-        self._caches: dict[int, list[KVCache]] = {}  # that are not in use, by batch size
 
     def last(self, music: Tensor, codes: Codes, cache: KVCache | None, recurs: bool) -> Logits:
-        """The last step's logits (B, 1, K); the next call may overwrite them.
+        """The last step's logits (B, 1, K).
 
         Args:
             music: as of `MotionGPT.forward`, as are codes and cache.
@@ -197,19 +157,8 @@ class AcceleratedGPT:
             cache: the window's codes before these.
             recurs: whether passes over as many codes recur, so that compiling pays.
         """
-        forward = self._compiled if recurs and self._compiled is not None else self._plain
+        forward: Forward = self._compiled if recurs and self._compiled is not None else self.gpt
         return forward(music, codes, cache, last_only=True)
-
-    def take_cache(self, batch: int) -> KVCache:
-        """An empty cache, one that was given back if there is one, as graphs belong to a cache."""
-        unused = self._caches.get(batch)
-        cache = unused.pop() if unused else self.gpt.new_cache(batch)
-        cache.clear()
-        return cache
-
-    def give_back(self, cache: KVCache) -> None:
-        """Take a cache back that is not used any more."""
-        self._caches.setdefault(len(cache.keys[0]), []).append(cache)
 
 
 def _with_own_code(method: MethodType) -> MethodType:

@@ -71,9 +71,9 @@ class ConvNet(nn.Module):
     to its mean, the joint error of the sample memory is 31 instead of 19 mm after 13 epochs
     (docs/RESULTS.md).
 
-    With `channels_last`, in training on a CPU, convolutions work on (B, T, C), which saves its library the
-    reordering. Sums are then in another order, so evaluation mode, which decides codes, always uses (B, C,
-    T).
+    With `channels_last`, in training, convolutions work on (B, T, C), which saves the libraries of CPUs and
+    GPUs the reordering. Sums are then in another order, so evaluation mode, which decides codes, always uses
+    (B, C, T).
     """
 
     channels_last = False
@@ -96,7 +96,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, C', T')."""
-        if not (self.channels_last and self.training and x.device.type == "cpu"):
+        if not (self.channels_last and self.training):
             return self.layers(x)
         return self.layers(x.unsqueeze(2).contiguous(memory_format=torch.channels_last)).squeeze(2)
 

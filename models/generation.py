@@ -7,7 +7,7 @@ which codes each code is predicted from, and `generate_naively` states the whole
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
@@ -17,10 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.acceleration import AcceleratedGPT, Precision
-from models.gpt import MotionGPT
+from models.gpt import KVCache, MotionGPT
 from models.vqvae import Codes
 from utils.config import ConfigModel
 from utils.device import to_device
+from utils.graphs import Recorded, kind_of
 
 FREE = -1  # in place of a code that the GPT chooses
 
@@ -186,6 +187,66 @@ def generate_naively(gpt: MotionGPT, prompt: Prompt, config: GenerationConfig) -
     return Codes(*halves)
 
 
+class State:
+    """What the next code of B dances depends on, in memory that stays, so that graphs can use it.
+
+    Attributes:
+        music: (B, window, D), the last steps, one step ahead of the codes.
+        codes: (B, window) each, the last ones. Of music and codes, what is not filled yet is zero.
+        cache: the KV cache.
+        graphs: the recorded work for a code, by its kind; None where it was seen once.
+    """
+
+    def __init__(self, music: Tensor, codes: Codes, cache: KVCache) -> None:
+        self.music, self.codes, self.cache = music, codes, cache
+        self.graphs: dict[Hashable, Recorded[Codes] | None] = {}
+        self._first: dict[int, State] = {}
+
+    @classmethod
+    def empty(cls, gpt: MotionGPT, batch: int, window: int) -> "State":
+        """The state before the first code."""
+        device = gpt.base.positions.device
+        music = torch.zeros(batch, window, gpt.music_channels, device=device)
+        codes = Codes(*torch.zeros(2, batch, window, dtype=torch.long, device=device))
+        return cls(music, codes, gpt.new_cache(batch))
+
+    def append_music(self, music: Tensor) -> None:
+        """Append the music (B, D) of a step."""
+        self.music.copy_(torch.cat([self.music[:, 1:], music[:, None]], 1))
+
+    def append_codes(self, codes: Codes) -> None:
+        """Append codes (B,) each."""
+        for old, new in zip(self.codes, codes, strict=True):
+            old.copy_(torch.cat([old[:, 1:], new[:, None]], 1))
+
+    def first(self, batch: int) -> "State":
+        """The state of the first dances, in the same memory; the same one each time."""
+        if batch == len(self.music):
+            return self
+        if batch not in self._first:
+            codes = Codes(*(half[:batch] for half in self.codes))
+            self._first[batch] = State(self.music[:batch], codes, self.cache.first(batch))
+        return self._first[batch]
+
+
+class Inputs(NamedTuple):
+    """What a step is given.
+
+    Attributes:
+        music: (B, D) features of the step.
+        given: (B,) each; codes that are given, `FREE` where the GPT chooses; None if it chooses all.
+        uniform: (B, 2) draws; None if the most probable code is taken.
+        new: number of codes in the window that the cache does not hold; 0 if all codes of the step are given.
+        cached: whether the cache is used.
+    """
+
+    music: Tensor
+    given: Codes | None
+    uniform: Tensor | None
+    new: int
+    cached: bool
+
+
 class Generator:
     """Generates dances side by side, a code pair per step, in memory that does not grow beyond the window.
 
@@ -203,17 +264,18 @@ class Generator:
     ) -> None:
         self.forward = accelerated(gpt, config)
         self.window, self.hop = config.window_and_hop(self.forward.gpt.config.context)
-        self.config = config
-        self._whole_cache = self.cache = self.forward.take_cache(len(keys))
-        self.cached = 0  # how many codes the cache holds
+        self._how = config.temperature, config.top_k, config.top_p
         self.generators = [generator_of(config.seed, key) for key in keys]
         self.steps = 0
-        self.music: Tensor | None = None  # (B, window, D), one step ahead of the codes
-        self.codes: Codes | None = None  # (B, window) each
+        self.cached = 0  # how many codes the cache holds
+        self._memory = len(keys), self.window
+        unused = self.forward.unused.setdefault(self._memory, [])
+        self._whole: State = unused.pop() if unused else State.empty(self.forward.gpt, *self._memory)
+        self.state = self._whole
 
     @torch.no_grad()
     def step(self, music: Tensor, given: Codes | None = None) -> Codes:
-        """Return the next code pair (B,) each.
+        """Return the next code pair (B,) each; with CUDA graphs the next step overwrites it.
 
         Args:
             music: (B, D) features of this step; those of step 0 are not used.
@@ -224,61 +286,73 @@ class Generator:
         is_free = given is None or bool((given.upper == FREE).any() | (given.lower == FREE).any())
         if given is not None:
             given = Codes(*(half.to(music.device, non_blocking=True) for half in given))
-        if self.music is None or self.codes is None:
+        if k == 0:
             assert given is not None
-            self.music, self.codes = music[:, None][:, :0], Codes(given.upper[:, None], given.lower[:, None])
+            self.state.append_codes(given)
             return given
-        self.music = torch.cat([self.music, music[:, None]], 1)[:, -self.window :]
         window = attention_window(k, self.window, self.hop)
+        length = window.stop - window.start
         if window.rebuild:
-            self.cache.clear()
             self.cached = 0
-        uniform = self._draw(music.device)
+        uniform, new = self._draw(music.device), 0
+        uses_cache = self.cached > 0 or window.grows
+        if window.rebuild and uses_cache:
+            self.state.cache.clear()
         if is_free:
-            chosen = self._predict(window, uniform)
+            new = length - self.cached  # more than one if the codes before were given
+            self.cached = length if uses_cache else 0
+        return self._run(Inputs(music, given, uniform, new, uses_cache))
+
+    def _run(self, inputs: Inputs) -> Codes:
+        """Compute a step, or replay it if its kind was seen before."""
+        record = self.forward.record
+        if record is None:
+            return self._advance(inputs)
+        state, kind = self.state, (kind_of(inputs), self.hop, *self._how)
+        if kind not in state.graphs:
+            state.graphs[kind] = None
+            return self._advance(inputs)
+        recorded = state.graphs[kind]
+        if recorded is None:
+            recorded = state.graphs[kind] = Recorded(self._advance, inputs, inputs.music.device, record)
+        return recorded(inputs)
+
+    def _advance(self, inputs: Inputs) -> Codes:
+        """Append the step's music and codes to the state; everything that changes is in tensors."""
+        state, given = self.state, inputs.given
+        state.append_music(inputs.music)
+        if inputs.new:
+            chosen = self._predict(inputs)
             given = chosen if given is None else overlay(chosen, given)
         assert given is not None
-        self.codes = Codes(
-            *(
-                torch.cat([old, new[:, None]], 1)[:, -self.window :]
-                for old, new in zip(self.codes, given, strict=True)
-            )
-        )
+        state.append_codes(given)
         return given
+
+    def _predict(self, inputs: Inputs) -> Codes:
+        """Codes (B,) each that the GPT chooses after those in the window."""
+        state, new = self.state, inputs.new
+        recurs = not inputs.cached if self.hop == 1 else new in (1, self.window - self.hop + 1)
+        codes = Codes(*(half[:, -new:] for half in state.codes))
+        cache = state.cache if inputs.cached else None
+        logits = self.forward.last(state.music[:, -new:], codes, cache, recurs)
+        draws = (None, None) if inputs.uniform is None else inputs.uniform.unbind(1)
+        return Codes(*(choose(half[:, 0], u, *self._how) for half, u in zip(logits, draws, strict=True)))
 
     def keep(self, batch: int) -> None:
         """Drop all but the first `batch` dances."""
-        if batch == len(self.generators):
-            return
         self.generators = self.generators[:batch]
-        self.cache = self._whole_cache.first(batch)
-        if self.music is not None and self.codes is not None:
-            self.music, self.codes = self.music[:batch], Codes(*(half[:batch] for half in self.codes))
+        self.state = self._whole.first(batch)
 
     def close(self) -> None:
         """Give the memory back; no step may follow."""
-        self.forward.give_back(self._whole_cache)
+        self.forward.unused[self._memory].append(self._whole)
 
     def _draw(self, device: torch.device) -> Tensor | None:
         """Two numbers in [0, 1) per dance (B, 2); every step takes two, so that dances stay independent."""
-        if self.config.temperature == 0:
+        if self._how[0] == 0:
             return None
         drawn = torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in self.generators])
         return to_device(drawn, device)
-
-    def _predict(self, window: AttentionWindow, uniform: Tensor | None) -> Codes:
-        """Codes (B,) each that the GPT chooses after those in the window."""
-        assert self.music is not None
-        assert self.codes is not None
-        new = window.stop - window.start - self.cached  # more than one if the codes before were given
-        cache = self.cache if self.cached or window.grows else None
-        recurs = cache is None if self.hop == 1 else new in (1, self.window - self.hop + 1)
-        codes = Codes(self.codes.upper[:, -new:], self.codes.lower[:, -new:])
-        logits = self.forward.last(self.music[:, -new:], codes, cache, recurs)
-        self.cached += new if cache is not None else 0
-        how = (self.config.temperature, self.config.top_k, self.config.top_p)
-        draws = (None, None) if uniform is None else uniform.unbind(1)
-        return Codes(*(choose(half[:, 0], u, *how) for half, u in zip(logits, draws, strict=True)))
 
 
 def accelerated(gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig) -> AcceleratedGPT:
@@ -334,7 +408,7 @@ def generate(
     generator = Generator(gpt, config, [prompt.key for prompt in ordered])
     for k in tqdm(range(lengths[0]), "codes", disable=None if progress else True, leave=False):
         batch = sum(length > k for length in lengths)
-        if generator.forward.is_graphed:
+        if generator.forward.record is not None:
             batch = graphed_size(batch, len(ordered))
         generator.keep(batch)
         codes = generator.step(

@@ -177,7 +177,7 @@ class DanceStream:
     def _step(self, music: Tensor) -> Codes:
         k = self.generator.steps
         given = Codes(*(half[k : k + 1] for half in self.given)) if k < len(self.given.upper) else None
-        return self.generator.step(music.unsqueeze(0), given)
+        return Codes(*(half.clone() for half in self.generator.step(music.unsqueeze(0), given)))
 
 
 def stream(

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.generation import GenerationConfig, Generator, attention_window
+from models.generation import GenerationConfig, Generator, accelerated, attention_window
 from models.gpt import GPTConfig, MotionGPT
 from models.streaming import DanceStream
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
@@ -73,19 +73,19 @@ class OurLoop:
     """
 
     def __init__(self, gpt: MotionGPT, music: Tensor, way: Way) -> None:
-        self.music, self.start_up = music, float("nan")
-        self._begin(gpt, way.how)
+        self.music, self.how, self.start_up = music, way.how, float("nan")
+        self.forward = accelerated(gpt, way.how)
+        self._begin()
         if way.how.compile:
-            compiled, start = self.generator.compiled, time.perf_counter()
+            start = time.perf_counter()
             for k in range(1, min(music.shape[1], 3 * self.generator.window)):
                 self.step(k)
             self.start_up = time.perf_counter() - start
-            self._begin(gpt, way.how.model_copy(update={"compile": False}))
-            self.generator.compiled = compiled
+            self._begin()
 
-    def _begin(self, gpt: MotionGPT, how: GenerationConfig) -> None:
+    def _begin(self) -> None:
         self.tokens: list[int] = []
-        self.generator = Generator(gpt, how, [str(i) for i in range(len(self.music))])
+        self.generator = Generator(self.forward, self.how, [str(i) for i in range(len(self.music))])
         self.generator.step(self.music[:, 0], Codes(*torch.zeros(2, len(self.music)).long()))
 
     def step(self, k: int) -> None:

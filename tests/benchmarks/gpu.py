@@ -41,7 +41,7 @@ from tests.helpers import ROOT, golden
 from tests.models.golden_models import gpt_small, memory_small
 from tests.models.stages import synthetic
 from tests.packing import sample
-from utils.training.precision import allow_tf32, default_precision, tf32
+from utils.training.precision import default_precision, set_up_arithmetic, tf32
 from utils.training.trainer import Trainer
 
 MUSIC_CHANNELS = 438
@@ -553,7 +553,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small batches and short songs")
     args = parser.parse_args(arguments)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    allow_tf32(False)
+    set_up_arithmetic()
     print(f"default precision of training: {default_precision(device)}")
     with tempfile.TemporaryDirectory() as name:
         deadline = time.perf_counter() + 60 * args.minutes

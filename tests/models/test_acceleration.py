@@ -128,9 +128,15 @@ def test_onednn_is_not_compiled():
         GenerationConfig(compile=True, precision="fp32_onednn")
 
 
+def recording(gpt):
+    accelerated = AcceleratedGPT(gpt)
+    accelerated.record = record
+    return accelerated
+
+
 def graphed_dances(gpt, lengths, accelerated=None, **how):
     """The dances of a GPT whose passes are replayed, and the number of passes that Python computed."""
-    accelerated = accelerated or AcceleratedGPT(gpt, record=record)
+    accelerated = accelerated or recording(gpt)
     computed, forward = [], gpt.forward
     gpt.forward = lambda *given, **more: (computed.append(given[0].shape[:2]), forward(*given, **more))[1]
     made = dances(accelerated, lengths, **how)
@@ -157,7 +163,7 @@ def test_replayed_dances_are_the_same(how):
 
 def test_graphs_serve_the_next_songs_and_follow_the_weights():
     gpt = lively_gpt()
-    accelerated, how = AcceleratedGPT(gpt, record=record), {"window": "hop", "hop": 3}
+    accelerated, how = recording(gpt), {"window": "hop", "hop": 3}
     graphed_dances(gpt, (30,), accelerated, **how)
     with torch.no_grad():
         for parameter in gpt.parameters():

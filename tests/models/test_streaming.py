@@ -128,8 +128,8 @@ def test_an_hour_of_music_in_flat_memory():
 def remembered(dance):
     """Numbers in all tensors the stream holds beyond the networks."""
     generator, poses = dance.generator, dance.poses
-    tensors = [generator.music, *generator.codes, poses.root]
-    tensors += [*generator.cache.keys, *generator.cache.values]
+    state = generator.state
+    tensors = [state.music, *state.codes, *state.cache.keys, *state.cache.values, poses.root]
     for decoder in (poses.upper, poses.lower, poses.velocity):
         for layer in decoder.layers:
             inner = getattr(layer, "inner", layer)

@@ -18,11 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.config import ConfigModel
+from utils.graphs import GraphedStep
 from utils.training import distributed
 from utils.training.checkpoints import CheckpointFolder
-from utils.training.graphs import GraphedStep
 from utils.training.logger import NonFinite, TrainLogger
-from utils.training.precision import Precision, autocast, default_precision, tf32
+from utils.training.precision import Precision, autocast, default_precision, set_up_arithmetic, tf32
 from utils.training.preemption import PreemptionHandler, Stopped
 
 log = logging.getLogger(__name__)
@@ -179,6 +179,7 @@ class Trainer:
         self, stage: Trainable, config: TrainingConfig, folder: Path, made_by: str, seed: int
     ) -> None:
         self.stage, self.config, self.folder, self.seed = stage, config, folder, seed
+        set_up_arithmetic()
         self.precision = config.precision or default_precision(stage.device)
         self.parameters = [p for p in stage.trainable.parameters() if p.requires_grad]
         graphed, on_gpu = uses_cuda_graph(config, stage.device), stage.device.type == "cuda"

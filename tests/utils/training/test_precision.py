@@ -10,7 +10,7 @@ from models.conv import ConvConfig, Decoder, Encoder, use_channels_last
 from models.stages.rollouts import WindowBatch, Windows
 from tests.models.stages import synthetic
 from utils.config import ConfigError, check, current_keys
-from utils.training.precision import allow_tf32, default_precision
+from utils.training.precision import default_precision
 from utils.training.preemption import PreemptionHandler
 from utils.training.trainer import TrainingConfig, micro_batches
 
@@ -155,7 +155,6 @@ def tf32_allowed():
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)])
 def test_tf32_holds_in_steps_alone_and_never_in_distances(precision, allowed, data, tmp_path):
     """Forward and backward pass round their factors; nearest codes, evaluations and dances do not."""
-    allow_tf32(False)
     trainer, _ = synthetic.make_trainer("sep_vqvae", data, tmp_path, precision=precision, epochs=1)
     stage, seen = trainer.stage, {"step": [], "backward": [], "distances": []}
     loss, book = stage.loss, stage.memory.upper.quantizer

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.models.stages import synthetic
 from tests.recording import Recorder, Waits, record
-from utils.training.graphs import WARM_UP, GraphedStep
+from utils.graphs import WARM_UP, GraphedStep
 from utils.training.trainer import Trainer, TrainingConfig, uses_cuda_graph
 
 CPU = torch.device("cpu")

@@ -1,18 +1,18 @@
-"""A training step as one CUDA graph: the processor starts it at once instead of kernel by kernel.
+"""CUDA graphs: the processor starts a recorded piece of work at once instead of kernel by kernel.
 
-A step issues hundreds to thousands of kernels, and starting one takes the processor longer than most of them
-take a GPU, which idles meanwhile (docs/GPU.md). A graph records the kernels of one step with the addresses
-of their operands and replays them. What a step does in Python is not repeated, therefore everything that
-changes between steps either
+A training step issues hundreds to thousands of kernels, and starting one takes the processor longer than most
+of them take a GPU, which idles meanwhile (docs/GPU.md). A graph records the kernels of a function with the
+addresses of their operands and replays them. What the function does in Python is not repeated, therefore
+everything that changes from call to call either
 
-* is a tensor that is updated in place: weights, Adam's moments, codebooks, counts, random generators,
+* is a tensor that is updated in place: weights, Adam's moments, codebooks, counts, random generators, caches,
 * or has a graph of its own: shapes and plain values of the batch, such as the network that it updates,
 * or is a constant whose change discards the graphs: the learning rate.
 """
 
 import logging
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 WARM_UP = 3  # eager steps before a graph: libraries select algorithms, and the optimizer makes its state
 
+T = TypeVar("T")
 Result = tuple[Tensor, Mapping[str, Tensor]]  # the loss and the step metrics
 Step = Callable[[Any], Result]
-T = TypeVar("T")
 
 
 class Record(Protocol):
@@ -42,8 +42,32 @@ def record_cuda(function: Callable[[], T]) -> tuple[Callable[[], Any], T]:
     return graph.replay, result
 
 
+class Recorded(Generic[T]):
+    """A recorded function and the tensors that it reads its input from.
+
+    Args:
+        function: changes tensors in place and returns tensors.
+        example: an input: a tensor, or a NamedTuple of tensors (nested, or with plain values).
+        device: the GPU.
+        record: what records the function.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], T], example: Any, device: torch.device, record: Record
+    ) -> None:
+        self._input = _map(example, lambda x: x.to(device, copy=True))
+        self._replay, self._result = record(lambda: function(self._input))
+
+    def __call__(self, given: Any) -> T:
+        """Replay the function for an input like the example; the next call overwrites the result."""
+        for mine, new in zip(_tensors(self._input), _tensors(given), strict=True):
+            mine.copy_(new, non_blocking=True)
+        self._replay()
+        return self._result
+
+
 class GraphedStep:
-    """A step that is replayed as a graph after a few eager ones; the results are the same.
+    """A training step that is replayed as a graph after a few eager ones; the results are the same.
 
     If a step cannot be recorded, because it waits for the device, it stays eager and a warning says so.
 
@@ -55,7 +79,7 @@ class GraphedStep:
 
     def __init__(self, step: Step, device: torch.device, record: Record = record_cuda) -> None:
         self._step, self._device, self._record = step, device, record
-        self._graphs: dict[Hashable, _RecordedStep] = {}
+        self._graphs: dict[Hashable, tuple[Recorded[Tensor], list[str]]] = {}
         self._seen: dict[Hashable, int] = {}
         self._constants: Hashable = None
         self._fails = False
@@ -70,19 +94,31 @@ class GraphedStep:
         if constants != self._constants:
             self._graphs.clear()
             self._constants = constants
-        kind = _kind(batch)
+        kind = kind_of(batch)
         self._seen[kind] = self._seen.get(kind, 0) + 1
         if self._fails or self._seen[kind] <= WARM_UP:
             return self._eagerly(batch)
         if kind not in self._graphs:
             try:
-                self._graphs[kind] = _RecordedStep(self._step, batch, self._device, self._record)
+                self._graphs[kind] = self._recorded(batch)
             except RuntimeError as error:
                 self._fails = True
                 reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 log.warning("the training step is not replayed as a CUDA graph, which is slower: %s", reason)
                 return self._eagerly(batch)
-        return self._graphs[kind](batch)
+        recorded, names = self._graphs[kind]
+        loss, *metrics = recorded(batch).clone().unbind()  # the next replay overwrites the result
+        return loss, dict(zip(names, metrics, strict=True))
+
+    def _recorded(self, batch: Any) -> tuple[Recorded[Tensor], list[str]]:
+        names: list[str] = []
+
+        def step(own: Any) -> Tensor:
+            loss, metrics = self._step(own)
+            names[:] = metrics
+            return torch.stack([value.float() for value in (loss, *metrics.values())])
+
+        return Recorded(step, batch, self._device, self._record), names
 
     def _eagerly(self, batch: Any) -> Result:
         if self._device.type != "cuda":
@@ -96,42 +132,23 @@ class GraphedStep:
         return result
 
 
-class _RecordedStep:
-    """A recorded step, with the tensors that it reads its batch from and writes its result to."""
-
-    def __init__(self, step: Step, batch: Any, device: torch.device, record: Record) -> None:
-        self._inputs = _map(batch, lambda x: x.to(device, copy=True))
-        self._names: list[str] = []
-
-        def run() -> Tensor:
-            loss, metrics = step(self._inputs)
-            self._names = list(metrics)
-            return torch.stack([value.float() for value in (loss, *metrics.values())])
-
-        self._replay, self._values = record(run)
-
-    def __call__(self, batch: Any) -> Result:
-        for mine, new in zip(_tensors(self._inputs), _tensors(batch), strict=True):
-            mine.copy_(new, non_blocking=True)
-        self._replay()
-        loss, *metrics = self._values.clone().unbind()  # the next replay overwrites the result
-        return loss, dict(zip(self._names, metrics, strict=True))
+def kind_of(batch: Any) -> Hashable:
+    """What has a graph of its own: shapes, types and plain values."""
+    if torch.is_tensor(batch):
+        return tuple(batch.shape), batch.dtype
+    return tuple(map(kind_of, batch)) if isinstance(batch, tuple) else batch
 
 
 def _map(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if torch.is_tensor(batch):
         return function(batch)
-    return type(batch)(*(_map(field, function) for field in batch)) if isinstance(batch, tuple) else batch
+    if not isinstance(batch, tuple):
+        return batch
+    fields = [_map(field, function) for field in batch]
+    return tuple(fields) if type(batch) is tuple else type(batch)(*fields)
 
 
 def _tensors(batch: Any) -> list[Tensor]:
     if torch.is_tensor(batch):
         return [batch]
     return [x for field in batch for x in _tensors(field)] if isinstance(batch, tuple) else []
-
-
-def _kind(batch: Any) -> Hashable:
-    """What has a graph of its own: shapes, types and plain values."""
-    if torch.is_tensor(batch):
-        return tuple(batch.shape), batch.dtype
-    return tuple(map(_kind, batch)) if isinstance(batch, tuple) else batch
