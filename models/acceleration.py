@@ -96,7 +96,7 @@ def compiled_forward(gpt: MotionGPT) -> Forward:
         # Copies, so that the strides of a slice of a longer window are no reason to compile again.
         music, upper, lower = (x.clone(memory_format=torch.contiguous_format) for x in (music, *codes))
         if len(music) > 1:  # finished dances leave the batch
-            buffers = [] if cache is None else [*cache.keys, *cache.values]
+            buffers = [] if cache is None else cache.buffers
             for tensor in (music, upper, lower, *buffers):
                 torch._dynamo.mark_dynamic(tensor, 0)
         try:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from models.conv_products import ConvProduct, TransposedConvProduct
 from utils.config import ConfigModel
 
 
@@ -41,24 +42,36 @@ class ConvConfig(ConfigModel):
         return latest + 1  # the first convolution
 
 
+def uses_products(x: Tensor) -> bool:
+    """Whether convolutions in the channels-last layout are matrix products of models/conv_products.py."""
+    return x.is_cuda
+
+
 class Conv(nn.Conv1d):
-    """Convolution along time of (B, C, T), or of (B, C, 1, T) in any memory layout."""
+    """Convolution along time of (B, C, T), or of (B, C, 1, T) in the channels-last layout."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
         if x.ndim == 3:
             return super().forward(x)
+        if uses_products(x):
+            sizes = self.stride[0], int(self.padding[0]), self.dilation[0]
+            return ConvProduct.apply(x, self.weight, self.bias, *sizes)
         stride, padding, dilation = (1, *self.stride), (0, int(self.padding[0])), (1, *self.dilation)
         return F.conv2d(x, self.weight.unsqueeze(2), self.bias, stride, padding, dilation)
 
 
 class TransposedConv(nn.ConvTranspose1d):
-    """Transposed convolution along time of (B, C, T), or of (B, C, 1, T) in any memory layout."""
+    """Transposed convolution along time of (B, C, T), or of (B, C, 1, T) in the channels-last layout."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, [1,] T) -> (B, C', [1,] T')."""
         if x.ndim == 3:
             return super().forward(x, output_size)
+        if uses_products(x):
+            return TransposedConvProduct.apply(
+                x, self.weight, self.bias, self.stride[0], int(self.padding[0])
+            )
         stride, padding = (1, *self.stride), (0, int(self.padding[0]))
         return F.conv_transpose2d(x, self.weight.unsqueeze(2), self.bias, stride, padding)
 

@@ -89,6 +89,16 @@ def attention_mask(steps: int, cross_conditional: bool = True, device: torch.dev
     return mask & ((stream == 0) | (stream == stream.unsqueeze(1)))
 
 
+def attention_bias(mask: Tensor, x: Tensor) -> Tensor:
+    """What is added to scores under a mask: 0 where it is true, else -inf, in the type of products of x.
+
+    Attention takes a mask too, but turns it into this in every block.
+    """
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
 class KVCache:
     """KV cache for incremental decoding within one attention window, in buffers of fixed size.
 
@@ -99,46 +109,44 @@ class KVCache:
     Attributes:
         capacity: number of codes that fit, the GPT's context.
         length: () int64, number of codes in the cache; a tensor, so that it can be part of a graph.
-        keys: of each block, (B, heads, 3, capacity, C/heads).
-        values: likewise.
+        buffers: keys and values of each block, (B, 2, heads, 3, capacity, C/heads).
         positions: (n,) int64, positions in the window of the chunk of n codes that was added last.
-        mask: (3n, 3 * capacity) bool, its attention mask.
+        bias: (3n, 3 * capacity), its `attention_bias`.
     """
 
     def __init__(self, config: GPTConfig, batch: int, dtype: torch.dtype, device: torch.device) -> None:
         self.capacity = config.context
-        shape = (batch, config.heads, STREAMS, self.capacity, config.width // config.heads)
+        shape = (batch, 2, config.heads, STREAMS, self.capacity, config.width // config.heads)
         blocks = config.base_blocks + config.head_blocks
         # Zeros, since masked values are multiplied by 0, which would leave NaN as it is.
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(blocks)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(blocks)]
+        self.buffers = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(blocks)]
         self.length = torch.zeros((), dtype=torch.long, device=device)
         self._steps = torch.arange(self.capacity, device=device)
         mask = attention_mask(self.capacity, config.cross_conditional, device)
-        self._window_mask = mask.unflatten(0, (STREAMS, self.capacity))
-        self.positions, self.mask = self._steps[:0], mask[:0]
+        bias = attention_bias(mask, self.buffers[0])
+        self._window_bias = bias.unflatten(0, (STREAMS, self.capacity))
+        self.positions, self.bias = self._steps[:0], bias[:0]
         self._first: dict[int, KVCache] = {}
 
     def advance(self, chunk: int) -> None:
         """Make the next n codes the chunk whose keys and values the blocks append; `forward` calls it."""
         self.positions = self.length + self._steps[:chunk]
-        self.mask = self._window_mask[:, self.positions].flatten(0, 1)
+        self.bias = self._window_bias[:, self.positions].flatten(0, 1)
         self.length += chunk
 
-    def append(self, block: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the keys and values of the chunk and return the whole buffers.
+    def append(self, block: int, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of the chunk and return all.
 
         Args:
             block: index of the transformer block.
-            key: (B, heads, 3n, C/heads).
-            value: likewise.
+            new: keys and values (B, 2, heads, 3n, C/heads).
 
         Returns:
             Keys and values (B, heads, 3 * capacity, C/heads).
         """
-        for buffer, new in ((self.keys[block], key), (self.values[block], value)):
-            buffer.index_copy_(3, self.positions, new.unflatten(2, (STREAMS, -1)))
-        return self.keys[block].flatten(2, 3), self.values[block].flatten(2, 3)
+        buffer = self.buffers[block].index_copy_(4, self.positions, new.unflatten(3, (STREAMS, -1)))
+        key, value = buffer.flatten(3, 4).unbind(1)
+        return key, value
 
     def clear(self) -> None:
         """Empty the cache; the buffers stay."""
@@ -146,12 +154,11 @@ class KVCache:
 
     def first(self, batch: int) -> "KVCache":
         """The cache of the first elements of the batch, in the same memory; the same one each time."""
-        if batch == len(self.keys[0]):
+        if batch == len(self.buffers[0]):
             return self
         if batch not in self._first:
             part = copy.copy(self)
-            part.keys = [key[:batch] for key in self.keys]
-            part.values = [value[:batch] for value in self.values]
+            part.buffers = [buffer[:batch] for buffer in self.buffers]
             part._first = {}
             self._first[batch] = part
         return self._first[batch]
@@ -189,16 +196,15 @@ class Dropout(nn.Module):
         return fast_dropout(x, self.rate) if self.training and self.rate else x
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """Scaled dot-product attention (B, heads, n, C') under a mask (n, columns), true where a row attends.
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention (B, heads, n, C') with an `attention_bias` (n, columns).
 
     With dropout on a CPU it is written out, as PyTorch does there too, but with `fast_dropout`.
     """
     if not dropout or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    if mask is not None:  # every row attends to itself, so none is all -inf
-        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    # Every row attends to itself, so none is all -inf.
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias
     return fast_dropout(scores.softmax(-1), dropout) @ value
 
 
@@ -217,22 +223,23 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.width, config.width)
         self.residual_dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
         """Attention output (B, n, C) of the tokens x (B, N, C) in `rows`.
 
         Args:
             x: the tokens.
-            mask: (n, columns), true where the row attends to the column.
+            bias: (n, columns), the `attention_bias`.
             cache: earlier tokens of the window, to which these are appended; None if there are none.
             rows: tokens whose output is needed.
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, C/heads) each
+        qkv = qkv.permute(0, 2, 3, 1, 4)
+        query, key, value = qkv.unbind(1)  # (B, heads, N, C/heads) each
         query = query[:, :, rows]
         if cache is not None:
-            key, value = cache.append(self.block, key, value)
+            key, value = cache.append(self.block, qkv[:, 1:])
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, mask, dropout)
+        mixed = attend(query, key, value, bias, dropout)
         return self.residual_dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -249,9 +256,9 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(config.dropout)
         )
 
-    def forward(self, x: Tensor, mask: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
         """Features (B, n, C) of the tokens x (B, N, C) in `rows`; arguments as of `Attention`."""
-        x = x[:, rows] + self.attention(self.norm_attention(x), mask, cache, rows)
+        x = x[:, rows] + self.attention(self.norm_attention(x), bias, cache, rows)
         return x + self.mlp(self.norm_mlp(x))
 
 
@@ -310,9 +317,9 @@ class Base(nn.Module):
         The features have the data type of the blocks' weights; embeddings are computed in their own.
         """
         x = self.embed(music, codes, cache).to(self.dtype)
-        mask = mask_of(self.config, codes.upper.shape[1], x.device, cache)
+        bias = bias_of(self.config, codes.upper.shape[1], x, cache)
         for block in self.blocks:
-            x = block(x, mask, cache)
+            x = block(x, bias, cache)
         return x
 
 
@@ -348,18 +355,20 @@ class Head(nn.Module):
                 two tokens that they need.
         """
         steps = features.shape[1] // STREAMS
-        mask = mask_of(self.config, steps, features.device, cache)
+        bias = bias_of(self.config, steps, features, cache)
         for block in self.blocks[:-1]:
-            features = block(features, mask, cache)
+            features = block(features, bias, cache)
         rows = slice(2 * steps - 1, 3 * steps, steps) if last_only else ALL
-        features = self.norm(self.blocks[-1](features, mask[rows], cache, rows))
+        features = self.norm(self.blocks[-1](features, bias[rows], cache, rows))
         *_, upper, lower = features.chunk(2 if last_only else STREAMS, dim=1)
         return Logits(self.to_upper(upper), self.to_lower(lower))
 
 
-def mask_of(config: GPTConfig, steps: int, device: torch.device, cache: KVCache | None) -> Tensor:
-    """Attention mask of t codes: (3t, 3t) without a cache, (3t, 3 * capacity) with one."""
-    return attention_mask(steps, config.cross_conditional, device) if cache is None else cache.mask
+def bias_of(config: GPTConfig, steps: int, x: Tensor, cache: KVCache | None) -> Tensor:
+    """The `attention_bias` of t codes: (3t, 3t) without a cache, (3t, 3 * capacity) with one."""
+    if cache is not None:
+        return cache.bias
+    return attention_bias(attention_mask(steps, config.cross_conditional, x.device), x)
 
 
 class MotionGPT(nn.Module):

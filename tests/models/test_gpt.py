@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.gpt import Dropout, GPTConfig, MotionGPT, attend, attention_mask, fast_dropout
+from models.gpt import Dropout, GPTConfig, MotionGPT, attend, attention_bias, attention_mask, fast_dropout
 from models.vqvae import Codes
 from utils.config import ConfigError, check
 
@@ -56,22 +56,27 @@ def test_attention_is_pytorchs(monkeypatch):
     query, key, value = torch.randn(3, 2, 4, 21, 8, dtype=torch.float64).unbind()
     mask = attention_mask(7)
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    assert torch.equal(attend(query, key, value, mask), expected)
+    bias = attention_bias(mask, query)
+    assert torch.equal(attend(query, key, value, bias), expected)
     monkeypatch.setattr("models.gpt.fast_dropout", lambda x, rate: x)
-    torch.testing.assert_close(attend(query, key, value, mask, 0.2), expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        attend(query, key, value, None, 0.2),
-        F.scaled_dot_product_attention(query, key, value),
-        rtol=0,
-        atol=1e-12,
-    )
+    torch.testing.assert_close(attend(query, key, value, bias, 0.2), expected, rtol=0, atol=1e-12)
+
+
+def test_the_bias_has_the_type_of_products():
+    mask = attention_mask(2)
+    bias = attention_bias(mask, torch.zeros(1))
+    assert bias.dtype == torch.float32
+    assert torch.equal(bias == 0, mask)
+    assert torch.isneginf(bias[~mask]).all()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attention_bias(mask, torch.zeros(1)).dtype == torch.bfloat16
 
 
 def test_attention_drops_weights_and_keeps_the_mean():
     torch.manual_seed(5)
     query, key, value = torch.randn(3, 1, 1, 6, 4, dtype=torch.float64).unbind()
     expected = F.scaled_dot_product_attention(query, key, value)
-    many = attend(*(x.expand(20_000, 1, 6, 4) for x in (query, key, value)), None, 0.2)
+    many = attend(*(x.expand(20_000, 1, 6, 4) for x in (query, key, value)), torch.zeros(6, 6), 0.2)
     assert not torch.allclose(many[0], many[1])
     spread = many.std(0) / len(many) ** 0.5
     assert float(((many.mean(0) - expected[0]).abs() / spread).max()) < 5
@@ -130,7 +135,7 @@ def test_a_cleared_cache_is_as_new_and_a_full_one_refuses():
     with pytest.raises(IndexError):
         gpt(music[:, :1], Codes(codes.upper[:, :1], codes.lower[:, :1]), cache)
     cache.clear()
-    cache.keep(1)
+    cache = cache.first(1)
     short = music[:1, :4], Codes(codes.upper[:1, :4], codes.lower[:1, :4])
     assert torch.equal(gpt(*short, cache).upper, gpt(*short, gpt.new_cache(1)).upper)
 

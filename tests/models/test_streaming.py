@@ -129,7 +129,7 @@ def remembered(dance):
     """Numbers in all tensors the stream holds beyond the networks."""
     generator, poses = dance.generator, dance.poses
     state = generator.state
-    tensors = [state.music, *state.codes, *state.cache.keys, *state.cache.values, poses.root]
+    tensors = [state.music, *state.codes, *state.cache.buffers, poses.root]
     for decoder in (poses.upper, poses.lower, poses.velocity):
         for layer in decoder.layers:
             inner = getattr(layer, "inner", layer)
