@@ -20,7 +20,9 @@ from utils.metrics.reference import Reference, stack
 from utils.skeleton import SMPL_24
 
 ProtocolName = Literal["bailando", "corrected"]
-PHYSICAL = tuple(name for name in METRICS if not name.startswith("PFC"))  # the same in both protocols
+# The same in both protocols. A beat score of a dance that stands still means nothing: freezing is beside it.
+BESIDE_BEATS = ("freezing",)
+PHYSICAL = tuple(name for name in METRICS if not name.startswith("PFC") and name not in BESIDE_BEATS)
 
 
 def published_beat_scores(dance: DanceFeatures) -> dict[str, float]:
@@ -31,7 +33,7 @@ def published_beat_scores(dance: DanceFeatures) -> dict[str, float]:
 
 
 def corrected_beat_scores(dance: DanceFeatures) -> dict[str, float]:
-    """Recall, precision and F1 with a tolerance of 0.05 s."""
+    """Recall, precision and F1 with a tolerance of 0.05 s, over motion beats of 0.05 m/s of prominence."""
     music = np.zeros(0) if dance.music_beats is None else dance.music_beats / SMPL_24.fps
     scores = beat_scores(dance.motion_times, music)
     return {"BAS_recall": scores.recall, "BAS_precision": scores.precision, "BAS_F1": scores.f1}
@@ -45,7 +47,7 @@ class Protocol:
         name: as on the command line.
         sets: (suffix of the columns, feature) of each set of features, kinetic then geometric.
         beats: beat scores of one dance.
-        physical: physical metrics it prints.
+        physical: physical metrics it prints, apart from those beside the beat scores.
     """
 
     name: ProtocolName
@@ -72,7 +74,8 @@ class Protocol:
 
     def per_dance(self, dance: DanceFeatures) -> dict[str, float]:
         """The metrics that a single dance has: column -> value."""
-        return {**self.beats(dance), **{name: dance.physical[name] for name in self.physical}}
+        physical = {name: dance.physical[name] for name in (*BESIDE_BEATS, *self.physical)}
+        return {**self.beats(dance), **physical}
 
 
 PROTOCOLS: dict[ProtocolName, Protocol] = {

@@ -15,7 +15,7 @@ from utils.files import write_beside
 from utils.metrics.dances import DanceFeatures, all_features
 from utils.metrics.physical import METRICS
 
-FORMAT = 1  # raised whenever a feature changes, so that older files are refused
+FORMAT = 2  # raised whenever a feature changes, so that older files are refused
 FILE_NAME = "reference_features.npz"
 MANIFEST = "manifest.json"
 MADE_BY = "python extract_aist_features.py --data {root}"

@@ -4,16 +4,16 @@ import math
 from collections.abc import Iterable, Mapping
 
 from utils.metrics.physical import METRICS
-from utils.metrics.protocols import PROTOCOLS
+from utils.metrics.protocols import BESIDE_BEATS
 
-COLUMNS = (
-    "FID_k", "FID_g", "Div_k", "Div_g", "BAS",
+DISTRIBUTION = (
+    "FID_k", "FID_g", "Div_k", "Div_g",
     "FID_k_corrected", "FID_g_corrected", "Div_k_corrected", "Div_g_corrected",
-    "BAS_recall", "BAS_precision", "BAS_F1",
-    *METRICS,
 )  # fmt: skip
+BEATS = ("BAS", "BAS_recall", "BAS_precision", "BAS_F1", *BESIDE_BEATS)
+_PHYSICAL = tuple(name for name in METRICS if name not in BESIDE_BEATS)
+COLUMNS = (*DISTRIBUTION, *BEATS, *_PHYSICAL)
 WIDTH = 118  # characters of a line that a terminal shows whole
-_PHYSICAL = {column for protocol in PROTOCOLS.values() for column in protocol.physical}
 _DIGITS = {
     **dict.fromkeys(
         ("BAS", "BAS_recall", "BAS_precision", "BAS_F1", "foot_penetration", "foot_float", "bone_drift"), 4
@@ -67,14 +67,14 @@ def format_table(rows: Mapping[str, Mapping[str, Cell]], columns: Iterable[str] 
 def format_tables(rows: Mapping[str, Mapping[str, Cell]], width: int = WIDTH) -> list[str]:
     """The rows as several tables of at most `width` characters, so that a terminal breaks no line.
 
-    First the columns that compare dances with real ones, then those that only some rows have, then the
-    physical ones. Rows that have nothing among them are left out.
+    First the columns that compare sets of dances, then the beat scores, with freezing beside them, then
+    those that only some rows have, then the physical ones. Rows that have nothing among them are left out.
     """
     present = _present(rows)
-    first = [c for c in present if c in COLUMNS and c not in _PHYSICAL]
-    own = [c for c in present if c not in COLUMNS]
+    known = [[c for c in present if c in group] for group in (DISTRIBUTION, BEATS, _PHYSICAL)]
+    known.insert(2, [c for c in present if c not in COLUMNS])
     tables = []
-    for group in (first, own, [c for c in present if c in _PHYSICAL]):
+    for group in known:
         some = {n: row for n, row in rows.items() if any(_known(row.get(c)) for c in group)}
         tables += [format_table(some, columns) for columns in _parts(some, group, width) if some]
     return tables
