@@ -94,20 +94,26 @@ def motion_beat_times(joints: np.ndarray, fps: float = 60, prominence: float = P
     return (minima + 0.5 + vertex) / fps
 
 
+def nearness(of: np.ndarray, to: np.ndarray, tolerance: float) -> np.ndarray:
+    """exp(-d² / (2 tolerance²)) of each of `of` (n,), d the distance to the nearest of `to` (m,).
+
+    Range 0..1, (n,) float64; both in the same unit; 0 if `to` is empty.
+    """
+    of = np.asarray(of, np.float64)
+    if len(to) == 0:
+        return np.zeros(len(of))
+    to = np.sort(np.asarray(to, np.float64))
+    right = np.searchsorted(to, of).clip(1, max(len(to) - 1, 1))
+    distance = np.minimum(np.abs(of - to[right - 1]), np.abs(of - to[np.minimum(right, len(to) - 1)]))
+    return np.exp(-(distance**2) / (2.0 * tolerance**2))
+
+
 def alignment(of: np.ndarray, to: np.ndarray, tolerance: float) -> float:
-    """Mean over `of` (n,) of exp(-d² / (2 tolerance²)), d the distance to the nearest of `to` (m,).
+    """Mean `nearness` of `of` (n,) to `to` (m,).
 
     Range 0..1; both in the same unit. NaN if `of` is empty (nothing to average), 0 if only `to` is.
     """
-    if len(of) == 0:
-        return math.nan
-    if len(to) == 0:
-        return 0.0
-    to = np.sort(np.asarray(to, np.float64))
-    of = np.asarray(of, np.float64)
-    right = np.searchsorted(to, of).clip(1, max(len(to) - 1, 1))
-    distance = np.minimum(np.abs(of - to[right - 1]), np.abs(of - to[np.minimum(right, len(to) - 1)]))
-    return float(np.exp(-(distance**2) / (2.0 * tolerance**2)).mean())
+    return float(nearness(of, to, tolerance).mean()) if len(of) else math.nan
 
 
 def beat_align(joints: np.ndarray, music_beats: np.ndarray) -> float:
