@@ -17,6 +17,7 @@ from utils.metrics.dances import MAX_FRAMES, DanceFeatures, all_features
 from utils.metrics.frechet import constant_features, diversity, frechet_distance, normalise
 from utils.metrics.physical import METRICS
 from utils.metrics.reference import Reference, stack
+from utils.metrics.rhythm import rhythm_scores
 from utils.skeleton import SMPL_24
 
 ProtocolName = Literal["bailando", "corrected"]
@@ -72,10 +73,15 @@ class Protocol:
             features, real = features[:, kept], real[:, kept]
         return normalise(features, real)
 
+    def rhythm(self, dance: DanceFeatures) -> dict[str, float]:
+        """All that depends on the beats of the music, which controls are made of: column -> value."""
+        beats = None if dance.music_beats is None else dance.music_beats / SMPL_24.fps
+        return {**self.beats(dance), **rhythm_scores(dance.speed, dance.landings, beats, dance.loudness)}
+
     def per_dance(self, dance: DanceFeatures) -> dict[str, float]:
         """The metrics that a single dance has: column -> value."""
         physical = {name: dance.physical[name] for name in (*BESIDE_BEATS, *self.physical)}
-        return {**self.beats(dance), **physical}
+        return {**self.rhythm(dance), **physical}
 
 
 PROTOCOLS: dict[ProtocolName, Protocol] = {
@@ -101,6 +107,17 @@ def protocol_named(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"protocol {name!r} is unknown; there are: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def distinct(dances: Sequence[DanceFeatures]) -> int:
+    """Number of dances that differ in their features: a greedy GPT repeats itself for one song and start.
+
+    Values that agree to 1e-4 of the largest in the set are the same. FID takes copies for dances of their
+    own, which narrows the distribution and makes its estimate worse than the number of dances says.
+    """
+    features = np.concatenate([stack(dances, "kinetic"), stack(dances, "geometric")], axis=1)
+    scale = np.abs(features).max(0)
+    return len(np.unique(np.round(features / np.where(scale > 0, scale, 1), 4), axis=0))
 
 
 def mean_of_known(values: Sequence[float]) -> float:
@@ -135,6 +152,7 @@ def score(
     for prefix in ("FID", "Div"):
         for suffix, _ in rules.sets:
             row[f"{prefix}_{suffix}"] = math.nan
+    row["distinct"] = distinct(features)
     if reference is not None and len(features) > 1:
         for suffix, feature in rules.sets:
             own = rules.normalised(features, reference, feature)

@@ -15,13 +15,13 @@ from utils.files import write_beside
 from utils.metrics.dances import DanceFeatures, all_features
 from utils.metrics.physical import METRICS
 
-FORMAT = 2  # raised whenever a feature changes, so that older files are refused
+FORMAT = 3  # raised whenever a feature changes, so that older files are refused
 FILE_NAME = "reference_features.npz"
 MANIFEST = "manifest.json"
 MADE_BY = "python extract_aist_features.py --data {root}"
 
 _STACKED = ("kinetic", "geometric", "kinetic_corrected", "geometric_corrected")
-_RAGGED = ("motion_beats", "motion_times", "music_beats")
+_RAGGED = ("motion_beats", "motion_times", "music_beats", "speed", "landings", "loudness")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def save_features(dances: Sequence[DanceFeatures], path: Path, key: str) -> None
         arrays[feature] = stack(dances, feature)
     for name in _RAGGED:
         lists = [getattr(dance, name) for dance in dances]
-        lists = [np.zeros(0, int) if values is None else values for values in lists]
+        kind = np.float32 if name == "loudness" else int
+        lists = [np.zeros(0, kind) if values is None else values for values in lists]
         arrays[name] = np.concatenate(lists)
         arrays[f"{name}_lengths"] = np.array([len(values) for values in lists], np.int64)
     buffer = io.BytesIO()
@@ -173,6 +174,9 @@ def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:
             motion_beats=ragged["motion_beats"][row],
             motion_times=ragged["motion_times"][row],
             music_beats=ragged["music_beats"][row] if arrays["has_music"][row] else None,
+            speed=ragged["speed"][row],
+            landings=ragged["landings"][row],
+            loudness=ragged["loudness"][row] if len(ragged["loudness"][row]) else None,
             physical=dict(zip(physical, arrays["physical"][row].tolist(), strict=True)),
         )
         for row, name in enumerate(arrays["name"])

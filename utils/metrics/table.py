@@ -7,10 +7,13 @@ from utils.metrics.physical import METRICS
 from utils.metrics.protocols import BESIDE_BEATS
 
 DISTRIBUTION = (
-    "FID_k", "FID_g", "Div_k", "Div_g",
-    "FID_k_corrected", "FID_g_corrected", "Div_k_corrected", "Div_g_corrected",
+    "FID_k", "FID_g", "FID_k_corrected", "FID_g_corrected", "distinct",
+    "Div_k", "Div_g", "Div_k_corrected", "Div_g_corrected",
 )  # fmt: skip
-BEATS = ("BAS", "BAS_recall", "BAS_precision", "BAS_F1", *BESIDE_BEATS)
+BEATS = (
+    "BAS", "BAS_recall", "BAS_precision", "BAS_F1", *BESIDE_BEATS,
+    "brake", "landing_offset", "landing_spread", "loudness_following",
+)  # fmt: skip
 _PHYSICAL = tuple(name for name in METRICS if name not in BESIDE_BEATS)
 COLUMNS = (*DISTRIBUTION, *BEATS, *_PHYSICAL)
 WIDTH = 118  # characters of a line that a terminal shows whole
@@ -19,6 +22,7 @@ _DIGITS = {
         ("BAS", "BAS_recall", "BAS_precision", "BAS_F1", "foot_penetration", "foot_float", "bone_drift"), 4
     ),
     **dict.fromkeys(("PFC", "PFC_fps_free", "foot_skate", "freezing"), 3),
+    **dict.fromkeys(("brake", "landing_offset", "landing_spread", "loudness_following"), 3),
     **dict.fromkeys(("joint_error_mm", "root_error_mm"), 1),
     "jitter": 0,
 }
@@ -68,9 +72,10 @@ def format_tables(rows: Mapping[str, Mapping[str, Cell]], width: int = WIDTH) ->
     """The rows as several tables of at most `width` characters, so that a terminal breaks no line.
 
     First the columns that compare sets of dances, then the beat scores, with freezing beside them, then
-    those that only some rows have, then the physical ones. Rows that have nothing among them are left out.
+    those that only some rows have, then the physical ones. Rows that have nothing among them are left out,
+    as are columns that no row has anything in.
     """
-    present = _present(rows)
+    present = [c for c in _present(rows) if any(_known(row.get(c)) for row in rows.values())]
     known = [[c for c in present if c in group] for group in (DISTRIBUTION, BEATS, _PHYSICAL)]
     known.insert(2, [c for c in present if c not in COLUMNS])
     tables = []
@@ -109,4 +114,4 @@ def _cells(rows: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[l
 
 
 def _known(value: Cell) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
+    return value not in (None, MISSING) and not (isinstance(value, float) and math.isnan(value))
