@@ -145,7 +145,8 @@ class Evaluation(DanceMaker):
         rl_split: str | None,
         protocol: ProtocolName,
     ) -> Report:
-        self.reference = real_reference(self.data)
+        other = self.config.reference
+        self.reference = real_reference(self.data) if other is None else Reference.load(Path(other))
         songs = {dance.song for dances in rows.values() for dance in dances}
         loud = {song: loudness(self.data, song) for song in songs}
         scored = features_of(rows, self.config.max_frames, loud)
