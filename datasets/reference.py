@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 from tqdm import tqdm
 
 from datasets.sequences import PreparedData
@@ -13,11 +14,22 @@ from utils.skeleton import SMPL_24
 log = logging.getLogger(__name__)
 
 
+def loudness(data: PreparedData, song: str) -> np.ndarray | None:
+    """Loudness of a song per frame of motion; None if the data does not hold its music.
+
+    It is the first MFCC, the mean over the mel bands of the spectrum in decibels up to a factor.
+    """
+    if song not in data.songs:
+        return None
+    return np.repeat(data.song(song).features[:, 0], round(data.fps / data.music_fps))
+
+
 def real_features(data: PreparedData, name: str) -> DanceFeatures:
     """Features of one real dance, uncut as in the published evaluation, even if it outlasts its song."""
     sequence = data.sequence(name)
     beats = sequence.beats if len(sequence.beats) else None
-    return dance_features(Dance(name, sequence.joints, beats, data.fps, sequence.song))
+    dance = Dance(name, sequence.joints, beats, data.fps, sequence.song)
+    return dance_features(dance, loudness=loudness(data, sequence.song))
 
 
 def real_reference(data: PreparedData) -> Reference | None:

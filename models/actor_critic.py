@@ -1,7 +1,8 @@
-"""Policy and value on one frozen base; TD error, policy loss and value loss as pure functions.
+"""Policy and value on one frozen base; the losses of both algorithms as pure functions.
 
-Source: Bailando (CVPR 2022), section 3.5. The policy is the motion GPT. The value is a third stack on the
-output of its base: one number per half, summed.
+Actor-critic: Bailando (CVPR 2022), section 3.5. The policy is the motion GPT. The value is a third stack on
+the output of its base: one number per half, summed. GRPO: DeepSeekMath (arXiv 2402.03300), section 4.1, which
+needs no value: an action is compared with those of other dances to the same song.
 """
 
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from models.gpt import Head, Logits, MotionGPT, initialise
+from models.gpt import Head, Logits, MotionGPT, code_losses, initialise
+from models.vqvae import Codes
 from utils.config import ConfigModel
 from utils.training import distributed
 
@@ -81,13 +83,21 @@ def td_error(reward: Tensor, values: Tensor, discount: float = 1.0) -> Tensor:
     return reward + discount * values[:, 1:].detach() - values[:, :-1]
 
 
-def policy_loss(action_nll: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+def action_nll(logits: Logits, actions: Codes, temperature: float = 1.0) -> Tensor:
+    """Return -log p (B, t) in nats of actions (B, t), both halves added, with logits over a temperature."""
+    if temperature != 1:
+        logits = Logits(logits.upper / temperature, logits.lower / temperature)
+    upper, lower = code_losses(logits, actions)
+    return upper + lower
+
+
+def policy_loss(nll: Tensor, advantage: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean over the mask of -log p(action) * advantage; all (B, t), the advantage detached.
 
     With several processes, weight is the mean of their mask sums: the mean of their losses is then the loss
     of the joined batch.
     """
-    return (action_nll * advantage.detach() * mask).sum() / (mask.sum() if weight is None else weight)
+    return (nll * advantage.detach() * mask).sum() / (mask.sum() if weight is None else weight)
 
 
 def normalise(advantage: Tensor, mask: Tensor) -> Tensor:
@@ -96,6 +106,57 @@ def normalise(advantage: Tensor, mask: Tensor) -> Tensor:
     mean = distributed.sum_over_processes((advantage * mask).sum()) / count
     variance = distributed.sum_over_processes(((advantage - mean).square() * mask).sum()) / count
     return (advantage - mean) / (variance.sqrt() + 1e-6)
+
+
+def returns(rewards: Tensor, discount: float, look_back: int = 1) -> Tensor:
+    """Return the discounted return (..., L) of each action from the rewards (..., L) of a dance's codes.
+
+    return[i] = sum over k >= i - look_back of discount^(k - i + look_back) * reward[k]. A code changes the
+    decoded motion of the code before it, too, and decides whether a motion beat there is one: by default the
+    reward of that code counts as well.
+    """
+    found = rewards.clone()
+    for i in range(rewards.shape[-1] - 2, -1, -1):
+        found[..., i] += discount * found[..., i + 1]
+    indices = (torch.arange(rewards.shape[-1]) - look_back).clamp(min=0)
+    return found[..., indices.to(rewards.device)]
+
+
+def group_advantage(returns: Tensor) -> Tensor:
+    """Return the advantage (G, L) of each action within a group of dances to one song, from its return.
+
+    The mean over the group is subtracted action by action, as all dances of a group are at the same place of
+    the same music, and the result divided by its standard deviation over the group.
+    Differs from the paper, which normalises the rewards of all steps together before it sums them.
+    """
+    centred = returns - returns.mean(0)
+    return centred / (centred.square().mean().sqrt() + 1e-6)
+
+
+def clipped_policy_loss(
+    nll: Tensor,
+    behaviour_nll: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    clip: float,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Return the clipped surrogate loss of PPO and GRPO (equation 3), the mean over the mask; all (B, t).
+
+    -min(ratio * advantage, clamp(ratio, 1 - clip, 1 + clip) * advantage), with ratio = p(action) under the
+    policy over that under the policy which drew the dances.
+
+    Args:
+        nll: -log p of the actions under the policy, nats.
+        behaviour_nll: the same under the policy that drew them.
+        advantage: of the actions; no gradient flows into it.
+        mask: which actions count.
+        clip: largest distance of the ratio from 1.
+        weight: as in `policy_loss`.
+    """
+    ratio = (behaviour_nll - nll).exp()
+    gain = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    return -(gain * mask).sum() / (mask.sum() if weight is None else weight)
 
 
 def value_loss(error: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Config of --eval. It imports no stage, as the config of a stage holds it."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -15,6 +16,10 @@ class EvaluationConfig(ConfigModel):
     protocol: Literal["bailando", "corrected", "both"] = "bailando"
     """Form of the metrics. `bailando` compares with published numbers; `corrected` removes their errors;
     `both` writes the tables and files of the second, too, into a folder of that name."""
+    reference: str | None = None
+    """Features of the real dances: a .npz with `names`, `kinetic` and `geometric`, as published, for example
+    those of AIST++ computed by others (protocol `bailando` only), or a reference_features.npz. null is the
+    real dances of the data."""
     length: Literal["dance", "song"] = "dance"
     """Length of generated dances: that of the real `dance`, or that of the whole `song`, as published."""
     max_frames: PositiveInt = 1200
@@ -37,6 +42,7 @@ class EvaluationConfig(ConfigModel):
         default = type(self)()
         changed: list[str] = [self.split] if self.split != default.split else []
         changed += [self.protocol] if self.protocol == "corrected" else []
+        changed += [Path(self.reference).stem] if self.reference else []
         changed += [self.length] if self.length != default.length else []
         changed += [f"{self.max_frames}frames"] if self.max_frames != default.max_frames else []
         return "".join(f"_{setting}" for setting in changed)

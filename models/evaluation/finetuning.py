@@ -42,10 +42,19 @@ class SongScore(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """A summary of the run, and each song's scores before and after."""
+    """Outcome of a run of finetuning.
+
+    Attributes:
+        summary: facts about the run.
+        songs: each song's scores before and after.
+        rewards: the mean reward per code and its parts: of the GPT, of the finetuned policy, and of controls.
+            A part that random codes get as well as real dances teaches nothing, and one that the GPT gets as
+            well as real dances is saturated.
+    """
 
     summary: dict[str, Any]
     songs: dict[str, tuple[SongScore, SongScore]]
+    rewards: dict[str, Mapping[str, float]]
 
 
 @torch.no_grad()
@@ -75,6 +84,7 @@ def judge_songs(
     after: MotionGPT,
     songs: Sequence[TargetSong],
     summary: Mapping[str, Any],
+    controls: Mapping[str, Mapping[str, float]],
 ) -> Judgement:
     """Generate dances to all songs before and after finetuning, and score them.
 
@@ -86,14 +96,18 @@ def judge_songs(
         after: the selected policy.
         songs: the target songs.
         summary: facts about the run that the report lists.
+        controls: mean reward and its parts of other dances to these songs; see `RolloutCollector.controls`.
     """
 
-    def scores(policy: MotionGPT) -> list[SongScore]:
+    def scores(policy: MotionGPT) -> tuple[list[SongScore], dict[str, float]]:
         rollouts = collector.collect(policy, songs)
-        return [_score(collector, policy, before, rollout, songs) for rollout in rollouts]
+        own = [_score(collector, policy, before, rollout, songs) for rollout in rollouts]
+        return own, mean_rewards(rollouts)
 
-    both = zip(scores(before), scores(after), strict=True)
-    return Judgement(dict(summary), {song.name: pair for song, pair in zip(songs, both, strict=True)})
+    (old, rewards_before), (new, rewards_after) = scores(before), scores(after)
+    songs_scores = {song.name: (a, b) for song, a, b in zip(songs, old, new, strict=True)}
+    rewards = {"GPT": rewards_before, "finetuned": rewards_after, **controls}
+    return Judgement(dict(summary), songs_scores, rewards)
 
 
 def _score(
@@ -119,19 +133,27 @@ def mean_score(scores: Sequence[SongScore]) -> SongScore:
 
 
 def markdown(judged: Judgement) -> str:
-    """Return the table, before -> after, and the summary, as Markdown."""
+    """Return the table, before -> after, the parts of the reward, and the summary, as Markdown."""
     pairs = dict(judged.songs)
     pairs[f"mean of {len(pairs)}"] = tuple(map(mean_score, zip(*pairs.values(), strict=True)))  # type: ignore[assignment]
     rows = [["song", "reward", "beat-align score", "NLL (nats)", "KL to GPT (nats)"]]
     for name, (old, new) in pairs.items():
         rows.append([name, *(f"{_text(a)} -> {_text(b)}" for a, b in zip(old, new, strict=True))])
+    columns = list(judged.rewards["GPT"])
+    parts = [["mean per code", *columns]]
+    for name, row in judged.rewards.items():
+        parts.append([name, *(_text(row.get(column, math.nan)) for column in columns)])
+    facts = [f"* {name}: {value}" for name, value in judged.summary.items()]
+    return "\n".join([*_table(rows), "", *_table(parts), "", *facts]) + "\n"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table; the first row is its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows
     ]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    lines_below = [f"* {name}: {value}" for name, value in judged.summary.items()]
-    return "\n".join([*lines, "", *lines_below]) + "\n"
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
 
 
 def _text(value: float) -> str:
@@ -152,6 +174,7 @@ def report(judged: Judgement, folder: Path) -> None:
     songs = {name: {"before": plain(a), "after": plain(b)} for name, (a, b) in judged.songs.items()}
     before, after = (mean_score(side) for side in zip(*judged.songs.values(), strict=True))
     content = {**judged.summary, "songs": songs, "mean": {"before": plain(before), "after": plain(after)}}
+    content["rewards"] = judged.rewards
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_beside(folder / FILES[1], markdown(judged).encode())
     write_beside(folder / FILES[0], text.encode())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.reference import real_reference
+from datasets.reference import loudness, real_reference
 from datasets.sequences import PreparedData
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.dances import DanceMaker
@@ -145,8 +145,11 @@ class Evaluation(DanceMaker):
         rl_split: str | None,
         protocol: ProtocolName,
     ) -> Report:
-        self.reference = real_reference(self.data)
-        scored = features_of(rows, self.config.max_frames)
+        other = self.config.reference
+        self.reference = real_reference(self.data) if other is None else Reference.load(Path(other))
+        songs = {dance.song for dances in rows.values() for dance in dances}
+        loud = {song: loudness(self.data, song) for song in songs}
+        scored = features_of(rows, self.config.max_frames, loud)
         tuned_on = self._rl_songs(rl_split)
         songs = {dance.song for dance in rows[shown]}
         report = evaluate(
@@ -188,8 +191,10 @@ def audio_of(data: PreparedData, dance: Dance) -> Path | None:
     return data.song(dance.song).audio if dance.song in data.songs else None
 
 
-def features_of(rows: Mapping[str, Sequence[Dance]], max_frames: int) -> dict[str, list[DanceFeatures]]:
-    """Features of the dances of each row, cut to `max_frames`.
+def features_of(
+    rows: Mapping[str, Sequence[Dance]], max_frames: int, loud: Mapping[str, np.ndarray | None]
+) -> dict[str, list[DanceFeatures]]:
+    """Features of the dances of each row, cut to `max_frames`; `loud` is the loudness of songs per frame.
 
     Raises:
         ValueError: naming the row and the dance, if a dance cannot be scored.
@@ -201,7 +206,7 @@ def features_of(rows: Mapping[str, Sequence[Dance]], max_frames: int) -> dict[st
             scored[row] = []
             for dance in dances:
                 try:
-                    scored[row].append(dance_features(dance, max_frames))
+                    scored[row].append(dance_features(dance, max_frames, loud.get(dance.song)))
                 except ValueError as error:
                     raise ValueError(f"row {row!r}: {error}") from None
                 bar.update()

@@ -1,21 +1,26 @@
-"""Rollouts of actor-critic finetuning: dances of the policy to whole songs, their rewards and windows.
+"""Rollouts of finetuning: dances of the policy to whole songs, their rewards, advantages and windows.
 
-Source: Bailando (CVPR 2022), section 3.5, which describes the loop in outline, and the published loop.
+Source: Bailando (CVPR 2022), section 3.5, which describes the loop in outline, and the published loop. Groups
+of drawn dances: GRPO (arXiv 2402.03300).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.clips import usable_frames, whole_music
 from datasets.loading import map_tensors
 from datasets.sequences import PreparedData
+from models.actor_critic import action_nll, group_advantage, returns
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
-from models.reward import RewardConfig, reward
+from models.reward import NEED_REAL, RealMotion, RewardConfig, real_motion, reward
 from models.vqvae import ChoreographicMemory, Codes
+from utils.motion import joints_to_pose, root_velocity, with_root
 from utils.training import distributed
 
 
@@ -98,9 +103,17 @@ class Windows(NamedTuple):
 
 
 def cut_windows(
-    codes: tuple[Tensor, Tensor], music: Tensor, beats: Tensor, steps: int, frames_per_code: int
+    codes: tuple[Tensor, Tensor],
+    music: Tensor,
+    beats: Tensor,
+    steps: int,
+    frames_per_code: int,
+    hop: int = 1,
 ) -> Windows:
-    """Return all windows of one dance, one code apart.
+    """Return windows of one dance, one code apart, or those of generation by a hop window.
+
+    With a hop, each code counts in the very window that `generation.attention_window` predicts it from, and a
+    window serves as many codes as the hop. At the end, up to `hop` codes may be in no window.
 
     Args:
         codes: upper and lower codes (L,) each.
@@ -108,6 +121,7 @@ def cut_windows(
         beats: (F,) flags at the frame rate.
         steps: codes in a window.
         frames_per_code: frames per code.
+        hop: codes between the starts of windows, after the first two, which are one apart.
 
     Raises:
         ValueError: if the dance is shorter than one window.
@@ -119,17 +133,23 @@ def cut_windows(
             f"a dance of {len(upper)} codes and {len(music)} music steps is too short "
             f"for windows of {steps} codes"
         )
-    mask = torch.zeros(number, steps - 2)
-    mask[0], mask[:, -1] = 1, 1
     frames = len(upper) * frames_per_code
     beats = torch.cat([beats[:frames], beats[-1:].expand(max(0, frames - len(beats)))])
-    return Windows(  # views, not copies: windows overlap in all but one step
+    mask = torch.zeros(number, steps - 2)
+    mask[0], mask[:, -1], mask[2:, -hop:] = 1, 1, 1
+    windows = Windows(  # views, not copies: windows overlap in all but one step
         upper.unfold(0, steps, 1),
         lower.unfold(0, steps, 1),
         music[: len(upper)].unfold(0, steps, 1).transpose(1, 2),
         beats.unfold(0, steps * frames_per_code, frames_per_code),
         mask,
     )
+    return windows if hop == 1 else Windows(*(field[window_starts(number, hop)] for field in windows))
+
+
+def window_starts(number: int, hop: int) -> Tensor:
+    """Return which of a dance's windows, one code apart, `cut_windows` keeps for a hop."""
+    return torch.cat([torch.arange(min(1, number)), torch.arange(1, number, hop)])
 
 
 class Rollout(NamedTuple):
@@ -139,18 +159,21 @@ class Rollout(NamedTuple):
         song: index of the target song.
         codes: (L,) each.
         windows: its N windows of S codes.
-        rewards: the `reward` (N, S - 2) of each window's actions, and its parts.
+        rewards: the `reward` (N, S - 2) of each window's actions, and its parts; of a drawn dance also their
+            `advantage` and their `behaviour_nll` under the policy that drew them, nats.
+        hop: codes between windows, see `cut_windows`.
     """
 
     song: int
     codes: Codes
     windows: Windows
     rewards: Mapping[str, Tensor]
+    hop: int = 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain containers and tensors for a checkpoint; windows are cut again when it is read."""
         rewards = {name: part.contiguous() for name, part in self.rewards.items()}
-        return {"song": self.song, "codes": tuple(self.codes), "rewards": rewards}
+        return {"song": self.song, "codes": tuple(self.codes), "rewards": rewards, "hop": self.hop}
 
 
 def mean_rewards(rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -159,7 +182,27 @@ def mean_rewards(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return {
         name: float((torch.cat([rollout.rewards[name] for rollout in rollouts]) * mask).sum() / mask.sum())
         for name in rollouts[0].rewards
+        if name not in _LEARNING_SIGNALS
     }
+
+
+_LEARNING_SIGNALS = ("advantage", "behaviour_nll")
+
+
+class Draws(NamedTuple):
+    """How groups of dances are drawn from the policy.
+
+    Attributes:
+        group_size: dances per song.
+        temperature: divisor of the logits.
+        discount: of later rewards in the return of an action.
+        seed: of the draws.
+    """
+
+    group_size: int
+    temperature: float
+    discount: float
+    seed: int
 
 
 class RolloutCollector:
@@ -169,9 +212,10 @@ class RolloutCollector:
         memory: the frozen memory, with its velocity branch.
         generation: config of the generation.
         rules: config of the reward.
-        batch_size: windows that are decoded at a time if each is rewarded by itself.
+        batch_size: windows that are decoded, or scored by the policy, at a time.
         steps: codes in a window.
         device: device of the computation.
+        real: levels of real dances that rewards compare with; None if they are not known.
     """
 
     def __init__(
@@ -182,54 +226,165 @@ class RolloutCollector:
         batch_size: int,
         steps: int,
         device: torch.device,
+        real: RealMotion | None = None,
     ) -> None:
         self.memory, self.generation, self.rules = memory, generation, rules
-        self.batch_size, self.steps, self.device = batch_size, steps, device
+        self.batch_size, self.steps, self.device, self.real = batch_size, steps, device, real
 
     @torch.no_grad()
-    def collect(self, policy: MotionGPT, songs: Sequence[TargetSong]) -> list[Rollout]:
-        """Return the policy's dances to whole songs.
+    def collect(
+        self, policy: MotionGPT, songs: Sequence[TargetSong], chosen: Sequence[int] | None = None
+    ) -> list[Rollout]:
+        """Return the policy's dances to whole songs, generated as --eval does.
 
         All processes must call it: each generates its share of the songs, and all get all rollouts.
+
+        Args:
+            policy: the motion GPT.
+            songs: the target songs.
+            chosen: indices of the songs that are danced to; None: all.
         """
-        own = distributed.own_share(len(songs))
-        done: list[tuple[int, Codes, dict[str, Tensor]]] = []
-        if own:
-            share = [songs[i] for i in own]
-            prompts = [Prompt(song.music, song.first, song.name) for song in share]
-            dances = generate(policy.eval(), prompts, self.generation, self.device, progress=True)
-            for i, codes in zip(own, dances, strict=True):
-                done.append((i, codes, self._rewards(codes, songs[i])))
+        chosen = range(len(songs)) if chosen is None else chosen
+        own = [chosen[i] for i in distributed.own_share(len(chosen))]
+        dances = self._generate(policy, [(songs[i], songs[i].name) for i in own], self.generation)
+        done = [(i, codes, self._rewards(codes, songs[i])) for i, codes in zip(own, dances, strict=True)]
         results = distributed.gather_shares(done)
         return [Rollout(i, codes, self._windows(codes, songs[i]), parts) for i, codes, parts in results]
+
+    @torch.no_grad()
+    def draw(
+        self, policy: MotionGPT, songs: Sequence[TargetSong], chosen: Sequence[int], draws: Draws
+    ) -> list[Rollout]:
+        """Return a group of drawn dances per chosen song, with the advantage of each action in its group.
+
+        Dances are drawn from the whole distribution, whatever the config's top_k and top_p, so that its
+        probabilities are those of the actions. All processes must call it, as `collect`.
+        """
+        hop = self.generation.window_and_hop(policy.config.context)[1]
+        pairs = [(i, variant) for i in chosen for variant in range(draws.group_size)]
+        own = [pairs[i] for i in distributed.own_share(len(pairs))]
+        prompts = [(songs[i], f"{songs[i].name}/{variant}") for i, variant in own]
+        whole = {"temperature": draws.temperature, "top_k": 0, "top_p": 1.0, "seed": draws.seed}
+        dances = self._generate(policy, prompts, self.generation.model_copy(update=whole))
+        done = []
+        for (i, _), codes in zip(own, dances, strict=True):
+            windows = self._windows(codes, songs[i], hop)
+            nll = self._nll(policy, windows, draws.temperature)
+            done.append((i, codes, self._whole_rewards(codes, songs[i]), nll))
+        results = distributed.gather_shares(done)
+        found = []
+        for start in range(0, len(results), draws.group_size):
+            group = results[start : start + draws.group_size]
+            rewards = torch.stack([parts["reward"] for _, _, parts, _ in group])
+            advantages = group_advantage(returns(rewards, draws.discount))
+            for (i, codes, parts, nll), advantage in zip(group, advantages, strict=True):
+                cut = {k: self._per_window(x, hop) for k, x in {**parts, "advantage": advantage}.items()}
+                windows = self._windows(codes, songs[i], hop)
+                found.append(Rollout(i, codes, windows, {**cut, "behaviour_nll": nll}, hop))
+        return found
 
     def restore(self, state: Mapping[str, Any], songs: Sequence[TargetSong]) -> Rollout:
         """Return the rollout that `Rollout.state_dict` has saved."""
         state = {_RENAMED.get(name, name): value for name, value in state.items()}
-        song, codes = state["song"], Codes(*state["codes"])
-        return Rollout(song, codes, self._windows(codes, songs[song]), state["rewards"])
+        song, codes, hop = state["song"], Codes(*state["codes"]), state.get("hop", 1)
+        return Rollout(song, codes, self._windows(codes, songs[song], hop), state["rewards"], hop)
 
-    def _windows(self, codes: Codes, song: TargetSong) -> Windows:
-        return cut_windows(codes, song.music, song.beats, self.steps, self.memory.frames_per_code)
+    @torch.no_grad()
+    def controls(
+        self, data: PreparedData, songs: Sequence[TargetSong], seed: int
+    ) -> dict[str, dict[str, float]]:
+        """Return the mean of each part of the reward for dances that no policy made, by the name of a row.
+
+        `real` and `memory`: the real dances, and the same through the memory, if there are any; `random
+        codes`: uniformly random codes of the same length, or of that of the song.
+        """
+        generator, per_code = torch.Generator().manual_seed(seed), self.memory.frames_per_code
+        rows: dict[str, list[dict[str, Tensor]]] = {"real": [], "memory": [], "random codes": []}
+        for song in songs:
+            length = len(song.codes.upper) if song.frames else len(song.music)
+            drawn = Codes(*(torch.randint(k, (length,), generator=generator) for k in self.memory.num_codes))
+            rows["random codes"].append(self._whole_rewards(drawn, song))
+            frames = song.frames // per_code * per_code
+            if frames:
+                rows["memory"].append(self._whole_rewards(song.codes, song))
+                joints = torch.from_numpy(np.array(data.sequence(song.name).joints[:frames], np.float32))
+                pose = with_root(joints_to_pose(joints), root_velocity(joints[:, 0]))[None]
+                parts = reward(pose, song.beats[None, :frames], per_code, self.rules, self.real)
+                rows["real"].append({name: part[0] for name, part in parts.items()})
+        return {
+            row: {name: float(torch.cat([part[name] for part in parts]).mean()) for name in parts[0]}
+            for row, parts in rows.items()
+            if parts
+        }
+
+    def _generate(
+        self, policy: MotionGPT, songs: Sequence[tuple[TargetSong, str]], how: GenerationConfig
+    ) -> list[Codes]:
+        """Return a dance to each song; the text beside a song determines its draws."""
+        prompts = [Prompt(song.music, song.first, key) for song, key in songs]
+        return generate(policy.eval(), prompts, how, self.device, progress=True)
+
+    def _windows(self, codes: Codes, song: TargetSong, hop: int = 1) -> Windows:
+        return cut_windows(codes, song.music, song.beats, self.steps, self.memory.frames_per_code, hop)
+
+    def _nll(self, policy: MotionGPT, windows: Windows, temperature: float) -> Tensor:
+        """Return -log p (N, S - 2) of each window's actions under the policy, nats, both halves added."""
+        parts = []
+        for upper, lower, music in zip(*(x.split(self.batch_size) for x in windows[:3]), strict=True):
+            upper, lower, music = (x.to(self.device) for x in (upper, lower, music))
+            logits = policy(music[:, 1:-1], Codes(upper[:, :-2], lower[:, :-2]))
+            actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
+            parts.append(action_nll(logits, actions, temperature).cpu())
+        return torch.cat(parts)
+
+    def _per_window(self, x: Tensor, hop: int = 1) -> Tensor:
+        """Return (N, S - 2) values of the windows' actions from those of the dance's codes (L,)."""
+        windows = x.unfold(0, self.steps, 1)[:, 1:-1]
+        return windows if hop == 1 else windows[window_starts(len(windows), hop)]
 
     def _rewards(self, codes: Codes, song: TargetSong) -> dict[str, Tensor]:
         """Return the reward (N, S - 2) of each window's actions, and its parts."""
-        per_code, windows = self.memory.frames_per_code, self._windows(codes, song)
         if self.rules.context == "dance":
-            frames = len(codes.upper) * per_code
-            beats = torch.cat([song.beats, song.beats[-1:].expand(frames)])[:frames]
-            whole = self._decode_and_reward(Codes(codes.upper[None], codes.lower[None]), beats[None])
-            return {name: part[0].unfold(0, self.steps, 1)[:, 1:-1].cpu() for name, part in whole.items()}
+            whole = self._whole_rewards(codes, song)
+            return {name: self._per_window(part) for name, part in whole.items()}
+        per_code, windows = self.memory.frames_per_code, self._windows(codes, song)
         parts: list[dict[str, Tensor]] = []
         for start in range(0, len(windows.upper), self.batch_size):
             batch = slice(start, start + self.batch_size)
             actions = Codes(windows.upper[batch, 1:-1], windows.lower[batch, 1:-1])
             parts.append(self._decode_and_reward(actions, windows.beats[batch, per_code:-per_code]))
-        return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _whole_rewards(self, codes: Codes, song: TargetSong) -> dict[str, Tensor]:
+        """Return the reward (L,) of each code of a dance, and its parts."""
+        frames = len(codes.upper) * self.memory.frames_per_code
+        beats = torch.cat([song.beats, song.beats[-1:].expand(frames)])[:frames]
+        whole = self._decode_and_reward(Codes(codes.upper[None], codes.lower[None]), beats[None])
+        return {name: part[0] for name, part in whole.items()}
 
     def _decode_and_reward(self, codes: Codes, beats: Tensor) -> dict[str, Tensor]:
         pose = self.memory.decode(Codes(codes.upper.to(self.device), codes.lower.to(self.device)))
-        return reward(pose, beats.to(self.device), self.memory.frames_per_code, self.rules)
+        parts = reward(pose, beats.to(self.device), self.memory.frames_per_code, self.rules, self.real)
+        return {name: part.cpu() for name, part in parts.items()}
+
+
+def real_levels(data: PreparedData, rules: RewardConfig, frames_per_code: int) -> RealMotion | None:
+    """Return the levels of the real dances that the reward compares with; None if there are none.
+
+    Raises:
+        ValueError: if there are none, and a part of the reward that needs them has a weight.
+    """
+    source = PreparedData(Path(rules.reference)) if rules.reference else data
+    names = source.names("train")
+    if names:
+        return real_motion((source.sequence(name).joints for name in names), frames_per_code)
+    needed = [name for name in NEED_REAL if getattr(rules, name) > 0]
+    if needed:
+        raise ValueError(
+            f"reward.{needed[0]} {getattr(rules, needed[0])} compares with real dances, and {source.root} "
+            "has none to train on; name prepared data that has (reward.reference=data/sample), or set it to 0"
+        )
+    return None
 
 
 _RENAMED = {"piece": "song", "earned": "rewards"}  # entries of checkpoints of formats 1 and 2
@@ -243,8 +398,19 @@ class WindowBatch(NamedTuple):
     updates_policy: bool
 
 
+class DrawnBatch(NamedTuple):
+    """A batch of windows of drawn dances; (B, S - 2) advantage and behaviour NLL (nats) of their actions."""
+
+    windows: Windows
+    advantage: Tensor
+    behaviour_nll: Tensor
+
+
 class WindowBatches:
-    """The batches of an epoch: windows in random order; policy and value updates alternate.
+    """The batches of an epoch: windows in random order.
+
+    Those of drawn dances are `DrawnBatch`es. All others are `WindowBatch`es, which in turn update policy and
+    value.
 
     Args:
         rollouts: the dances of the epoch.
@@ -264,6 +430,7 @@ class WindowBatches:
     ) -> None:
         self.rollouts, self.songs, self.batches = rollouts, songs, batches
         self.turn, self.pinned, self.done = turn, pinned, 0
+        self._drawn = all("advantage" in rollout.rewards for rollout in rollouts)
         self._windows = [(rollout, w) for rollout in rollouts for w in range(len(rollout.windows.upper))]
 
     def skip(self, done: int) -> None:
@@ -277,12 +444,19 @@ class WindowBatches:
     def __len__(self) -> int:
         return len(self.batches) - self.done
 
-    def __iter__(self) -> Iterator[WindowBatch]:
+    def __iter__(self) -> Iterator[WindowBatch | DrawnBatch]:
         for number, indices in list(enumerate(self.batches))[self.done :]:
             chosen = [self._windows[index] for index in distributed.share(list(indices))]
             columns = zip(*([field[w] for field in rollout.windows] for rollout, w in chosen), strict=True)
-            windows = Windows(*(torch.stack(column) for column in columns))
-            rewards = torch.stack([rollout.rewards["reward"][w] for rollout, w in chosen])
-            if self.pinned:
-                windows, rewards = map_tensors(windows, torch.Tensor.pin_memory), rewards.pin_memory()
-            yield WindowBatch(windows, rewards, number // self.turn % 2 == 0)
+            windows = self._placed(Windows(*(torch.stack(column) for column in columns)))
+
+            def signal(name: str, chosen: list[tuple[Rollout, int]] = chosen) -> Tensor:
+                return self._placed(torch.stack([rollout.rewards[name][w] for rollout, w in chosen]))
+
+            if self._drawn:
+                yield DrawnBatch(windows, signal("advantage"), signal("behaviour_nll"))
+            else:
+                yield WindowBatch(windows, signal("reward"), number // self.turn % 2 == 0)
+
+    def _placed(self, batch: Any) -> Any:
+        return map_tensors(batch, torch.Tensor.pin_memory) if self.pinned else batch

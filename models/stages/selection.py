@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from models.actor_critic import ActorCritic
@@ -37,6 +37,8 @@ class SelectionConfig(ConfigModel):
     that satisfy max_nll_increase; the pretrained GPT is a candidate too."""
     songs: str | None = None
     """The split whose songs are used to compare epochs, e.g. held-out ones; null uses the target songs."""
+    max_songs: PositiveInt | None = None
+    """Number of these songs, at equal distances in the split, that are used; null uses all."""
     max_nll_increase: NonNegativeFloat | None = None
     """Largest NLL of an epoch's dances under the pretrained GPT, in nats per code above the NLL of that GPT's
     own dances; null accepts all epochs."""

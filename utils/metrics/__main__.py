@@ -4,7 +4,8 @@
                             [--music SONGS]
 
 DANCES is a file or a folder (.npz, .npy, .pkl.npy, .pkl). DATA is a prepared folder that holds
-reference_features.npz, such a file, or a folder of real dances. Writes metrics.json, dances.csv, table.md and
+reference_features.npz, such a file, a .npz of published features (names, kinetic, geometric), or a folder of
+real dances. Writes metrics.json, dances.csv, table.md and
 plots per protocol to --out.
 """
 
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("dances", type=Path, help="a dance file or a folder of them: .npz .npy .pkl.npy .pkl")
     p.add_argument(
-        "--reference", type=Path, help="prepared folder, reference_features.npz, or folder of real dances"
+        "--reference", type=Path, help="prepared folder, .npz of features, or folder of real dances"
     )
     p.add_argument("--protocol", choices=[*PROTOCOLS, "both"], default="bailando", help="default: bailando")
     p.add_argument("--fps", type=float, default=SMPL_24.fps, help="of files that do not say theirs (60)")

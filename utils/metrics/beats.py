@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
 
 from utils.dance import beat_indices
 from utils.metrics.checks import as_joints
@@ -19,6 +20,7 @@ SMOOTHING = 5.0  # sigma of the smoothing of the speed, in frames, as published
 TOLERANCE = 3.0  # sigma of the score, in frames, as published
 SMOOTHING_SECONDS = SMOOTHING / SMPL_24.fps
 TOLERANCE_SECONDS = TOLERANCE / SMPL_24.fps
+PROMINENCE = 0.05  # m/s by which the speed must rise on both sides of a corrected motion beat
 
 
 class BeatScores(NamedTuple):
@@ -42,10 +44,20 @@ def mean_speed(joints: np.ndarray, fps: float = 60) -> np.ndarray:
     return np.sqrt(np.einsum("tjc,tjc->tj", steps, steps)).mean(1)
 
 
-def _minima(x: np.ndarray, strict: bool = True) -> np.ndarray:
-    """Indices of local minima; if not strict, an equal value may follow (a minimum between two samples)."""
-    rises = x[1:-1] < x[2:] if strict else x[1:-1] <= x[2:]
-    return np.flatnonzero((x[1:-1] < x[:-2]) & rises) + 1
+def prominent_minima(speed: np.ndarray, prominence: float) -> np.ndarray:
+    """Ascending indices of the local minima of a speed (T,) that have a prominence.
+
+    Prominence is the smaller of the rises to the highest speeds on either side of the minimum, each up to the
+    end or the next lower speed, as in topography (`scipy.signal.find_peaks` of the negative speed). A minimum
+    of several equal values counts once, at their middle. Without a floor of prominence, the ripple of a
+    decoder that repeats a code is a motion beat every few frames, and a dancer who stands still scores a BAS
+    of 0.6.
+
+    Args:
+        speed: smoothed mean joint speed.
+        prominence: least prominence, in the unit of the speed.
+    """
+    return find_peaks(-speed, prominence=prominence)[0]
 
 
 def motion_beats(joints: np.ndarray, fps: float = 60, smoothing: float = SMOOTHING) -> np.ndarray:
@@ -59,36 +71,49 @@ def motion_beats(joints: np.ndarray, fps: float = 60, smoothing: float = SMOOTHI
     Raises:
         ValueError: on wrong shapes or values that are not finite.
     """
-    return _minima(gaussian_filter1d(mean_speed(joints, fps), smoothing))
+    x = gaussian_filter1d(mean_speed(joints, fps), smoothing)
+    return np.flatnonzero((x[1:-1] < x[:-2]) & (x[1:-1] < x[2:])) + 1
 
 
-def motion_beat_times(joints: np.ndarray, fps: float = 60) -> np.ndarray:
+def motion_beat_times(joints: np.ndarray, fps: float = 60, prominence: float = PROMINENCE) -> np.ndarray:
     """Motion beats in seconds, for the corrected score: smoothed in seconds, placed between samples.
 
     The speed between frames t and t+1 belongs to time (t + ½)/fps; each minimum is moved to the vertex of the
     parabola through it and its neighbours, so that 30 and 60 fps give the same times.
+
+    Args:
+        joints: (T >= 2, 24, 3) metres.
+        fps: frame rate in Hz.
+        prominence: least prominence of a beat, m/s (`prominent_minima`).
     """
-    speed = gaussian_filter1d(mean_speed(joints, fps), SMOOTHING_SECONDS * fps)
-    minima = _minima(speed, strict=False)
+    speed = gaussian_filter1d(mean_speed(joints, fps) * fps, SMOOTHING_SECONDS * fps)
+    minima = prominent_minima(speed, prominence)
     before, at, after = speed[minima - 1], speed[minima], speed[minima + 1]
-    vertex = 0.5 * (before - after) / (before - 2.0 * at + after)  # the curvature there is positive
+    curvature = before - 2.0 * at + after  # at least 0, and 0 within a plateau
+    vertex = np.divide(0.5 * (before - after), curvature, out=np.zeros_like(at), where=curvature > 0)
     return (minima + 0.5 + vertex) / fps
 
 
+def nearness(of: np.ndarray, to: np.ndarray, tolerance: float) -> np.ndarray:
+    """exp(-d² / (2 tolerance²)) of each of `of` (n,), d the distance to the nearest of `to` (m,).
+
+    Range 0..1, (n,) float64; both in the same unit; 0 if `to` is empty.
+    """
+    of = np.asarray(of, np.float64)
+    if len(to) == 0:
+        return np.zeros(len(of))
+    to = np.sort(np.asarray(to, np.float64))
+    right = np.searchsorted(to, of).clip(1, max(len(to) - 1, 1))
+    distance = np.minimum(np.abs(of - to[right - 1]), np.abs(of - to[np.minimum(right, len(to) - 1)]))
+    return np.exp(-(distance**2) / (2.0 * tolerance**2))
+
+
 def alignment(of: np.ndarray, to: np.ndarray, tolerance: float) -> float:
-    """Mean over `of` (n,) of exp(-d² / (2 tolerance²)), d the distance to the nearest of `to` (m,).
+    """Mean `nearness` of `of` (n,) to `to` (m,).
 
     Range 0..1; both in the same unit. NaN if `of` is empty (nothing to average), 0 if only `to` is.
     """
-    if len(of) == 0:
-        return math.nan
-    if len(to) == 0:
-        return 0.0
-    to = np.sort(np.asarray(to, np.float64))
-    of = np.asarray(of, np.float64)
-    right = np.searchsorted(to, of).clip(1, max(len(to) - 1, 1))
-    distance = np.minimum(np.abs(of - to[right - 1]), np.abs(of - to[np.minimum(right, len(to) - 1)]))
-    return float(np.exp(-(distance**2) / (2.0 * tolerance**2)).mean())
+    return float(nearness(of, to, tolerance).mean()) if len(of) else math.nan
 
 
 def beat_align(joints: np.ndarray, music_beats: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Controls for every score: shuffled songs, the finite-sample floor, and bootstrap intervals.
+"""Controls for every score: other songs, beats half a beat off, the finite-sample floor, and intervals.
 
 Forty dances against 1,320 give an FID far above 0 even if both come from one distribution, and unrelated
 songs give a beat score far above 0: without these controls neither number means anything.
@@ -6,12 +6,13 @@ songs give a beat score far above 0: without these controls neither number means
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
+from scipy.stats import binomtest
 
 from utils.metrics.dances import Dance, DanceFeatures
 from utils.metrics.frechet import Gaussian, fit_gaussian, gaussian_distance
@@ -22,6 +23,17 @@ from utils.skeleton import SMPL_24
 SHUFFLES = 5
 FLOOR_SAMPLES = 100
 BOOTSTRAP_SAMPLES = 500
+# Scores that a sign test compares with their controls, and whether more is better.
+MORE_IS_BETTER = {
+    "BAS": True,
+    "BAS_recall": True,
+    "BAS_precision": True,
+    "BAS_F1": True,
+    "brake": False,
+    "landing_spread": False,
+    "loudness_following": True,
+}
+OTHER_SONGS, HALF_A_BEAT_OFF = "other songs", "half a beat off"
 _AIST_SONG = re.compile(r"_(m[A-Z]{2}\d+)(?:_|$)")
 
 
@@ -58,22 +70,104 @@ def other_songs(songs: Sequence[str], rng: np.random.Generator) -> list[int | No
     return partner
 
 
+class SignTest(NamedTuple):
+    """Paired sign test of a score of each dance against its score under a control.
+
+    Attributes:
+        column: the score.
+        control: name of the control.
+        better: number of dances that score better than under the control.
+        worse: number of those that score worse; ties and undefined scores count nowhere.
+        p: probability of so many better ones or more if either were equally likely (binomial, one-sided).
+    """
+
+    column: str
+    control: str
+    better: int
+    worse: int
+    p: float
+
+
+def sign_tests(
+    own: Sequence[Mapping[str, float]], control: Sequence[Mapping[str, float]], name: str
+) -> list[SignTest]:
+    """Sign tests of the scores in `MORE_IS_BETTER`, where at least one dance has both.
+
+    Args:
+        own: scores of each dance.
+        control: scores of the same dances under a control.
+        name: of the control.
+    """
+    found = []
+    for column, more in MORE_IS_BETTER.items():
+        pairs = [
+            (a.get(column, math.nan), b.get(column, math.nan)) for a, b in zip(own, control, strict=True)
+        ]
+        gain = np.array([(a - b) if more else (b - a) for a, b in pairs])
+        better, worse = int((gain > 0).sum()), int((gain < 0).sum())
+        if better + worse:
+            p = binomtest(better, better + worse, alternative="greater").pvalue
+            found.append(SignTest(column, name, better, worse, float(p)))
+    return found
+
+
+def other_song_scores(
+    dances: Sequence[DanceFeatures], protocol: Protocol, seed: int = 0
+) -> list[list[dict[str, float]]]:
+    """Scores of each dance with the songs of others, one for each of `SHUFFLES` derangements that has one.
+
+    Dance and song are cut to the shorter of the two. Empty for dances without music and where nobody has
+    another song.
+    """
+    known = [i for i, dance in enumerate(dances) if dance.music_beats is not None and len(dance.music_beats)]
+    rng = np.random.default_rng(seed)
+    scores: list[list[dict[str, float]]] = [[] for _ in dances]
+    for _ in range(SHUFFLES):
+        for i, other in zip(known, other_songs([song_of(dances[i]) for i in known], rng), strict=True):
+            if other is not None:
+                scores[i].append(protocol.rhythm(_danced_to(dances[i], dances[known[other]])))
+    return scores
+
+
 def shuffled_beat_scores(
     dances: Sequence[DanceFeatures], protocol: Protocol, seed: int = 0
 ) -> dict[str, float]:
-    """Beat scores when each dance gets the song of another, averaged over `SHUFFLES` derangements.
+    """Mean of `other_song_scores` over dances and derangements; not a number where there are none."""
+    scores = [score for own in other_song_scores(dances, protocol, seed) for score in own]
+    return {column: mean_of_known([s[column] for s in scores]) for column in protocol.rhythm(dances[0])}
 
-    Dance and song are cut to the shorter of the two. Not a number where nobody has another song.
+
+def half_a_beat_off(dance: DanceFeatures) -> DanceFeatures:
+    """The dance with each beat of its music moved on by half of the interval to the next one."""
+    beats = dance.music_beats
+    if beats is None or len(beats) < 2:
+        return replace(dance, music_beats=None)
+    moved = beats + np.diff(beats, append=2 * beats[-1] - beats[-2]) / 2
+    return replace(dance, music_beats=moved[moved < dance.frames])
+
+
+def own_controls(
+    dances: Sequence[DanceFeatures], protocol: Protocol, seed: int = 0
+) -> tuple[dict[str, dict[str, float]], list[SignTest]]:
+    """Controls made of the judged dances themselves: another song's beats, and their own half a beat off.
+
+    Returns:
+        Mean scores of each control by its name, and the sign tests of the dances against them; a control that
+        no dance has is left out.
     """
-    known = [dance for dance in dances if dance.music_beats is not None and len(dance.music_beats)]
-    rng = np.random.default_rng(seed)
-    scores: list[dict[str, float]] = []
-    for _ in range(SHUFFLES):
-        for dance, other in zip(known, other_songs([song_of(dance) for dance in known], rng), strict=True):
-            if other is not None:
-                scores.append(protocol.beats(_danced_to(dance, known[other])))
-    columns = protocol.beats(dances[0])
-    return {column: mean_of_known([values[column] for values in scores]) for column in columns}
+    own = [protocol.rhythm(dance) for dance in dances]
+    off = [protocol.rhythm(half_a_beat_off(dance)) for dance in dances]
+    other = [
+        {column: mean_of_known([score[column] for score in scores]) for column in own[0]}
+        for scores in other_song_scores(dances, protocol, seed)
+    ]
+    rows, tests = {}, []
+    for name, control in ((OTHER_SONGS, other), (HALF_A_BEAT_OFF, off)):
+        row = {column: mean_of_known([score[column] for score in control]) for column in own[0]}
+        if not all(math.isnan(value) for value in row.values()):
+            rows[name] = row
+            tests += sign_tests(own, control, name)
+    return rows, tests
 
 
 def _danced_to(dance: DanceFeatures, other: DanceFeatures) -> DanceFeatures:
@@ -85,6 +179,9 @@ def _danced_to(dance: DanceFeatures, other: DanceFeatures) -> DanceFeatures:
         motion_beats=dance.motion_beats[dance.motion_beats < frames],
         motion_times=dance.motion_times[dance.motion_times < frames / SMPL_24.fps],
         music_beats=other.music_beats[other.music_beats < frames],
+        speed=dance.speed[: frames - 1],
+        landings=dance.landings[dance.landings < frames / SMPL_24.fps],
+        loudness=None if other.loudness is None else other.loudness[:frames],
     )
 
 

@@ -11,6 +11,7 @@ from utils.metrics.checks import as_joints
 from utils.metrics.geometric import geometric_features
 from utils.metrics.kinetic import kinetic_features
 from utils.metrics.physical import physical_metrics, resample
+from utils.metrics.rhythm import foot_landings, smoothed_speed
 from utils.skeleton import SMPL_24
 
 # Generated dances are cut to this many frames (at 60 fps), as published; real ones are taken whole.
@@ -30,6 +31,9 @@ class DanceFeatures:
         motion_times: seconds, corrected.
         music_beats: frame indices within the dance, empty where there are none; None if the music is not
             known.
+        speed: (frames - 1,) smoothed mean joint speed, m/s.
+        landings: seconds at which feet land.
+        loudness: (frames,) of the music, in any unit that rises with it; None if it is not known.
         physical: name -> value, see `utils.metrics.physical`.
     """
 
@@ -44,15 +48,22 @@ class DanceFeatures:
     motion_beats: np.ndarray
     motion_times: np.ndarray
     music_beats: np.ndarray | None
+    speed: np.ndarray
+    landings: np.ndarray
+    loudness: np.ndarray | None
     physical: dict[str, float]
 
 
-def dance_features(dance: Dance, max_frames: int | None = None) -> DanceFeatures:
+def dance_features(
+    dance: Dance, max_frames: int | None = None, loudness: np.ndarray | None = None
+) -> DanceFeatures:
     """Compute all features of one dance, after subtracting the root position of frame 0.
 
     Args:
         dance: the dance.
         max_frames: frames at 60 fps that it is cut to (`MAX_FRAMES` for generated dances); None: whole.
+        loudness: (F,) of the music at 60 frames per second, from the dance's start; the last value is
+            repeated where it is shorter than the dance. None if it is not known.
 
     Raises:
         ValueError: naming the dance, on wrong shapes, too few frames, values that are not finite, or wrong
@@ -82,10 +93,21 @@ def dance_features(dance: Dance, max_frames: int | None = None) -> DanceFeatures
             music_beats=None
             if music is None
             else np.unique(np.round(music * (SMPL_24.fps / dance.fps)).astype(int)),
+            speed=smoothed_speed(at_60).astype(np.float32),
+            landings=foot_landings(p, dance.fps),
+            loudness=_fitted(loudness, len(at_60)),
             physical=physical_metrics(p, dance.fps),
         )
     except ValueError as error:
         raise ValueError(f"dance {dance.name!r}: {error}") from None
+
+
+def _fitted(loudness: np.ndarray | None, frames: int) -> np.ndarray | None:
+    """Loudness (frames,), cut or padded by its last value; None where there is none."""
+    if loudness is None or not len(loudness):
+        return None
+    cut = np.asarray(loudness[:frames], np.float32)
+    return np.pad(cut, (0, frames - len(cut)), mode="edge")
 
 
 def all_features(

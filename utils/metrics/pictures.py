@@ -48,7 +48,8 @@ def save_plots(
         paths.append(
             save_figure(feature_plot(report.features, reference, feature), folder / f"{feature}.png")
         )
-    for column, mean in report.rows[SHUFFLED].items():
+    for column in rules.beats(report.features[0]):
+        mean = report.rows[SHUFFLED][column]
         own = [rules.beats(dance)[column] for dance in report.features]
         real = [rules.beats(dance)[column] for dance in reference.dances]
         paths.append(save_figure(score_plot(own, real, mean, column), folder / f"{column}.png"))

@@ -17,10 +17,13 @@ from utils.metrics.dances import MAX_FRAMES, DanceFeatures, all_features
 from utils.metrics.frechet import constant_features, diversity, frechet_distance, normalise
 from utils.metrics.physical import METRICS
 from utils.metrics.reference import Reference, stack
+from utils.metrics.rhythm import rhythm_scores
 from utils.skeleton import SMPL_24
 
 ProtocolName = Literal["bailando", "corrected"]
-PHYSICAL = tuple(name for name in METRICS if not name.startswith("PFC"))  # the same in both protocols
+# The same in both protocols. A beat score of a dance that stands still means nothing: freezing is beside it.
+BESIDE_BEATS = ("freezing",)
+PHYSICAL = tuple(name for name in METRICS if not name.startswith("PFC") and name not in BESIDE_BEATS)
 
 
 def published_beat_scores(dance: DanceFeatures) -> dict[str, float]:
@@ -31,7 +34,7 @@ def published_beat_scores(dance: DanceFeatures) -> dict[str, float]:
 
 
 def corrected_beat_scores(dance: DanceFeatures) -> dict[str, float]:
-    """Recall, precision and F1 with a tolerance of 0.05 s."""
+    """Recall, precision and F1 with a tolerance of 0.05 s, over motion beats of 0.05 m/s of prominence."""
     music = np.zeros(0) if dance.music_beats is None else dance.music_beats / SMPL_24.fps
     scores = beat_scores(dance.motion_times, music)
     return {"BAS_recall": scores.recall, "BAS_precision": scores.precision, "BAS_F1": scores.f1}
@@ -45,7 +48,7 @@ class Protocol:
         name: as on the command line.
         sets: (suffix of the columns, feature) of each set of features, kinetic then geometric.
         beats: beat scores of one dance.
-        physical: physical metrics it prints.
+        physical: physical metrics it prints, apart from those beside the beat scores.
     """
 
     name: ProtocolName
@@ -70,9 +73,15 @@ class Protocol:
             features, real = features[:, kept], real[:, kept]
         return normalise(features, real)
 
+    def rhythm(self, dance: DanceFeatures) -> dict[str, float]:
+        """All that depends on the beats of the music, which controls are made of: column -> value."""
+        beats = None if dance.music_beats is None else dance.music_beats / SMPL_24.fps
+        return {**self.beats(dance), **rhythm_scores(dance.speed, dance.landings, beats, dance.loudness)}
+
     def per_dance(self, dance: DanceFeatures) -> dict[str, float]:
         """The metrics that a single dance has: column -> value."""
-        return {**self.beats(dance), **{name: dance.physical[name] for name in self.physical}}
+        physical = {name: dance.physical[name] for name in (*BESIDE_BEATS, *self.physical)}
+        return {**self.rhythm(dance), **physical}
 
 
 PROTOCOLS: dict[ProtocolName, Protocol] = {
@@ -98,6 +107,17 @@ def protocol_named(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"protocol {name!r} is unknown; there are: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def distinct(dances: Sequence[DanceFeatures]) -> int:
+    """Number of dances that differ in their features: a greedy GPT repeats itself for one song and start.
+
+    Values that agree to 1e-4 of the largest in the set are the same. FID takes copies for dances of their
+    own, which narrows the distribution and makes its estimate worse than the number of dances says.
+    """
+    features = np.concatenate([stack(dances, "kinetic"), stack(dances, "geometric")], axis=1)
+    scale = np.abs(features).max(0)
+    return len(np.unique(np.round(features / np.where(scale > 0, scale, 1), 4), axis=0))
 
 
 def mean_of_known(values: Sequence[float]) -> float:
@@ -132,6 +152,7 @@ def score(
     for prefix in ("FID", "Div"):
         for suffix, _ in rules.sets:
             row[f"{prefix}_{suffix}"] = math.nan
+    row["distinct"] = distinct(features)
     if reference is not None and len(features) > 1:
         for suffix, feature in rules.sets:
             own = rules.normalised(features, reference, feature)

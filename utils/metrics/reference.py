@@ -1,9 +1,15 @@
-"""The real dances everything is compared with: their features, computed once and kept in a .npz file."""
+"""The real dances everything is compared with: their features, computed once and kept in a .npz file.
+
+Features that others have computed can be the reference, too, so that FID against AIST++ needs no AIST++
+motions: a .npz with `names` (n,), `kinetic` (n, 72) and `geometric` (n, 32), as published, each dance whole
+and with the root position of frame 0 subtracted.
+"""
 
 import hashlib
 import io
+import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +20,16 @@ from utils.dance import Dance
 from utils.files import write_beside
 from utils.metrics.dances import DanceFeatures, all_features
 from utils.metrics.physical import METRICS
+from utils.skeleton import SMPL_24
 
-FORMAT = 1  # raised whenever a feature changes, so that older files are refused
+FORMAT = 3  # raised whenever a feature changes, so that older files are refused
 FILE_NAME = "reference_features.npz"
 MANIFEST = "manifest.json"
 MADE_BY = "python extract_aist_features.py --data {root}"
 
+_OUTSIDE = {"kinetic": 72, "geometric": 32}  # features in files of others, and how many there are
 _STACKED = ("kinetic", "geometric", "kinetic_corrected", "geometric_corrected")
-_RAGGED = ("motion_beats", "motion_times", "music_beats")
+_RAGGED = ("motion_beats", "motion_times", "music_beats", "speed", "landings", "loudness")
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,18 @@ class Reference:
         return tuple(dance.name for dance in self.dances)
 
     def stacked(self, feature: str) -> np.ndarray:
-        """One feature of all dances, (n, d): kinetic, geometric, kinetic_corrected or geometric_corrected."""
-        return self._stacked[feature]
+        """One feature of all dances, (n, d): kinetic, geometric, kinetic_corrected or geometric_corrected.
+
+        Raises:
+            ValueError: if the reference is a file of others, which has no corrected features.
+        """
+        found = self._stacked[feature]
+        if np.isnan(found).any():
+            raise ValueError(
+                f"{self.source} holds published features only, and protocol corrected needs {feature}; "
+                "use protocol bailando, or real dances as the reference"
+            )
+        return found
 
     @cached_property
     def _stacked(self) -> dict[str, np.ndarray]:
@@ -76,8 +94,8 @@ class Reference:
         """Reads features.
 
         Args:
-            path: a .npz file of ours, or a prepared folder that holds one (and then has to be of that very
-                data).
+            path: a .npz file, of ours or with published features of others, or a prepared folder that holds
+                one of ours (and then has to be of that very data).
             key: of the data it has to be of; not checked if None.
 
         Raises:
@@ -132,7 +150,8 @@ def save_features(dances: Sequence[DanceFeatures], path: Path, key: str) -> None
         arrays[feature] = stack(dances, feature)
     for name in _RAGGED:
         lists = [getattr(dance, name) for dance in dances]
-        lists = [np.zeros(0, int) if values is None else values for values in lists]
+        kind = np.float32 if name == "loudness" else int
+        lists = [np.zeros(0, kind) if values is None else values for values in lists]
         arrays[name] = np.concatenate(lists)
         arrays[f"{name}_lengths"] = np.array([len(values) for values in lists], np.int64)
     buffer = io.BytesIO()
@@ -141,7 +160,7 @@ def save_features(dances: Sequence[DanceFeatures], path: Path, key: str) -> None
 
 
 def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:
-    """Features and key of a file written by `save_features`.
+    """Features and key of a file written by `save_features`, or of one with published features of others.
 
     Raises:
         ValueError: naming the file and what to do (`again`), if it is damaged or of another version.
@@ -151,6 +170,8 @@ def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:
             arrays = dict(file)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}); {again}") from None
+    if "reference_format" not in arrays and {"names", *_OUTSIDE} <= arrays.keys():
+        return outside_features(arrays, path), ""
     if "reference_format" not in arrays:
         raise ValueError(f"{path} holds no reference features but: {', '.join(list(arrays)[:8])}; {again}")
     if int(arrays["reference_format"]) != FORMAT:
@@ -173,8 +194,60 @@ def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:
             motion_beats=ragged["motion_beats"][row],
             motion_times=ragged["motion_times"][row],
             music_beats=ragged["music_beats"][row] if arrays["has_music"][row] else None,
+            speed=ragged["speed"][row],
+            landings=ragged["landings"][row],
+            loudness=ragged["loudness"][row] if len(ragged["loudness"][row]) else None,
             physical=dict(zip(physical, arrays["physical"][row].tolist(), strict=True)),
         )
         for row, name in enumerate(arrays["name"])
     ]
     return dances, str(arrays["key"])
+
+
+def outside_features(arrays: Mapping[str, np.ndarray], path: Path) -> list[DanceFeatures]:
+    """Dances of which published features alone are known; beats, physical and corrected ones are not.
+
+    Args:
+        arrays: `names` (n,), `kinetic` (n, 72) and `geometric` (n, 32).
+        path: of the file, for messages.
+
+    Raises:
+        ValueError: naming the file, the array and the row, if a shape or a value is wrong, or a name comes
+            twice.
+    """
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in arrays["names"].reshape(-1)]
+    for feature, number in _OUTSIDE.items():
+        values = arrays[feature]
+        if values.shape != (len(names), number) or values.dtype.kind not in "fiu":
+            raise ValueError(
+                f"{path}: {feature} must be numbers ({len(names)}, {number}), a row for each of `names`, got "
+                f"{values.dtype} {values.shape}"
+            )
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(f"{path}: {feature} of {names[row]} must be finite, column {column} is not")
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice or len(names) < 2:
+        problem = f"{twice[0]} comes {names.count(twice[0])} times" if twice else f"there are {len(names)}"
+        raise ValueError(f"{path}: `names` must be at least two different names, {problem}")
+    unknown = {feature: np.full(number, np.nan) for feature, number in _OUTSIDE.items()}
+    return [
+        DanceFeatures(
+            name=name,
+            song="",
+            fps=float(SMPL_24.fps),
+            frames=0,
+            kinetic=arrays["kinetic"][row],
+            geometric=arrays["geometric"][row],
+            kinetic_corrected=unknown["kinetic"],
+            geometric_corrected=unknown["geometric"],
+            motion_beats=np.zeros(0, int),
+            motion_times=np.zeros(0),
+            music_beats=None,
+            speed=np.zeros(0, np.float32),
+            landings=np.zeros(0),
+            loudness=None,
+            physical=dict.fromkeys(METRICS, math.nan),
+        )
+        for row, name in enumerate(names)
+    ]

@@ -15,15 +15,17 @@ from utils.files import write_beside
 from utils.metrics.conditions import conditions, notes
 from utils.metrics.controls import (
     Interval,
+    SignTest,
     bootstrap_intervals,
     finite_sample_floor,
+    own_controls,
     shuffled_beat_scores,
     song_of,
 )
 from utils.metrics.dances import MAX_FRAMES, DanceFeatures, all_features
 from utils.metrics.protocols import Protocol, ProtocolName, protocol_named, score
 from utils.metrics.reference import Reference
-from utils.metrics.table import Cell, format_tables, format_value
+from utils.metrics.table import Cell, format_table, format_tables, format_value
 
 SHUFFLED = "real, songs shuffled"
 
@@ -44,6 +46,7 @@ class Report:
         per_dance: a line per dance of each row: its row, name, song, rate, length and own scores.
         features: features of the judged dances, for plots.
         skipped: what was not scored -> why.
+        sign_tests: of the judged dances against the controls made of them.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Report:
     per_dance: list[dict[str, float | str]]
     features: list[DanceFeatures] = field(repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
+    sign_tests: list[SignTest] = field(default_factory=list)
 
     def cells(self) -> dict[str, dict[str, Cell]]:
         """Row -> column -> text for people; ± is half the 95 % interval, whose ends `as_dict` has.
@@ -84,12 +88,22 @@ class Report:
         parts = [f"## Protocol: {self.protocol}", ""]
         for table in self.tables():
             parts += [table, ""]
+        if self.sign_tests:
+            parts += [self._sign_table(), ""]
         what = "bootstrap over the dances; of the floor, its draws"
         parts.append(f"* ±: half the 95 % interval ({what}); its ends are in metrics.json")
         parts += [f"* {key}: {value}" for key, value in self.settings.items()]
         parts += [f"* Note: {note}" for note in self.notes]
         parts += [f"* Skipped: {name}: {why}" for name, why in self.skipped.items()]
         return "\n".join(parts) + "\n"
+
+    def _sign_table(self) -> str:
+        """The sign tests as a Markdown table, a row per score and two columns per control."""
+        rows: dict[str, dict[str, Cell]] = {}
+        for test in self.sign_tests:
+            text = f"{test.better} of {test.better + test.worse}, p {test.p:.1g}"
+            rows.setdefault(f"{test.column}, dances better than", {})[test.control] = text
+        return format_table(rows)
 
     def as_dict(self) -> dict[str, object]:
         """Everything but the features, for JSON: numbers that are not defined are None."""
@@ -102,6 +116,7 @@ class Report:
             "settings": self.settings,
             "notes": self.notes,
             "skipped": self.skipped,
+            "sign_tests": [test._asdict() for test in self.sign_tests],
         }
         return {key: _plain(value) for key, value in content.items()}
 
@@ -169,6 +184,8 @@ def evaluate(
     for row, some in tqdm(sets.items(), "scoring", leave=False, disable=None):
         rows[row] = score(some, reference, protocol)
         intervals[row] = bootstrap_intervals(some, reference, rules, seed)
+    controlled, tests = own_controls(sets[name], rules, seed)
+    rows |= {f"{name}, {control}": row for control, row in controlled.items()}
     if reference is not None:
         control_rows, control_intervals = controls(sets[name], reference, rules, seed)
         rows, intervals = rows | control_rows, intervals | control_intervals
@@ -187,7 +204,10 @@ def evaluate(
     features = sets[name]
     settings = conditions(features, reference, max_frames, rl_saw_songs, first_code, seed)
     known = notes(features, reference, rules)
-    return Report(name, protocol, rows, intervals, settings, known, per_dance, features, dict(skipped or {}))
+    left_out = dict(skipped or {})
+    return Report(
+        name, protocol, rows, intervals, settings, known, per_dance, features, left_out, sign_tests=tests
+    )
 
 
 def controls(

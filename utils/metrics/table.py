@@ -4,21 +4,25 @@ import math
 from collections.abc import Iterable, Mapping
 
 from utils.metrics.physical import METRICS
-from utils.metrics.protocols import PROTOCOLS
+from utils.metrics.protocols import BESIDE_BEATS
 
-COLUMNS = (
-    "FID_k", "FID_g", "Div_k", "Div_g", "BAS",
-    "FID_k_corrected", "FID_g_corrected", "Div_k_corrected", "Div_g_corrected",
-    "BAS_recall", "BAS_precision", "BAS_F1",
-    *METRICS,
+DISTRIBUTION = (
+    "FID_k", "FID_g", "FID_k_corrected", "FID_g_corrected", "distinct",
+    "Div_k", "Div_g", "Div_k_corrected", "Div_g_corrected",
 )  # fmt: skip
+BEATS = (
+    "BAS", "BAS_recall", "BAS_precision", "BAS_F1", *BESIDE_BEATS,
+    "brake", "landing_offset", "landing_spread", "loudness_following",
+)  # fmt: skip
+_PHYSICAL = tuple(name for name in METRICS if name not in BESIDE_BEATS)
+COLUMNS = (*DISTRIBUTION, *BEATS, *_PHYSICAL)
 WIDTH = 118  # characters of a line that a terminal shows whole
-_PHYSICAL = {column for protocol in PROTOCOLS.values() for column in protocol.physical}
 _DIGITS = {
     **dict.fromkeys(
         ("BAS", "BAS_recall", "BAS_precision", "BAS_F1", "foot_penetration", "foot_float", "bone_drift"), 4
     ),
     **dict.fromkeys(("PFC", "PFC_fps_free", "foot_skate", "freezing"), 3),
+    **dict.fromkeys(("brake", "landing_offset", "landing_spread", "loudness_following"), 3),
     **dict.fromkeys(("joint_error_mm", "root_error_mm"), 1),
     "jitter": 0,
 }
@@ -67,14 +71,15 @@ def format_table(rows: Mapping[str, Mapping[str, Cell]], columns: Iterable[str] 
 def format_tables(rows: Mapping[str, Mapping[str, Cell]], width: int = WIDTH) -> list[str]:
     """The rows as several tables of at most `width` characters, so that a terminal breaks no line.
 
-    First the columns that compare dances with real ones, then those that only some rows have, then the
-    physical ones. Rows that have nothing among them are left out.
+    First the columns that compare sets of dances, then the beat scores, with freezing beside them, then
+    those that only some rows have, then the physical ones. Rows that have nothing among them are left out,
+    as are columns that no row has anything in.
     """
-    present = _present(rows)
-    first = [c for c in present if c in COLUMNS and c not in _PHYSICAL]
-    own = [c for c in present if c not in COLUMNS]
+    present = [c for c in _present(rows) if any(_known(row.get(c)) for row in rows.values())]
+    known = [[c for c in present if c in group] for group in (DISTRIBUTION, BEATS, _PHYSICAL)]
+    known.insert(2, [c for c in present if c not in COLUMNS])
     tables = []
-    for group in (first, own, [c for c in present if c in _PHYSICAL]):
+    for group in known:
         some = {n: row for n, row in rows.items() if any(_known(row.get(c)) for c in group)}
         tables += [format_table(some, columns) for columns in _parts(some, group, width) if some]
     return tables
@@ -109,4 +114,4 @@ def _cells(rows: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[l
 
 
 def _known(value: Cell) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
+    return value not in (None, MISSING) and not (isinstance(value, float) and math.isnan(value))

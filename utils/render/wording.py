@@ -74,6 +74,29 @@ WORDINGS: Mapping[str, Wording] = {
         "",
         "higher",
     ),
+    "brake": Wording(
+        "braking on the beat",
+        "Slowest speed near a beat over the fastest between its neighbours, 0 to 1; 1 is no change of speed.",
+        "",
+        "lower",
+    ),
+    "landing_offset": Wording(
+        "landings after the beat",
+        "Median place of landing feet relative to the nearest beat, in beats; negative is early.",
+    ),
+    "landing_spread": Wording(
+        "spread of landings",
+        "Interquartile range of the places of landing feet, in beats; landings at random have 0.5.",
+        "",
+        "lower",
+    ),
+    "loudness_following": Wording(
+        "following the loudness",
+        "Rank correlation, -1 to 1, of the loudness of the music and the speed of the dance, bar by bar.",
+        "",
+        "higher",
+    ),
+    "distinct": Wording("different dances", "Number of dances among these that differ from each other."),
     "PFC": Wording(
         "foot contact (PFC)",
         "Physical foot contact score of EDGE: how much the body accelerates while neither foot stands still.",

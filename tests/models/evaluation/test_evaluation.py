@@ -107,7 +107,8 @@ def test_everything_is_written(data, tmp_path, capsys):
         "GPT": generated(judge),
     }
     table = judge.report(folder, rows, shown="GPT", title="a run", rl_split="train")
-    controls = ["real", "real, all 9", "real, songs shuffled", "floor: 3 real against the rest"]
+    own = ["GPT, other songs", "GPT, half a beat off"]
+    controls = [*own, "real", "real, all 9", "real, songs shuffled", "floor: 3 real against the rest"]
     assert list(table) == ["GPT", "memory", "random codes", *controls]
     found = content(folder)
     assert found["rows"].keys() == table.keys()
@@ -274,7 +275,7 @@ def test_data_of_songs_only(tmp_path):
     judge = evaluation(prepare(tmp_path / "songs", only_songs=True), plots=True, players=1)
     rows = {"random codes": judge.random_codes(), "GPT": generated(judge)}
     table = judge.report(tmp_path / "out", rows, shown="GPT", title="t", rl_split="test")
-    assert list(table) == ["GPT"]
+    assert list(table) == ["GPT", "GPT, other songs", "GPT, half a beat off"]
     found = content(tmp_path / "out")
     assert found["metrics"]["FID_k"] is None
     (entry,) = embedded(tmp_path / "out" / "index.html")["entries"]

@@ -135,7 +135,9 @@ def test_the_divergence_by_hand(root, tmp_path):
 def test_songs_without_beats_have_no_beat_score(trained, capsys):
     stage = trained.stage
     silent = [song._replace(beats=torch.zeros_like(song.beats)) for song in stage.songs[:2]]
-    judged = judge_songs(stage.collector, stage.pretrained, stage.model.gpt, [silent[0], stage.songs[1]], {})
+    judged = judge_songs(
+        stage.collector, stage.pretrained, stage.model.gpt, [silent[0], stage.songs[1]], {}, {}
+    )
     first, second = (before for before, _ in judged.songs.values())
     assert np.isnan(first.beat_align)
     assert mean_score([first, second]).beat_align == second.beat_align

@@ -15,7 +15,9 @@ from utils.metrics.beats import (
     beat_scores,
     motion_beat_times,
     motion_beats,
+    prominent_minima,
 )
+from utils.metrics.physical import freezing
 
 
 def test_published_scores():
@@ -57,7 +59,7 @@ def test_score_is_mir_evals_cemgil_rescaled(seed):
 def test_corrected_scores_agree_at_30_and_60_fps():
     music = np.arange(0.3, 12, 0.5)
     for seed in range(6):
-        times = [motion_beat_times(smooth_dance(seed, 12, fps), fps) for fps in (30, 60, 120)]
+        times = [motion_beat_times(smooth_dance(seed, 12, fps, 0.6), fps) for fps in (30, 60, 120)]
         assert len(times[0]) > 15
         for other in times[1:]:
             assert abs(len(other) - len(times[0])) <= 1  # a shallow minimum may come or go
@@ -106,3 +108,40 @@ def test_no_beats():
     assert silent.recall == 0
     assert silent.f1 == 0
     assert math.isnan(silent.precision)
+
+
+def statue(seconds: float = 20.0) -> np.ndarray:
+    """A held pose through a decoder that ripples: 0.02 m/s on average, with 5.6 minima per second."""
+    time = np.arange(round(60 * seconds)) / 60
+    ripple = 0.002 * np.sin(2 * np.pi * 2.8 * time)
+    return REST + ripple[:, None, None] * np.array([0.8, 0.0, 0.6])
+
+
+def test_a_statue_scores_as_published_and_not_corrected():
+    joints, music = statue(), np.arange(15, 1200, 30)
+    assert freezing(joints) == 1
+    assert beat_align(joints, music) > 0.5  # by standing still
+    assert len(motion_beat_times(joints)) == 0
+    assert beat_scores(motion_beat_times(joints), music / 60).recall == 0
+    assert len(motion_beat_times(joints, prominence=0)) >= len(motion_beats(joints)) - 2
+
+
+def test_a_moving_dance_keeps_its_beats():
+    """A step per half second that slows down to a fifth of its speed, with faster and slower phrases."""
+    time = np.arange(1200) / 60
+    speed = 0.4 * (1.2 - np.cos(2 * np.pi * 2 * (time - 0.1))) * (1 + 0.5 * np.sin(2 * np.pi * time / 8))
+    joints = REST + (np.cumsum(speed) / 60)[:, None, None] * np.array([0.6, 0.0, 0.8])
+    frames, music = motion_beats(joints), np.arange(6, 1200, 30)
+    assert len(frames) >= 39
+    np.testing.assert_allclose(motion_beat_times(joints), (frames + 0.5) / 60, atol=0.51 / 60)
+    assert beat_align(joints, music) > 0.9
+    assert beat_scores(motion_beat_times(joints), music / 60).f1 > 0.9
+
+
+def test_prominence_by_hand():
+    speed = np.array([5.0, 1.0, 3.0, 2.0, 4.0, 0.0, 0.0, 0.0, 2.0])
+    assert prominent_minima(speed, 0.0).tolist() == [1, 3, 6]
+    assert prominent_minima(speed, 1.5).tolist() == [1, 6]  # 2.0 is 1 below the 3.0 that parts it from 1.0
+    assert prominent_minima(speed, 2.0).tolist() == [1, 6]
+    assert prominent_minima(speed, 2.5).tolist() == [1]  # 0.0 rises by only 2.0 to its right
+    assert prominent_minima(np.ones(9), 0.0).tolist() == []

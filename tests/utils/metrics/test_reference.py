@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tests.utils.metrics.motions import smooth_dance
-from utils.metrics import Dance, DanceFeatures, Reference, dance_features
+from utils.metrics import Dance, DanceFeatures, Reference, dance_features, score
 from utils.metrics.dances import all_features
 from utils.metrics.reference import FILE_NAME, MANIFEST, data_key
+from utils.metrics.report import evaluate
 
 
 def dances(num=5, seconds=2.0):
@@ -102,3 +103,44 @@ def test_bad_dances_are_named():
         all_features([])
     with pytest.raises(ValueError, match="two dances have one name: d0"):
         all_features([good, good])
+
+
+def outside_file(path, **changed):
+    """Published features of five dances, as others keep them."""
+    features = Reference.of(dances()).dances
+    arrays = {name: np.stack([getattr(d, name) for d in features]) for name in ("kinetic", "geometric")}
+    arrays["names"] = np.array([d.name for d in features])
+    np.savez(path, **{**arrays, **changed})
+    return path
+
+
+def test_features_of_others(tmp_path):
+    """FID and Div against a file of published features are those against the dances themselves."""
+    real, own = Reference.of(dances()), [dance_features(d) for d in dances(4, 3.0)]
+    other = Reference.load(outside_file(tmp_path / "theirs.npz"))
+    assert other.names == real.names
+    row, expected = score(own, other), score(own, real)
+    assert row == pytest.approx(expected, nan_ok=True)
+    report = evaluate(own, other)
+    assert report.rows["real"]["FID_k"] > 0
+    assert np.isnan(report.rows["real"]["BAS"])
+    assert "theirs.npz" in report.markdown()
+    with pytest.raises(ValueError, match=r"theirs.npz holds published features only.*use protocol bailando"):
+        score(own, other, "corrected")
+    named = outside_file(tmp_path / "bytes.npz", names=np.array([b"d0", b"d1", b"d2", b"d3", b"d4"]))
+    assert Reference.load(named).names == real.names
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"kinetic": np.zeros((5, 71))}, r"kinetic must be numbers \(5, 72\).*got float64 \(5, 71\)"),
+        ({"geometric": np.zeros((4, 32))}, r"geometric must be numbers \(5, 32\)"),
+        ({"geometric": np.full((5, 32), np.inf)}, r"geometric of d0 must be finite, column 0 is not"),
+        ({"names": np.array(["a", "b", "a", "c", "d"])}, r"two different names, a comes 2 times"),
+        ({"names": np.array([{}] * 5)}, r"is damaged \(Object arrays cannot be loaded"),
+    ],
+)
+def test_wrong_features_of_others(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=rf"bad.npz.*{message}"):
+        Reference.load(outside_file(tmp_path / "bad.npz", **changed))

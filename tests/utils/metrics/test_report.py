@@ -10,14 +10,19 @@ import pytest
 from tests.utils.metrics.motions import REST, made_up, smooth_dance
 from utils.metrics import PROTOCOLS, Dance, Reference, dance_features, score
 from utils.metrics.controls import (
+    SignTest,
     _resampled_distances,
     bootstrap_intervals,
     finite_sample_floor,
+    half_a_beat_off,
     other_songs,
+    own_controls,
     shuffled_beat_scores,
+    sign_tests,
     song_of,
 )
 from utils.metrics.frechet import diversity, fit_gaussian, frechet_distance, gaussian_distance, normalise
+from utils.metrics.protocols import distinct
 from utils.metrics.report import evaluate, write_report
 
 
@@ -47,7 +52,8 @@ def test_edges_of_a_set(protocol):
     one = [Dance("a", smooth_dance(seconds=1))]
     row = score(one, real, protocol)
     undefined = {c for c, v in row.items() if math.isnan(v)}
-    assert undefined == {c for c in row if c.startswith(("FID", "Div", "BAS"))}
+    beats = {"brake", "landing_offset", "landing_spread", "loudness_following"}
+    assert undefined == beats | {c for c in row if c.startswith(("FID", "Div", "BAS"))}
     two_frames = [
         Dance("a", smooth_dance()[:2]),
         Dance("b", smooth_dance(1)[:2]),
@@ -106,6 +112,50 @@ def test_shuffled_songs_lower_the_score_of_dances_that_keep_the_beat():
         assert shuffled == shuffled_beat_scores(dances, rules, seed=1)
     alone = shuffled_beat_scores(dances[:1], PROTOCOLS["bailando"])
     assert math.isnan(alone["BAS"])
+
+
+def test_sign_tests_by_hand():
+    own = [{"BAS": 0.5, "brake": 0.2}, {"BAS": 0.7, "brake": 0.2}, {"BAS": math.nan, "brake": 0.5}]
+    other = [{"BAS": 0.4, "brake": 0.3}, {"BAS": 0.7, "brake": 0.1}, {"BAS": 0.1, "brake": 0.6}]
+    assert sign_tests(own, other, "c") == [
+        SignTest("BAS", "c", 1, 0, 0.5),
+        SignTest("brake", "c", 2, 1, 0.5),  # lower is better
+    ]
+    assert sign_tests(own[2:], [{}], "c") == []
+
+
+def test_controls_of_dances_on_and_off_the_beat():
+    """Dances on the beat are above both controls; unrelated ones are not; one song has no other."""
+    rules = PROTOCOLS["bailando"]
+    rows, tests = own_controls(made_up(20), rules)
+    assert list(rows) == ["other songs", "half a beat off"]
+    shuffled = shuffled_beat_scores(made_up(20), rules)
+    assert rows["other songs"] == pytest.approx(shuffled, rel=1e-12, nan_ok=True)
+    assert rows["half a beat off"]["BAS"] < 0.01
+    assert all(test.better == 20 and test.p < 1e-5 for test in tests if test.column == "BAS")
+    rng = np.random.default_rng(0)
+    unrelated = [replace(d, motion_beats=np.sort(rng.choice(600, 26, False))) for d in made_up(40)]
+    _, tests = own_controls(unrelated, rules)
+    assert all(test.p > 0.01 for test in tests if test.column == "BAS")
+    rows, _ = own_controls([replace(d, song="one") for d in made_up(3)], rules)
+    assert list(rows) == ["half a beat off"]
+    assert own_controls([replace(d, music_beats=None) for d in made_up(3)], rules) == ({}, [])
+
+
+def test_half_a_beat_off():
+    dance = replace(made_up(1)[0], music_beats=np.array([10, 30, 60]), frames=600)
+    assert half_a_beat_off(dance).music_beats.tolist() == [20, 45, 75]
+    assert half_a_beat_off(replace(dance, frames=70)).music_beats.tolist() == [20, 45]
+    assert half_a_beat_off(replace(dance, music_beats=np.array([4]))).music_beats is None
+
+
+def test_copies_are_counted_once():
+    dances = made_up(5)
+    copies = [*dances, *(replace(dance, name=f"copy of {dance.name}") for dance in dances[:2])]
+    assert distinct(copies) == score(copies, None)["distinct"] == 5
+    nearly = replace(dances[0], kinetic=dances[0].kinetic * (1 + 1e-6))
+    assert distinct([dances[0], nearly]) == 1
+    assert distinct([dances[0], replace(dances[0], geometric=dances[1].geometric)]) == 2
 
 
 def test_shuffled_songs_are_cut_to_the_shorter():
@@ -188,6 +238,8 @@ def test_report_and_its_files(tmp_path):
     report = evaluate(own, reference, rl_saw_songs=True, first_code="real", skipped={"x.txt": "not a dance"})
     assert list(report.rows) == [
         "generated",
+        "generated, other songs",
+        "generated, half a beat off",
         "real, same 1 names",
         "real, all 50",
         "real, songs shuffled",
@@ -208,6 +260,12 @@ def test_report_and_its_files(tmp_path):
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert content["metrics"]["FID_k"] == report.rows["generated"]["FID_k"]
     assert content["rows"]["real, same 1 names"]["FID_k"] is None
+    tests = [SignTest(**test) for test in content["sign_tests"]]
+    assert {test.control for test in tests} == {"other songs", "half a beat off"}
+    (best,) = [test for test in tests if test[:2] == ("BAS", "half a beat off")]
+    assert (best.better, best.worse, best.p) == (5, 0, 0.5**5)  # the sixth has no music
+    assert "5 of 5, p 0.03" in text
+    assert content["metrics"]["distinct"] == 6
     assert content["intervals"]["generated"]["BAS"]["low"] <= content["metrics"]["BAS"]
     lines = list(csv.DictReader(io.StringIO((tmp_path / "out" / "dances.csv").read_text())))
     assert [line["dance"] for line in lines] == [d.name for d in own]
