@@ -205,7 +205,7 @@ class ActorCriticStage(Stage):
         if self.config.selection.by == "reward" and self.selection.epoch < 0:
             self._consider(0, rollouts if self._judges_rollouts else None)
         indices = self.epoch_batches(sum(len(rollout.windows.mask) for rollout in rollouts), epoch)
-        return WindowBatches(rollouts, self.songs, indices, self.config.turn, self.device.type == "cuda")
+        return WindowBatches(rollouts, self.songs, indices, self.config.turn, self.device)
 
     def _collect(self, epoch: int) -> list[Rollout]:
         """Return dances for an epoch of training: one per song, or groups of drawn ones."""

@@ -4,7 +4,8 @@ Source: Bailando (CVPR 2022), section 3.5, which describes the loop in outline, 
 of drawn dances: GRPO (arXiv 2402.03300).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 
 from datasets.clips import usable_frames, whole_music
-from datasets.loading import map_tensors
 from datasets.sequences import PreparedData
 from models.actor_critic import action_nll, group_advantage, returns
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
 from models.reward import NEED_REAL, RealMotion, RewardConfig, real_motion, reward
 from models.vqvae import ChoreographicMemory, Codes
+from utils.device import to_device
 from utils.motion import joints_to_pose, root_velocity, with_root
 from utils.training import distributed
 
@@ -406,8 +407,69 @@ class DrawnBatch(NamedTuple):
     behaviour_nll: Tensor
 
 
+class WindowSource:
+    """The windows of all dances of an epoch on a device, as places in the dances, since windows overlap.
+
+    Args:
+        rollouts: the dances.
+        songs: the target songs.
+        device: where batches are used.
+    """
+
+    def __init__(
+        self, rollouts: Sequence[Rollout], songs: Sequence[TargetSong], device: torch.device
+    ) -> None:
+        windows = rollouts[0].windows
+        self.steps = windows.upper.shape[1]
+        self.per_code = windows.beats.shape[1] // self.steps
+        danced = sorted({rollout.song for rollout in rollouts})
+        music_starts = dict(zip(danced, _starts(len(songs[i].music) for i in danced), strict=True))
+        places = []  # of each window's first code, in the codes of all dances and in the music of all songs
+        for rollout, first in zip(rollouts, _starts(len(r.codes.upper) for r in rollouts), strict=True):
+            number = len(rollout.codes.upper) - self.steps + 1
+            own = torch.arange(number) if rollout.hop == 1 else window_starts(number, rollout.hop)
+            places.append(torch.stack([own + first, own + music_starts[rollout.song]]))
+        self._places = torch.cat(places, 1).to(device)
+        self._codes = [torch.cat(half).to(device) for half in zip(*(r.codes for r in rollouts), strict=True)]
+        self._music = torch.cat([songs[i].music for i in danced]).to(device)
+        self._beats = torch.cat([self._padded_beats(songs[i]) for i in danced]).to(device)
+        self._mask = torch.cat([rollout.windows.mask for rollout in rollouts]).to(device)
+        self.signals = {
+            name: torch.cat([rollout.rewards[name] for rollout in rollouts]).to(device)
+            for name in SIGNALS
+            if name in rollouts[0].rewards
+        }
+
+    def _padded_beats(self, song: TargetSong) -> Tensor:
+        """As many flags as frames of the song's music, the last one repeated."""
+        frames = len(song.music) * self.per_code
+        return torch.cat([song.beats[:frames], song.beats[-1:].expand(max(0, frames - len(song.beats)))])
+
+    def windows(self, chosen: Tensor) -> Windows:
+        """The chosen windows (B,)."""
+        codes, music = self._places[:, chosen].unsqueeze(-1)
+        steps = torch.arange(self.steps, device=chosen.device)
+        frames = torch.arange(self.steps * self.per_code, device=chosen.device)
+        upper, lower = (half[codes + steps] for half in self._codes)
+        return Windows(
+            upper,
+            lower,
+            self._music[music + steps],
+            self._beats[music * self.per_code + frames],
+            self._mask[chosen],
+        )
+
+
+SIGNALS = ("reward", "advantage", "behaviour_nll")  # that losses use
+
+
+def _starts(lengths: Iterable[int]) -> list[int]:
+    """Where each of several sequences begins if they are joined."""
+    return [0, *itertools.accumulate(lengths)][:-1]
+
+
 class WindowBatches:
-    """The batches of an epoch: windows in random order.
+    """The batches of an epoch: windows in random order, on the device.
 
     Those of drawn dances are `DrawnBatch`es. All others are `WindowBatch`es, which in turn update policy and
     value.
@@ -417,7 +479,7 @@ class WindowBatches:
         songs: the target songs.
         batches: indices of the windows of each batch, over all processes.
         turn: number of batches that update the policy before as many update the value.
-        pinned: whether batches lie in page-locked memory, from which a GPU copies asynchronously.
+        device: where the batches are used.
     """
 
     def __init__(
@@ -426,12 +488,12 @@ class WindowBatches:
         songs: Sequence[TargetSong],
         batches: Sequence[Sequence[int]],
         turn: int,
-        pinned: bool,
+        device: torch.device,
     ) -> None:
         self.rollouts, self.songs, self.batches = rollouts, songs, batches
-        self.turn, self.pinned, self.done = turn, pinned, 0
+        self.turn, self.device, self.done = turn, device, 0
         self._drawn = all("advantage" in rollout.rewards for rollout in rollouts)
-        self._windows = [(rollout, w) for rollout in rollouts for w in range(len(rollout.windows.upper))]
+        self._dances = [rollout.song for rollout in rollouts for _ in rollout.windows.mask]
 
     def skip(self, done: int) -> None:
         """Leave out the first batches; whether the rest updates policy or value does not change."""
@@ -439,24 +501,19 @@ class WindowBatches:
 
     def names(self, batch: int) -> list[str]:
         """Return the dances whose windows are in a batch of the epoch, over all processes."""
-        return sorted({self.songs[self._windows[index][0].song].name for index in self.batches[batch]})
+        return sorted({self.songs[self._dances[index]].name for index in self.batches[batch]})
 
     def __len__(self) -> int:
         return len(self.batches) - self.done
 
     def __iter__(self) -> Iterator[WindowBatch | DrawnBatch]:
-        for number, indices in list(enumerate(self.batches))[self.done :]:
-            chosen = [self._windows[index] for index in distributed.share(list(indices))]
-            columns = zip(*([field[w] for field in rollout.windows] for rollout, w in chosen), strict=True)
-            windows = self._placed(Windows(*(torch.stack(column) for column in columns)))
-
-            def signal(name: str, chosen: list[tuple[Rollout, int]] = chosen) -> Tensor:
-                return self._placed(torch.stack([rollout.rewards[name][w] for rollout, w in chosen]))
-
+        source = WindowSource(self.rollouts, self.songs, self.device)
+        own = [distributed.share(list(batch)) for batch in self.batches[self.done :]]
+        for number, chosen in enumerate(
+            to_device(torch.tensor(own, dtype=torch.long), self.device), self.done
+        ):
+            windows, signals = source.windows(chosen), source.signals
             if self._drawn:
-                yield DrawnBatch(windows, signal("advantage"), signal("behaviour_nll"))
+                yield DrawnBatch(windows, signals["advantage"][chosen], signals["behaviour_nll"][chosen])
             else:
-                yield WindowBatch(windows, signal("reward"), number // self.turn % 2 == 0)
-
-    def _placed(self, batch: Any) -> Any:
-        return map_tensors(batch, torch.Tensor.pin_memory) if self.pinned else batch
+                yield WindowBatch(windows, signals["reward"][chosen], number // self.turn % 2 == 0)

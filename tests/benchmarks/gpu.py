@@ -330,6 +330,8 @@ VARIANTS = (
     ("sep_vqvae_root", ("fp32", "bf16"), ()),
     ("cc_motion_gpt", ("fp32", "tf32", "bf16"), ()),
     ("actor_critic", ("fp32", "tf32", "bf16"), ()),
+)
+COMPILED = (
     ("cc_motion_gpt", ("bf16",), ("training.compile=true",)),
     ("sep_vqvae", ("bf16",), ("training.compile=true",)),
 )
@@ -357,11 +359,22 @@ def time_step(context: Context, trainer: Trainer, batch: Any, precision: str, fl
 
 def step_times(context: Context) -> Iterator[Row]:
     """Each stage's step at the published size."""
+    yield from time_variants(context, VARIANTS, 15)
+
+
+def compiled(context: Context) -> Iterator[Row]:
+    """The same by torch.compile, which takes a minute each, and a song by a compiled GPT."""
+    if context.is_gpu:
+        yield from time_songs(context, 1, [{"window": "hop", "precision": "bf16", "compile": True}], 60)
+        yield from time_variants(context, COMPILED, 70)
+
+
+def time_variants(context: Context, variants: Sequence[Any], seconds: float) -> Iterator[Row]:
+    """Times of steps; those that take so many seconds to start are left out if it is too late."""
     flops: dict[str, float] = {}
-    for name, precisions, more in VARIANTS:
+    for name, precisions, more in variants:
         for precision in precisions if context.is_gpu else precisions[:1]:
-            compiles = "training.compile=true" in more
-            if context.late(100 if compiles else 15) or (compiles and not context.is_gpu):
+            if context.late(seconds):
                 print(f"  left out for time: {name} {precision} {' '.join(more)}", flush=True)
                 continue
             trainer, batches = prepared(context, name, [f"training.precision={precision}", *more])
@@ -449,47 +462,53 @@ def kept(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @torch.no_grad()
-def generation(context: Context) -> Iterator[Row]:
-    """A 30 s song and 40 songs of 20 s, GPT of the published size with random weights."""
+def time_songs(context: Context, songs: int, ways: Sequence[Row], seconds: float) -> Iterator[Row]:
+    """Songs by a GPT of the published size with random weights; arguments as of `time_variants`."""
     device = context.device
     torch.manual_seed(0)
     gpt = MotionGPT(GPTConfig(), (512, 512), MUSIC_CHANNELS).eval().to(device)
     first = Codes(torch.tensor([1]), torch.tensor([2]))
-    song = 30 if context.quick else SONG
-    ways: list[dict[str, Any]] = [
-        {"window": window, "precision": precision, "cuda_graph": graph}
-        for window in ("exact", "hop")
-        for precision in ("fp32", "bf16")
-        for graph in ((False, None) if context.is_gpu else (None,))
-    ]
-    for songs, length in ((1, song), (2 if context.quick else 40, min(song, SONGS_LENGTH))):
-        prompts = [Prompt(torch.randn(length, MUSIC_CHANNELS), first, str(i)) for i in range(songs)]
-        expected: dict[str, list[Codes]] = {}
-        for way in ways:
-            if context.late(10):
-                print(f"  left out for time: {songs} song(s), {way}", flush=True)
-                continue
-            forward: AcceleratedGPT = accelerated(gpt, GenerationConfig(**way))
-            taken, made = [], []
-            for _ in range(4 if context.is_gpu else 1):
-                synchronise(device)
-                start = time.perf_counter()
-                made = generate(forward, prompts, GenerationConfig(**way), device)
-                synchronise(device)
-                taken.append(time.perf_counter() - start)
-            plain = expected.setdefault(way["window"], made)
-            equal = sum(same_codes(a, b.upper, b.lower) for a, b in zip(made, plain, strict=True))
-            per_song, seconds = min(taken) / songs, length / 7.5
-            yield show(
-                {
-                    "generation": f"{songs} song(s), {way['window']}, {way['precision']}",
-                    "graphs": way["cuda_graph"] is None and context.is_gpu,
-                    "s per song": per_song, "first s": taken[0] / songs,
-                    "ms per code": 1e3 * min(taken) / length, "real time": f"{seconds / per_song:.0f}x",
-                    "ratio": PUBLISHED_SONG * seconds / 30 / per_song,
-                    "codes of eager fp32": f"{equal} of {songs}",
-                }
-            )  # fmt: skip
+    length = 30 if context.quick else SONG if songs == 1 else SONGS_LENGTH
+    prompts = [Prompt(torch.randn(length, MUSIC_CHANNELS), first, str(i)) for i in range(songs)]
+    expected: dict[str, list[Codes]] = {}
+    for way in ways:
+        if context.late(seconds):
+            print(f"  left out for time: {songs} song(s), {way}", flush=True)
+            continue
+        forward: AcceleratedGPT = accelerated(gpt, GenerationConfig(**way))
+        taken, made = [], []
+        for _ in range(4 if context.is_gpu else 1):
+            synchronise(device)
+            start = time.perf_counter()
+            made = generate(forward, prompts, GenerationConfig(**way), device)
+            synchronise(device)
+            taken.append(time.perf_counter() - start)
+        plain = expected.setdefault(way["window"], made)
+        equal = sum(same_codes(a, b.upper, b.lower) for a, b in zip(made, plain, strict=True))
+        per_song, sung = min(taken) / songs, length / 7.5
+        yield show(
+            {
+                "generation": f"{songs} song(s), {' '.join(str(v) for v in way.values() if v is not None)}",
+                "replayed": forward.record is not None, "s per song": per_song, "first s": taken[0] / songs,
+                "ms per code": 1e3 * min(taken) / length, "real time": f"{sung / per_song:.0f}x",
+                "ratio": PUBLISHED_SONG * sung / 30 / per_song, "same as the first": f"{equal} of {songs}",
+            }
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def generation(context: Context) -> Iterator[Row]:
+    """A 30 s song, 40 songs of 20 s, and the decoding of ten minutes."""
+    device = context.device
+    for songs in (1, 2 if context.quick else 40):
+        eager = (False,) if context.is_gpu and songs == 1 else ()
+        ways = [
+            {"window": window, "precision": precision, "cuda_graph": graph}
+            for window in ("exact", "hop")
+            for precision in ("fp32", "bf16")
+            for graph in (*eager, None)
+        ]
+        yield from time_songs(context, songs, ways, 10)
     memory = ChoreographicMemory(MemoryConfig(), velocity=True).eval().to(device)
     codes = Codes(*torch.randint(512, (2, 100 if context.quick else 4500)))
     taken = [milliseconds(lambda: memory.decode_dance(codes), device, 1)]
@@ -504,6 +523,7 @@ PARTS: dict[str, Callable[[Context], Iterator[Row]]] = {
     "generation": generation,
     "steps": step_times,
     "real": real_runs,
+    "compiled": compiled,
 }
 
 

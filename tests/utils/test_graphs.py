@@ -140,6 +140,7 @@ def same(a, b):
 MEMORY = synthetic.SIZES["sep_vqvae"]["model"]
 PUBLISHED = {**synthetic.BOOK, "restarts": "published"}
 NORMALISED = {"kl_coef": 0.1, "advantage": "normalised"}
+GRPO = {"algorithm": "grpo", "kl_coef": 0.1, "reward": {"context": "dance"}}
 VARIANTS = {
     "memory": ("sep_vqvae", {"milestones": [2], "max_grad_norm": 1.0}),
     "memory, fsq": ("sep_vqvae", {"own": {"model": {**MEMORY, "quantizer": "fsq"}}}),
@@ -148,6 +149,7 @@ VARIANTS = {
     "GPT": ("motion_gpt", {"milestones": [2]}),
     "GPT, micro-batches": ("motion_gpt", {"grad_accum_steps": 2}),
     "actor-critic": ("actor_critic", {}),
+    "GRPO": ("actor_critic", {"own": GRPO}),
     "actor-critic, drift": ("actor_critic", {"idle": "drift", "own": NORMALISED}),
 }
 
