@@ -18,6 +18,7 @@ from models.conv import ConvConfig, Decoder, Encoder
 from models.fsq import FSQ, FSQConfig
 from models.quantizer import CodebookConfig, EMAQuantizer, Quantized, Quantizer
 from utils.config import ConfigModel, check, to_plain
+from utils.device import side_by_side
 from utils.motion import integrate, joints_to_pose, pad_to_multiple, with_root, without_root
 from utils.skeleton import SKELETONS
 
@@ -294,8 +295,8 @@ class ChoreographicMemory(nn.Module):
         if self.upper is None:
             motion, quantized = self.lower(lower)
             return Reconstruction(self.join(motion[..., :0], motion), {"whole": quantized})
-        upper_motion, upper_quantized = self.upper(upper)
-        lower_motion, lower_quantized = self.lower(lower)
+        halves = side_by_side(self.upper, upper, self.lower, lower)
+        (upper_motion, upper_quantized), (lower_motion, lower_quantized) = halves
         quantized = {"upper": upper_quantized, "lower": lower_quantized}
         return Reconstruction(self.join(upper_motion, lower_motion), quantized)
 

@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -269,6 +270,11 @@ def graphs(context: Context) -> Iterator[Row]:
             right = right and whole.replayed == context.is_gpu
             found = {"steps": len(whole.losses), "off": off, "same bits": same, "replayed": whole.replayed}
             yield check(f"{name} {precision}, replayed and eager", right, **found)
+            if name == "sep_vqvae" and context.is_gpu:
+                with patch("models.vqvae.side_by_side", lambda first, x, second, y: (first(x), second(y))):
+                    turns = train_small(context, name, f"turns {precision}", epochs, **graph, **more)
+                same = equal_states(whole.content["model"], turns.content["model"])
+                yield check(f"{name} {precision}, halves side by side and in turn", same)
             train_small(context, name, f"parts {precision}", epochs // 2, **graph, **more)
             rest = train_small(context, name, f"parts {precision}", epochs, **graph, **more)
             right = whole.losses[-len(rest.losses) :] == rest.losses
@@ -284,7 +290,7 @@ def published_files(context: Context) -> dict[str, str]:
     files = {key: str(context.folder / f"{name}.pt") for key, name in (("vqvae", "memory"), ("gpt", "gpt"))}
     if all(Path(path).is_file() for path in files.values()):
         return files
-    make_data(context.folder / "data", 37 if context.quick else 93)
+    make_data(context.folder / "data", 37 if context.quick else 300)
     return make_checkpoints(context.folder)
 
 
@@ -440,6 +446,7 @@ def real_runs(context: Context) -> Iterator[Row]:
                 print(f"  left out for time: {name}, on_device {on_device}", flush=True)
                 continue
             overrides = [f"data.on_device={on_device}", "training.num_workers=4"]
+            overrides += ["turn=1"] if name == "actor_critic" else []  # as many steps of both networks
             trainer, batches = prepared(context, name, overrides)
             bare = bare_step(trainer, batches, context.device)
             if name == "actor_critic":
