@@ -69,6 +69,14 @@ class RewardConfig(ConfigModel):
     """Joints that determine the sign of the lower half's normal in the consistency: the `lower` ones as in
     the paper, or the `upper` ones as in the published code."""
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each part, in the order of `PARTS`."""
+        weights = (
+            self.beat_reward, self.recall, self.precision, self.energy, self.spread, self.consistency
+        )  # fmt: skip
+        return dict(zip(PARTS, weights, strict=True))
+
 
 @functools.cache
 def _gaussian(sigma: float) -> Tensor:
@@ -285,6 +293,6 @@ def reward(
         parts["spread"] = (spread * way).sqrt()
     if config.consistency > 0 or pose.shape[-1] == 3 * SMPL_24.num_joints:  # it is defined on this skeleton
         parts["consistency"] = consistency_reward(pose, frames_per_code, config.lower_sign)
-    weighted = [getattr(config, name) * part for name, part in parts.items() if getattr(config, name) > 0]
+    weighted = [weight * parts[name] for name, weight in config.weights.items() if weight > 0]
     total = torch.stack(weighted).sum(0) if weighted else torch.zeros_like(parts["beat_reward"])
     return {"reward": total, **parts}

@@ -379,10 +379,10 @@ def real_levels(data: PreparedData, rules: RewardConfig, frames_per_code: int) -
     names = source.names("train")
     if names:
         return real_motion((source.sequence(name).joints for name in names), frames_per_code)
-    needed = [name for name in NEED_REAL if getattr(rules, name) > 0]
+    needed = [name for name in NEED_REAL if rules.weights[name] > 0]
     if needed:
         raise ValueError(
-            f"reward.{needed[0]} {getattr(rules, needed[0])} compares with real dances, and {source.root} "
+            f"reward.{needed[0]} {rules.weights[needed[0]]} compares with real dances, and {source.root} "
             "has none to train on; name prepared data that has (reward.reference=data/sample), or set it to 0"
         )
     return None

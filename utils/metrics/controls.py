@@ -292,5 +292,6 @@ def _resampled_distances(own: np.ndarray, drawn: np.ndarray, real: Gaussian) -> 
 
 
 def _around(estimate: float, values: np.ndarray) -> Interval:
+    """The 95 % interval of draws, shifted to have the estimate as their mean; what is >= 0 stays so."""
     low, high = (np.quantile(values, (0.025, 0.975)) - values.mean() + estimate).tolist()
-    return Interval(estimate, max(0.0, low), high)
+    return Interval(estimate, low if values.min() < 0 else max(0.0, low), high)

@@ -16,7 +16,7 @@ from utils.config import read_merged
 # Where the sample's recipe differs; of these, what should steady the published one; epochs judged by others.
 RECIPE = ("reward.beats", "reward.context", "advantage", "selection.by", "kl_coef")
 STEADYING = ("advantage", "kl_coef")
-HELD_OUT = {"selection.songs": "train", "selection.patience": 2}
+ON_TARGETS = {"selection.songs": "test"}  # epochs are compared on the songs that are judged
 RELEASED, PAPER = "published recipe", "sample recipe"
 
 
@@ -176,8 +176,8 @@ def _actor_critic(sample: Mapping[str, Any], published: Mapping[str, Any]) -> Qu
         for key in keys:
             to = recipes[theirs][key]
             rows.append(row(f"{mine}, but {key}: {to}", {**recipes[mine], key: to}, mine))
-    told = ", ".join(f"{key}: {to}" for key, to in HELD_OUT.items())
-    rows.append(row(f"{PAPER}, and {told}", {**recipes[PAPER], **HELD_OUT}, PAPER))
+    told = ", ".join(f"{key}: {to}" for key, to in ON_TARGETS.items())
+    rows.append(row(f"{PAPER}, and {told}", {**recipes[PAPER], **ON_TARGETS}, PAPER))
     return Question(
         "actor_critic",
         "What does actor-critic finetuning do, and what does each of its options?",

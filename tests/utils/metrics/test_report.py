@@ -219,6 +219,10 @@ def test_bootstrap_intervals_hold_the_estimate_and_narrow():
         error = np.std(np.arange(num)) / math.sqrt(num)
         assert found["jitter"].high - found["jitter"].low == pytest.approx(2 * 1.96 * error, rel=0.2)
     assert width[80] < width[10]
+    signed = [replace(d, physical={**d.physical, "jitter": i - 6.0}) for i, d in enumerate(made_up(10, 5))]
+    low, high = bootstrap_intervals(signed, None, rules)["jitter"][1:]
+    assert low == pytest.approx(-3.0, abs=0.3)  # -1.5 - 1.96 * 2.87 / sqrt(10)
+    assert high == pytest.approx(0.2, abs=0.4)
     assert bootstrap_intervals(made_up(1), reference, rules) == {}
 
 
