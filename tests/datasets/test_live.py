@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from datasets.live import AHEAD, BLOCK, PAST, LiveFeatures, windowed_features
-from datasets.music import BEAT_COLUMN, COLUMNS, music_features
-from tests.datasets.test_music import drums
+from datasets.music import music_features
+from datasets.sequences import BEAT_COLUMN
+from tests.datasets.test_music import COLUMNS, drums
 from utils.music.hpss import HOP
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datasets.sequences import COLUMNS, NUM_FEATURES, PreparedData
+from datasets.sequences import PreparedData, feature_columns, num_features
 from models.gpt import GPTConfig, MotionGPT
 from models.stages.motion_gpt import music_statistics
 from models.vqvae import Codes
@@ -18,12 +18,12 @@ def logits(gpt, music):
 @pytest.mark.parametrize("excluded", [(), ("tempogram",), ("mfcc", "beat")])
 def test_a_gpt_ignores_excluded_features_and_no_others(excluded, small_data):
     torch.manual_seed(0)
-    gpt = MotionGPT(GPTConfig(**SIZES, excluded_features=excluded), (6, 5), NUM_FEATURES).eval()
+    gpt = MotionGPT(GPTConfig(**SIZES, excluded_features=excluded), (6, 5), num_features("standard")).eval()
     gpt.base.set_music_statistics(*music_statistics(PreparedData(small_data), excluded))
-    music = torch.randn(1, 4, NUM_FEATURES)
+    music = torch.randn(1, 4, num_features("standard"))
     before = logits(gpt, music)
     assert before.isfinite().all()
-    for name, columns in COLUMNS.items():
+    for name, columns in feature_columns("standard").items():
         changed = music.clone()
         changed[..., columns] += 50.0
         assert torch.equal(logits(gpt, changed), before) == (name in excluded), name
