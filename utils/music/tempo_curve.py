@@ -19,8 +19,11 @@ _PER_OCTAVE = 48  # tempi that are distinguished: 1.5 % apart
 _USUAL_BPM = 120.0  # of the prior: log-normal with a standard deviation of an octave, as librosa's
 _WINDOW_SECONDS = 8.0
 _STEP_SECONDS = 0.1
-_DRIFT_OCTAVES = 0.02  # by which the tempo typically changes from step to step
-_JUMP = 1e-5  # weight of a change to any other tempo, relative to no change
+_INDEPENDENT = (
+    4  # observations per window length: windows of neighbouring steps overlap, and say nearly the same
+)
+_DRIFT_OCTAVES = 0.01  # by which the tempo typically changes from step to step
+_JUMP = 1e-6  # weight of a change to any other tempo, relative to no change
 _FLOOR = 1e-3  # of a tempo's weight, relative to the most probable one: no step excludes a tempo
 _BLOCK_STEPS = 1000  # analysed at a time, for the sake of memory
 
@@ -39,11 +42,21 @@ def tempo_curve(onset: np.ndarray, frame_rate: float) -> np.ndarray:
     tempi = _tempi(frame_rate)
     weights = np.concatenate(list(_weights(onset, frame_rate, step, tempi)), axis=1)
     weights += _FLOOR * weights.max(axis=0) + np.finfo(float).tiny
+    weights **= _INDEPENDENT * _STEP_SECONDS / _WINDOW_SECONDS
+    course = librosa.sequence.viterbi(weights / weights.sum(axis=0), _changes(tempi))
+    return np.repeat(tempi[course], step)[: len(onset)]
+
+
+def _changes(tempi: np.ndarray) -> np.ndarray:
+    """Probability (m, m) of each tempo at the next step, by the present one.
+
+    It is equally probable to stay at any tempo. The slowest and the fastest ones have neighbours on one side
+    only; what they would gain by that goes to changes to any other tempo.
+    """
     apart = np.abs(np.log2(tempi[:, None] / tempi))
     change = np.exp(-apart / _DRIFT_OCTAVES) + _JUMP
-    change /= change.sum(axis=1, keepdims=True)
-    course = librosa.sequence.viterbi(weights / weights.sum(axis=0), change)
-    return np.repeat(tempi[course], step)[: len(onset)]
+    change /= change.sum(axis=1).max()
+    return change + (1 - change.sum(axis=1, keepdims=True)) / len(tempi)
 
 
 def _tempi(frame_rate: float) -> np.ndarray:
