@@ -26,6 +26,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -34,7 +35,8 @@ from datasets.aistpp.preparation import WORKER_MEMORY, Plan, library_versions, p
 from datasets.aistpp.published import published_plan
 from datasets.aistpp.smpl import read_rest_joints
 from datasets.aistpp.songs import MusicOptions, songs_plan
-from datasets.sequences import MANIFEST
+from datasets.sequences import MANIFEST, read_manifest
+from utils.music import NEWEST, FeatureVersion, check_version
 from utils.processors import start_worker, worker_count
 from utils.skeleton import SKELETONS, SMPL_24
 from utils.smpl import GENDERS, rest_joints
@@ -65,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the songs are (default: the source's wav, music, songs, mp3, ...); alone: no dances",
     )
     parser.add_argument(
-        "--features", choices=("standard", "compat"), default="standard", help="default standard"
+        "--features",
+        choices=get_args(FeatureVersion),
+        help=f"version of the music features; default: that of the data in --out, else {NEWEST}",
     )
     parser.add_argument(
         "--music-fps", type=float, default=7.5, metavar="HZ", help="steps per second, default 7.5"
@@ -103,7 +107,8 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
     if args.music_fps <= 0:
         raise ValueError(f"--music-fps must be positive, got {args.music_fps:g}")
     _refuse_idle(args)
-    music = MusicOptions(args.features, args.music_fps, args.songs, args.no_songs, args.beats)
+    version = args.features or _version_there(out)
+    music = MusicOptions(version, args.music_fps, args.songs, args.no_songs, args.beats)
     if args.published:
         return published_plan(args.published, args.no_songs)
     if args.adapter:
@@ -126,6 +131,16 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
     plan = aistpp_plan(out / "raw", rest, music, name="sample")
     plan.expected = None
     return plan
+
+
+def _version_there(out: Path) -> FeatureVersion:
+    """The version of the music features that a folder holds; the newest one if it holds none that is known.
+
+    A folder that is prepared again keeps its version, so that its GPTs and the beats of its metrics stay.
+    """
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return check_version(read_manifest(out)["music"]["version"])
+    return NEWEST
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
     <root>/manifest.json                 what is here, how it was made, what was left out and why
     <root>/motion/<sequence>.npy         float32 (T, 24, 3), metres, y up, 60 fps
-    <root>/music/<song>.features.npy     float32 (T', 438) of the whole song, 7.5 steps per second
+    <root>/music/<song>.features.npy     float32 (T', D) of the whole song, 7.5 steps per second; D by version
     <root>/music/<song>.beats.npy        bool (T60,) of the whole song, 60 fps
 
 Dance and song may differ in length; nothing is cut in the files, and code that needs both uses the shorter
@@ -11,32 +11,65 @@ one.
 
 import io
 import json
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from utils.files import write_beside
+from utils.music import FeatureVersion, check_version
 from utils.skeleton import SKELETONS, Skeleton
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 MADE_BY = "python prepare_aistpp_data.py --source DIR --out {root} (or --sample, or --songs DIR alone)"
 
-COLUMNS: dict[str, slice] = {
-    "mfcc": slice(0, 20),  # of the log-mel power spectrum, in dB below the song's loudest
-    "mfcc_delta": slice(20, 40),  # per step
-    "chroma": slice(40, 52),  # of the harmonic part, in [0, 1]; C first
-    "onset": slice(52, 53),  # strength of the percussive part, in dB, >= 0
-    "beat": slice(53, 54),  # 1 on a tracked beat, else 0
-    "tempogram": slice(54, 438),  # autocorrelation of the onsets by lag in steps, in [-1, 1]
+FeatureGroup = Literal[
+    "mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram", "beat_phase", "beat_time", "tempo"
+]
+_SIZES: dict[FeatureGroup, int] = {
+    "mfcc": 20,  # of the log-mel power spectrum, in dB below the song's loudest
+    "mfcc_delta": 20,  # per step
+    "chroma": 12,  # of the harmonic part, in [0, 1]; C first
+    "onset": 1,  # strength of the percussive part, in dB, >= 0
+    "beat": 1,  # 1 on a tracked beat, else 0
+    "tempogram": 384,  # autocorrelation of the onsets by lag in steps, in [-1, 1]
+    "beat_phase": 2,  # sine and cosine of the phase within the beat, 0 on a beat; both 0 without beats
+    "beat_time": 1,  # seconds from the step to the next beat
+    "tempo": 1,  # local tempo, beats per minute; 0 without beats
 }
-NUM_FEATURES = COLUMNS["tempogram"].stop
-BEAT_COLUMN = COLUMNS["beat"].start
-RECIPES = {
-    "standard": 1,
-    "compat": 2,
-}  # raised when a version's numbers change: older data is then made again
+_SHARED: tuple[FeatureGroup, ...] = ("mfcc", "mfcc_delta", "chroma", "onset", "beat")
+_GROUPS: dict[FeatureVersion, tuple[FeatureGroup, ...]] = {
+    "standard": (*_SHARED, "tempogram"),
+    "compat": (*_SHARED, "tempogram"),
+    "beat_phase": (*_SHARED, "beat_phase", "beat_time", "tempo"),
+}
+# raised when a version's numbers change: older data is then made again
+RECIPES: dict[FeatureVersion, int] = {"standard": 1, "compat": 2, "beat_phase": 1}
+
+
+def feature_columns(version: str) -> dict[FeatureGroup, slice]:
+    """Columns of each group of the music features of a version, in their order.
+
+    Raises:
+        ValueError: if the version is unknown.
+    """
+    groups = _GROUPS[check_version(version)]
+    ends = list(accumulate(_SIZES[group] for group in groups))
+    return {group: slice(end - _SIZES[group], end) for group, end in zip(groups, ends, strict=True)}
+
+
+def num_features(version: str) -> int:
+    """Number of columns of the music features of a version: 438 as published, 58 of `beat_phase`.
+
+    Raises:
+        ValueError: if the version is unknown.
+    """
+    return sum(_SIZES[group] for group in _GROUPS[check_version(version)])
+
+
+BEAT_COLUMN = feature_columns("standard")["beat"].start  # of every version
 
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "name": str, "skeleton": str, "fps": (int, float), "music": dict,
@@ -51,7 +84,7 @@ class Sequence(NamedTuple):
         name: e.g. gBR_sBM_cAll_d04_mBR0_ch01.
         song: the song's name, e.g. mBR0.
         joints: (T, 24, 3) float32, metres, y up, 60 fps, memory-mapped, read-only.
-        music: (T', 438) float32 features of the whole song; (0, 438) if the song is not available.
+        music: (T', D) float32 features of the whole song; (0, D) if the song is not available.
         beats: (T60,) bool per 60-fps frame of the whole song; (0,) if they are not known.
     """
 
@@ -63,7 +96,7 @@ class Sequence(NamedTuple):
 
 
 class Song(NamedTuple):
-    """One whole song: `features` (T', 438), `beats` (T60,) and its sound file, None if there is none."""
+    """One whole song: `features` (T', D), `beats` (T60,) and its sound file, None if there is none."""
 
     name: str
     features: np.ndarray
@@ -87,7 +120,7 @@ class PreparedData:
 
     @property
     def feature_version(self) -> str:
-        """Version of the music features: `standard` or `compat`."""
+        """Version of the music features, see `datasets.music`."""
         return self.manifest["music"]["version"]
 
     @property

@@ -8,13 +8,14 @@ a fixed size, so that shapes depend on the number of new codes only.
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from datasets.sequences import FeatureGroup
 from models.vqvae import Codes
 from utils.config import ConfigModel, check, to_plain
 
@@ -44,10 +45,10 @@ class GPTConfig(ConfigModel):
     """Normalise the music features to mean 0 over the training songs, and each group of them (MFCC, chroma,
     onset, beat, ...) to the same total variance. As published they are not normalised: the loudness column,
     around -500, drowns the beat flags."""
-    excluded_features: tuple[Literal["mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram"], ...] = ()
+    excluded_features: tuple[FeatureGroup, ...] = ()
     """Groups of music features, named as in `datasets.sequences`, that the GPT ignores; this needs
-    `normalise_music`. The 384 columns of the tempogram identify each song, so with them a GPT overfits a
-    small corpus song by song."""
+    `normalise_music`. Groups that the data's version lacks change nothing. The 384 columns of the tempogram
+    (`standard`) identify each song, so with them a GPT overfits a small corpus song by song."""
     cross_conditional: bool = True
     """Let each half attend to the codes of the other half, as in the paper. With `false` a half attends to
     the music and its own codes only, for comparison: two GPTs that share their weights."""

@@ -16,7 +16,7 @@ from datasets.aistpp.annotations import EXPECTED, parse_name
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.source import FileRef, Source, first_by_name
 from datasets.aistpp.tasks import MotionTask, Rejected, SongRead, SongTask
-from datasets.sequences import BEAT_COLUMN, NUM_FEATURES
+from datasets.sequences import BEAT_COLUMN, num_features
 from utils.skeleton import SMPL_24
 
 CODE_RATE_FOLDER = "7.5fps"
@@ -50,7 +50,8 @@ def published_plan(source: Path, song_optional: bool = False) -> Plan:
             f"no folder with {CODE_RATE_FOLDER!r} in its name in {source} (aistpp_music_feat_7.5fps); "
             "--no-songs imports the dances alone"
         )
-    plan = Plan("aistpp_published", [], {}, {"version": "compat", "fps": 7.5, "columns": NUM_FEATURES}, {})
+    columns = num_features("compat")
+    plan = Plan("aistpp_published", [], {}, {"version": "compat", "fps": 7.5, "columns": columns}, {})
     plan.expected, plan.song_optional = EXPECTED, song_optional
     plan.notes.append(
         "imported from the published preprocessed data; dances were cut to their songs by its authors"
@@ -67,12 +68,10 @@ def published_plan(source: Path, song_optional: bool = False) -> Plan:
         plan.motions.append(MotionTask(name, song, genre, ref, _read_dance, "motion 1 published"))
     none = np.zeros(0, bool)
     for task in plan.motions:  # dances have beats even if the 7.5-fps features are missing
-        plan.songs[task.song] = SongTask(
-            task.song, None, _read_features, "music 1 published", NUM_FEATURES, none
-        )
+        plan.songs[task.song] = SongTask(task.song, None, _read_features, "music 1 published", columns, none)
     for ref in code_rate:
         song = _song_of(ref.name.stem)
-        plan.songs[song] = SongTask(song, ref, _read_features, "music 1 published", NUM_FEATURES, none)
+        plan.songs[song] = SongTask(song, ref, _read_features, "music 1 published", columns, none)
     return plan
 
 

@@ -11,10 +11,10 @@ from datasets.aistpp.annotations import SONG_FOLDERS
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.source import FileRef, Source, first_by_name
 from datasets.aistpp.tasks import Rejected, SongRead, SongTask
-from datasets.sequences import NUM_FEATURES, RECIPES, write_bytes
+from datasets.sequences import RECIPES, num_features, write_bytes
 from utils.dance import beat_indices
 from utils.files import AUDIO_SUFFIXES
-from utils.music import FeatureVersion
+from utils.music import NEWEST, FeatureVersion
 from utils.music.audio import audio_seconds
 from utils.skeleton import SMPL_24
 
@@ -26,14 +26,14 @@ class MusicOptions(NamedTuple):
     """Options for songs.
 
     Attributes:
-        version: of the features, `standard` or `compat`.
+        version: of the features.
         fps: steps per second.
         folder: of the songs; the usual folders of the source if None.
         optional: keep dances whose song is missing.
         beats: a JSON file {song: {frames, beats}} of beats at 60 fps for songs without a sound file.
     """
 
-    version: FeatureVersion = "standard"
+    version: FeatureVersion = NEWEST
     fps: float = 7.5
     folder: Path | None = None
     optional: bool = False
@@ -65,14 +65,15 @@ def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
             + "; give --songs DIR, or --no-songs to prepare the dances alone"
         )
     options = f"music {RECIPES[music.version]} {music.version} {music.fps:g}"
+    columns = num_features(music.version)
     read = partial(_read_song, version=music.version, fps=music.fps)
     none = np.zeros(0, bool)
     for song, flags in beats.items():
-        plan.songs[song] = SongTask(song, None, read, options, NUM_FEATURES, flags)
+        plan.songs[song] = SongTask(song, None, read, options, columns, flags)
     for song, ref in first_by_name(refs, plan.notes, "song").items():
-        plan.songs[song] = SongTask(song, ref, read, options, NUM_FEATURES, none, song_minutes(ref) > LONG)
+        plan.songs[song] = SongTask(song, ref, read, options, columns, none, song_minutes(ref) > LONG)
     plan.song_optional = music.optional
-    plan.music = {"version": music.version, "fps": music.fps, "columns": NUM_FEATURES}
+    plan.music = {"version": music.version, "fps": music.fps, "columns": columns}
 
 
 def songs_plan(music: MusicOptions) -> Plan:

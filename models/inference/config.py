@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -20,6 +20,12 @@ class DanceConfig(ConfigModel):
     start: Literal["first", "beat"] = "first"
     """When the dance begins. `first`: with the first moment of the song; `beat`: the dancer stands still
     until the code step in which the first beat of the song falls."""
+    bpm: Annotated[float, Field(ge=20, le=400)] | None = None
+    """Tempo of the songs in beats per minute, for songs in which another one is found (`--dance` prints it).
+    null: found in each song, also where it changes."""
+    beats: str | None = None
+    """File of the beats of the song, of which there must be only one: seconds from its start, a line each
+    (mir_eval, label tracks of Audacity), or a JSON list. null: found in each song."""
     opening: str | tuple[tuple[NonNegativeInt, NonNegativeInt], ...] | None = None
     """The codes from which a dance continues: pairs [[upper, lower], ...], or a file of a motion (joints or
     SMPL parameters, as `python -m utils.metrics` reads it) that the memory encodes. null is
@@ -62,6 +68,12 @@ class DanceConfig(ConfigModel):
         given = ", ".join(f"dance.{key}" for key in _FORMER if key in content)
         log.info("%s: use dance.formats=[%s] now", given, ",".join(formats))
         return {**kept, "formats": formats}
+
+    @model_validator(mode="after")
+    def _check_rhythm(self) -> Self:
+        if self.bpm is not None and self.beats is not None:
+            raise ValueError("bpm and beats are both given; beats say the tempo, so leave bpm out")
+        return self
 
     @field_validator("formats")
     @classmethod

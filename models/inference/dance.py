@@ -26,7 +26,17 @@ from models.generation import FREE, GenerationConfig, Prompt, cut, generate, ove
 from models.inference.config import DanceConfig
 from models.inference.outputs import write_dance
 from models.inference.prompts import Networks, load_networks, locked_codes, opening_codes
-from models.inference.songs import FileNames, Found, Song, analyse_each, find_songs, named, one_line
+from models.inference.songs import (
+    FileNames,
+    Found,
+    GivenRhythm,
+    Song,
+    analyse_each,
+    find_songs,
+    given_rhythm,
+    named,
+    one_line,
+)
 from models.stages.base import GPTRunConfig, RunConfig
 from models.vqvae import ChoreographicMemory, Codes
 from utils.config import to_plain
@@ -89,6 +99,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
         )
     folder = out or config.folder / "dance"
     _check(config.dance, config.generation.temperature, songs, folder)
+    rhythm = given_rhythm(config.dance)
     progress = Progress()
     log.info("loading the weights that %s names", config.name)
     with progress.of("weights"):
@@ -103,7 +114,18 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
         log.info("skipped: %s: %s", one_line(path), why)
     for path, why in found.failed.items():
         log.warning("left out: %s", named(path, why))
-    run = _Run(config, device, networks, (opening, locked), folder, found, progress)
+    if rhythm.beat_times is not None and len(found.songs) > 1:
+        raise ValueError(
+            f"dance.beats {config.dance.beats} holds the beats of one song, but there are "
+            f"{len(found.songs)} songs; give --dance one of them at a time"
+        )
+    if rhythm.source and networks.features == "compat":
+        log.warning(
+            "%s does not change the codes: this GPT was trained on `compat` features, which hold no beats; "
+            "the beats of the pages, the .npz and dance.start change",
+            rhythm.source,
+        )
+    run = _Run(config, device, networks, (opening, locked), rhythm, folder, found, progress)
     with progress.bars(len(found.songs) * config.dance.variants):
         run.all_songs()
     if not run.entries:
@@ -233,11 +255,13 @@ class _Run:
         device: torch.device,
         networks: Networks,
         given: tuple[Codes, Codes | None],
+        rhythm: GivenRhythm,
         folder: Path,
         found: Found,
         progress: Progress,
     ) -> None:
         self.config, self.device, self.networks, self.given = config, device, networks, given
+        self.rhythm = rhythm
         self.folder, self.songs, self.progress = folder, found.songs, progress
         self.names = FileNames(folder, [writer.suffix for writer in WRITERS.values()], found.songs)
         self.facts = _facts(config, networks)
@@ -259,7 +283,7 @@ class _Run:
     def _requests(self, start: int, songs: Sequence[Path]) -> list[Request]:
         """Analyse the songs of a batch, the first of which is number `start`."""
         wanted = self.config.dance
-        each, requests = analyse_each(songs, self.networks), []
+        each, requests = analyse_each(songs, self.networks, self.rhythm), []
         for number, path in enumerate(songs, start + 1):
             self.progress.show(f"analysing {one_line(path.name)}")
             with self.progress.of("features"):
@@ -280,8 +304,9 @@ class _Run:
         return requests
 
     def _about(self, song: Song) -> str:
-        """A song's length and tempo."""
-        return f"{clock(len(song.beats) / self.fps)}, {song.tempo}"
+        """A song's length and tempo, and what gives the tempo if it is not found in the song."""
+        source = f" by {song.beats_from}" if song.beats_from else ""
+        return f"{clock(len(song.beats) / self.fps)}, {song.tempo}{source}"
 
     def _generate(self, requests: Sequence[Request]) -> list[Codes]:
         length = sum(len(request.song.beats) for request in requests) / self.fps
@@ -432,6 +457,8 @@ def decode(
     both = np.concatenate([np.full((rest, 2), FREE, both.dtype), both])
     own: dict[str, str | int | float] = {"song_file": one_line(song.path.name), "variant": request.variant}
     own |= {"key": request.key, "first_step": rest, "tempo": str(song.tempo)}
+    if song.beats_from:
+        own |= {"beats_from": song.beats_from}
     if song.tempo.known:
         own |= {"tempo_bpm": round(song.tempo.bpm, 2), "tempo_unsteady": song.tempo.unsteady}
     dance = Dance(

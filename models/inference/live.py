@@ -28,7 +28,8 @@ from typing import BinaryIO, NamedTuple, TextIO
 import numpy as np
 import torch
 
-from datasets.live import AHEAD, BLOCK, LiveFeatures
+from datasets.live import AHEAD, BLOCK, LiveFeatures, samples_per_step
+from datasets.music import sample_rate
 from models.generation import cut, overlay
 from models.inference.prompts import Networks, load_networks, locked_codes, opening_codes
 from models.stages.base import GPTRunConfig
@@ -36,7 +37,7 @@ from models.stages.registry import read_config
 from models.streaming import DanceStream
 from utils.export.level import LevelStream
 from utils.music.audio import decode_audio
-from utils.music.beats import feature_sample_rate, mono_mix, to_feature_rate
+from utils.music.beats import mono_mix, to_feature_rate
 from utils.music.hpss import HOP
 from utils.training import distributed
 
@@ -151,15 +152,16 @@ def song_arrivals(path: Path, networks: Networks, fast: bool) -> Iterator[Arriva
     """The sound of a file, a music step at a time, as if it were played; at once if `fast`."""
     fps, version = networks.codes_per_second, networks.features
     samples, rate = decode_audio(path, mono_mix(version))
-    samples = to_feature_rate(samples, rate, fps, version)
+    live_rate, step = sample_rate(fps, version), samples_per_step(fps, version)
+    samples = to_feature_rate(samples, rate, live_rate / HOP, version)
     start = time.perf_counter()
-    for end in range(HOP, len(samples) + HOP, HOP):
-        arrival = start + end / feature_sample_rate(fps)
+    for end in range(step, len(samples) + step, step):
+        arrival = start + end / live_rate
         if fast:
             arrival = time.perf_counter()
         else:
             time.sleep(max(0.0, arrival - time.perf_counter()))
-        yield Arrival(samples[end - HOP : end], arrival)
+        yield Arrival(samples[end - step : end], arrival)
 
 
 def raw_arrivals(
@@ -178,7 +180,8 @@ def raw_arrivals(
         chunks.put((b"", time.perf_counter()))
 
     threading.Thread(target=read, daemon=True).start()
-    resampler = soxr.ResampleStream(rate, feature_sample_rate(networks.codes_per_second), 1, dtype="float32")
+    target_rate = sample_rate(networks.codes_per_second, networks.features)
+    resampler = soxr.ResampleStream(rate, target_rate, 1, dtype="float32")
     last = False
     while not last and not writer.closed:
         try:
@@ -210,7 +213,7 @@ def run(
         statistics: filled in.
     """
     fps, per_code = float(networks.memory.skeleton.fps), networks.memory.frames_per_code
-    rate = feature_sample_rate(networks.codes_per_second)
+    rate = sample_rate(networks.codes_per_second, networks.features)
     start, arrived, samples = 0.0, 0.0, 0
     for chunk in _then_end(arrivals):
         if writer.closed:
@@ -289,6 +292,12 @@ def live(options: argparse.Namespace, statistics: Statistics) -> bool:
         )
     if config.dance.start != "first":
         raise ValueError(f"dance.start {config.dance.start} needs the whole song; use dance.start=first")
+    for key in ("bpm", "beats"):
+        if getattr(config.dance, key) is not None:
+            raise ValueError(
+                f"dance.{key} belongs to a whole song, live music is tracked as it arrives; leave it out, or "
+                "use main.py --dance"
+            )
     networks = load_networks(config, distributed.device(config.device))
     fps, ahead = networks.codes_per_second, networks.memory.config.conv.look_ahead
     warm_up(config, networks)
@@ -323,7 +332,7 @@ def live(options: argparse.Namespace, statistics: Statistics) -> bool:
 
 def warm_up(config: GPTRunConfig, networks: Networks) -> None:
     """Compute a few seconds of noise, as first calls of numba, librosa and torch are slow."""
-    rate = feature_sample_rate(networks.codes_per_second)
+    rate = sample_rate(networks.codes_per_second, networks.features)
     noise = np.random.default_rng(0).normal(0, 0.1, 3 * rate).astype(np.float32)
     LiveDance(config, networks, "").push(noise, last=True)
 

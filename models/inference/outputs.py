@@ -66,7 +66,7 @@ def write_dance(
     given = WriterInput(dance, audio, how, facts)
     write_files(given, {"npz": paths["npz"]}, failures, timed)
     metrics: dict[str, Any] = {"seconds": dance.seconds}
-    metrics |= {"tempo": dance.provenance["tempo"]} if "tempo" in dance.provenance else {}
+    metrics |= {key: dance.provenance[key] for key in ("tempo", "beats_from") if key in dance.provenance}
     if drift is not None:
         metrics["floor_drift_mm"] = 1000 * drift
     plot = folder / "plots" / f"{name}.png"

@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from datasets.sequences import NUM_FEATURES
+from datasets.sequences import num_features
 from models.checkpoints import load_memory, load_run_policy
 from models.generation import FREE
 from models.gpt import MotionGPT
@@ -16,6 +16,7 @@ from models.inference.config import DanceConfig
 from models.stages.base import GPTRunConfig
 from models.vqvae import ChoreographicMemory, Codes
 from utils.dance import load_codes
+from utils.music import FeatureVersion, check_version
 
 
 class Networks(NamedTuple):
@@ -30,7 +31,7 @@ class Networks(NamedTuple):
 
     memory: ChoreographicMemory
     gpt: MotionGPT
-    features: Literal["standard", "compat"]
+    features: FeatureVersion
     facts: dict[str, str | int | float]
 
     @property
@@ -52,15 +53,22 @@ def load_networks(config: GPTRunConfig, device: torch.device) -> Networks:
     vqvae = Path(config.vqvae)
     memory = load_memory(vqvae, config.made_by(vqvae), velocity=True).to(device)
     policy = load_run_policy(config)
-    path, features = policy.path, policy.architecture["music"]
+    path = policy.path
+    try:
+        features = check_version(policy.architecture["music"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     gpt = policy.gpt.to(device).eval().requires_grad_(False)
     if gpt.num_codes != memory.num_codes:
         raise ValueError(
             f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {vqvae} has {memory.num_codes}; "
             "they must be of one training"
         )
-    if gpt.music_channels != NUM_FEATURES:
-        raise ValueError(f"{path} needs {gpt.music_channels} music features; a song gives {NUM_FEATURES}")
+    given = num_features(features)
+    if gpt.music_channels != given:
+        raise ValueError(
+            f"{path} needs {gpt.music_channels} music features; a song gives {given} of version {features!r}"
+        )
     facts: dict[str, str | int | float] = {
         "stage": policy.stage,
         "checkpoint": str(path),

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from datasets.music import song_features
+from models.inference.config import DanceConfig
 from models.inference.prompts import Networks
 from utils.filenames import name_key, safe_name
 from utils.files import AUDIO_SUFFIXES
+from utils.music.beat_files import read_beat_times
 from utils.music.tempo import Tempo, tempo_of
 from utils.render.index import FILE_NAME as INDEX
 
@@ -33,6 +35,23 @@ class Found(NamedTuple):
     skipped: dict[str, str]
 
 
+class GivenRhythm(NamedTuple):
+    """Tempo or beats that are given instead of found.
+
+    Attributes:
+        bpm: tempo in beats per minute; None if it is to be found.
+        beat_times: (N,) seconds; None if beats are to be tracked.
+        source: key or file that gives them; '' if nothing is given.
+    """
+
+    bpm: float | None = None
+    beat_times: np.ndarray | None = None
+    source: str = ""
+
+
+_FOUND = GivenRhythm()
+
+
 class Song(NamedTuple):
     """An analysed song.
 
@@ -41,12 +60,14 @@ class Song(NamedTuple):
         features: (N, D) float32 at the code rate.
         beats: (T,) bool per frame, true on a music beat.
         tempo: of the beats.
+        beats_from: key or file that gives tempo or beats; '' if they are found in the song.
     """
 
     path: Path
     features: Tensor
     beats: np.ndarray
     tempo: Tempo
+    beats_from: str = ""
 
 
 def one_line(error: object) -> str:
@@ -105,8 +126,29 @@ def _is_sound(path: Path) -> bool:
         return False
 
 
-def analyse(path: Path, networks: Networks) -> Song:
+def given_rhythm(config: DanceConfig) -> GivenRhythm:
+    """The tempo or the beats that a config gives.
+
+    Raises:
+        FileNotFoundError: if the file of beats is missing.
+        ValueError: if it cannot be read.
+    """
+    if config.beats is None:
+        return GivenRhythm(config.bpm, source="" if config.bpm is None else "dance.bpm")
+    try:
+        times = read_beat_times(config.beats)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"dance.beats: {error}") from None
+    return GivenRhythm(beat_times=times, source=one_line(Path(config.beats).name))
+
+
+def analyse(path: Path, networks: Networks, given: GivenRhythm = _FOUND) -> Song:
     """Compute the music features of a song, of the version that the GPT was trained on, and its beats.
+
+    Args:
+        path: of the song.
+        networks: whose features and rates count.
+        given: tempo or beats that replace those of the song.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -114,22 +156,24 @@ def analyse(path: Path, networks: Networks) -> Song:
         OSError: if it cannot be read.
     """
     fps = float(networks.memory.skeleton.fps)
-    song = song_features(path, networks.features, networks.codes_per_second, fps)
+    song = song_features(path, networks.features, networks.codes_per_second, fps, given.bpm, given.beat_times)
     if not song.features.any():
         log.warning("%s is silent; its dance is generated without beats", one_line(path))
     elif not song.beats.any():
         log.warning("no beat was found in %s", one_line(path))
     features = torch.from_numpy(np.array(song.features, np.float32))
-    return Song(path, features, song.beats, tempo_of(song.beats, fps))
+    return Song(path, features, song.beats, tempo_of(song.beats, fps), given.source)
 
 
-def analyse_each(songs: Sequence[Path], networks: Networks) -> Iterator[Song | str]:
+def analyse_each(
+    songs: Sequence[Path], networks: Networks, given: GivenRhythm = _FOUND
+) -> Iterator[Song | str]:
     """Yield each song in order, analysed, or why it cannot be analysed, which is logged in one line."""
     import av
 
     for path in songs:
         try:
-            yield analyse(path, networks)
+            yield analyse(path, networks, given)
         except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
             why = one_line(error) or type(error).__name__
             log.warning("left out: %s", named(path, why))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.clips import CodeClip, MusicClips
-from datasets.sequences import COLUMNS, PreparedData
+from datasets.sequences import PreparedData, feature_columns
 from models.checkpoints import load_memory
 from models.gpt import GPTConfig, MotionGPT, code_losses
 from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory
@@ -152,14 +152,14 @@ def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[
     """Return mean and scaled std (D,) of the training songs' features, for `normalise_music`.
 
     The std is scaled such that each group of columns has a total variance of 1: the single beat column weighs
-    as much as the 384 of the tempogram. A nearly constant column must not be amplified on other songs, so its
+    as much as the 20 MFCC. A nearly constant column must not be amplified on other songs, so its
     std is at least a tenth of its group's root mean square. Silent groups are not scaled; the std of excluded
     groups is infinite, which makes their normalised features 0.
     """
     songs = sorted({data.sequence(name).song for name in data.names("train")})
     music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
     std = music.std(0)
-    for name, columns in COLUMNS.items():
+    for name, columns in feature_columns(data.feature_version).items():
         if name in excluded:
             std[columns] = np.inf
             continue

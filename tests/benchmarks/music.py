@@ -13,8 +13,8 @@ from collections.abc import Callable
 import librosa
 import numpy as np
 
-from datasets.music import COLUMNS, music_features
-from tests.datasets.test_music import drums, plain_recipe
+from datasets.music import music_features
+from tests.datasets.test_music import COLUMNS, drums, plain_recipe
 from utils.music.hpss import WINDOW, running_median
 
 

@@ -23,8 +23,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.music import NUM_FEATURES
-from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
+from datasets.sequences import (
+    beats_path,
+    features_path,
+    motion_path,
+    num_features,
+    write_array,
+    write_manifest,
+)
 from models.gpt import GPTConfig, MotionGPT
 from models.stages.base import RunConfig
 from models.stages.registry import STAGES, read_config
@@ -33,6 +39,7 @@ from tests.helpers import ROOT
 from utils.training.checkpoints import save_checkpoint
 from utils.training.trainer import Trainer
 
+NUM_FEATURES = num_features("standard")
 PEAK_THEN = (
     364e9  # FLOP/s of a 3-tap convolution in fp32 on the machine that the published code was measured on
 )

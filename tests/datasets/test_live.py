@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from datasets.live import AHEAD, BLOCK, PAST, LiveFeatures, windowed_features
-from datasets.music import BEAT_COLUMN, COLUMNS, music_features
-from tests.datasets.test_music import drums
+from datasets.music import music_features
+from datasets.sequences import BEAT_COLUMN, feature_columns
+from tests.datasets.test_music import COLUMNS, drums
 from utils.music.hpss import HOP
 
 
@@ -57,6 +58,26 @@ def test_near_the_songs_own_features():
     assert np.median(np.diff(beats)) == np.median(np.diff(found))
     assert abs(len(beats) - len(found)) <= 0.1 * len(beats)
     assert np.abs(beats[:, None] - found).min(1).max() <= 2
+
+
+def test_beat_phase_is_found_while_the_music_arrives():
+    """From samples at 30,720 Hz: as its definition in any chunks, and with the beats of the whole song."""
+    samples = drums(100, 12, 30720)
+    live = windowed_features(samples, version="beat_phase")
+    np.testing.assert_array_equal(arriving(samples, [1, 70_000, 4096], version="beat_phase"), live)
+    assert LiveFeatures(version="beat_phase").rate == 30720
+    whole, middle = music_features(samples, 7.5, "beat_phase"), slice(2 * BLOCK, -2 * BLOCK)
+    assert live.shape == whole.shape
+    np.testing.assert_array_equal(live[middle, BEAT_COLUMN], whole[middle, BEAT_COLUMN])
+    for name, most in (("beat_phase", 0.1), ("beat_time", 0.02), ("tempo", 6.0)):
+        columns = feature_columns("beat_phase")[name]
+        assert np.abs(whole[middle, columns] - live[middle, columns]).max() < most, name
+
+
+def test_a_step_is_a_whole_number_of_samples():
+    assert LiveFeatures(7.0).step == HOP
+    with pytest.raises(ValueError, match=r"a step of 1/7 s would be 4388\.57 samples"):
+        LiveFeatures(7.0, "beat_phase")
 
 
 @pytest.mark.parametrize(

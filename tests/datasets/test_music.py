@@ -9,19 +9,20 @@ from scipy.ndimage import median_filter
 
 from datasets.aistpp.preparation import library_versions
 from datasets.music import (
-    BEAT_COLUMN,
-    COLUMNS,
-    NUM_FEATURES,
     SongFeatures,
     feature_sample_rate,
     music_beats,
     music_features,
     song_features,
 )
+from datasets.sequences import BEAT_COLUMN, feature_columns, num_features
 from tests.helpers import golden
 from utils.music.audio import decode_audio, resample, write_wav
 from utils.music.beats import beat_frames
 from utils.music.hpss import harmonic_percussive_masks, running_median
+
+COLUMNS = feature_columns("standard")
+NUM_FEATURES = num_features("standard")
 
 
 def drums(bpm: float, seconds: float, rate: int, offset: float = 0.3, seed: int = 0) -> np.ndarray:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.music import feature_sample_rate, music_beats, music_features, song_features, track_beats
-from datasets.sequences import COLUMNS
-from tests.datasets.test_music import drums
+from tests.datasets.test_music import COLUMNS, drums
 from tests.helpers import golden
 from utils.music.audio import resample, write_wav
 from utils.music.beats import onset_strength, tempogram

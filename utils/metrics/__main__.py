@@ -24,7 +24,7 @@ from utils.metrics.reading import read_dances
 from utils.metrics.reference import MANIFEST, Reference
 from utils.metrics.report import evaluate, write_report
 from utils.metrics.songs import Songs, with_music
-from utils.music import FeatureVersion
+from utils.music import FeatureVersion, check_version
 from utils.skeleton import SMPL_24
 from utils.terminal import tolerant_output
 
@@ -134,8 +134,7 @@ def _version(reference: Path | None) -> FeatureVersion:
     if reference is None or not (reference / MANIFEST).is_file():
         return "standard"
     try:
-        version = json.loads((reference / MANIFEST).read_bytes())["music"]["version"]
-        return "compat" if version == "compat" else "standard"
+        return check_version(json.loads((reference / MANIFEST).read_bytes())["music"]["version"])
     except (ValueError, KeyError, TypeError):
         return "standard"  # reading the reference reports a damaged manifest
 

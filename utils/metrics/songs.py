@@ -29,7 +29,7 @@ class Songs:
     Args:
         path: a file, or a folder of files named after songs or dances. A prepared folder's `music` folder is
             used.
-        version: of the music features, `standard` or `compat`: how the beats of songs are tracked.
+        version: of the music features: how the beats of songs are tracked.
 
     Attributes:
         skipped: files of the folder that are neither beats nor songs.

@@ -1,23 +1,24 @@
 """Beats of a song: the tracker of the music features, from a sound file or from samples.
 
-Preparation, `--dance`, the metrics and the page all track beats here, so that they agree. `standard` and
-`compat` are the versions of the music features, which `datasets.music` explains: librosa's present behaviour,
-and that of librosa 0.8.1. Onset strength as in Böck & Widmer (DAFx 2013), beats by dynamic programming as in
-Ellis (JNMR 2007).
+Preparation, `--dance`, the metrics and the page all track beats here, so that they agree. Versions are those
+of the music features, which `datasets.music` explains. Onset strength as in Böck & Widmer (DAFx 2013), beats
+by dynamic programming as in Ellis (JNMR 2007). `standard` and `compat` assume one tempo throughout a song, as
+librosa and librosa 0.8.1 do; `beat_phase` follows a tempo that changes (`utils.music.tempo_curve`).
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple
 
 import librosa
 import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
-from utils.music import FeatureVersion
+from utils.music import FeatureVersion, check_version
 from utils.music.audio import MonoMix, decode_audio, resample
 from utils.music.hpss import BLOCK, FFT_SIZE, HOP, PadMode, percussive_part, spectrum_blocks
 from utils.music.resampling import resample_as_published
+from utils.music.tempo_curve import tempo_curve
 
 MIN_SECONDS = 2.0
 _MEL_BANDS = 128
@@ -26,13 +27,25 @@ _TEMPO_SECONDS = 8.0  # how far apart librosa looks for beats that repeat
 _FASTEST_BPM = 320.0  # librosa's own limit
 
 
+class Rhythm(NamedTuple):
+    """Onsets and beats of a song.
+
+    Attributes:
+        onset: (T,) onset strength in dB, >= 0.
+        beats: (N,) frames of the beats, ascending.
+    """
+
+    onset: np.ndarray
+    beats: np.ndarray
+
+
 def song_beats(path: str | Path, fps: float = 60.0, version: FeatureVersion = "standard") -> np.ndarray:
     """Beat flags (T,) bool of a sound file, those of its prepared data.
 
     Args:
         path: any sound file.
         fps: frames per second.
-        version: `standard` or `compat`.
+        version: of the music features.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -46,23 +59,33 @@ def song_beats(path: str | Path, fps: float = 60.0, version: FeatureVersion = "s
 
 
 def track_beats(samples: np.ndarray, fps: float, version: FeatureVersion = "standard") -> np.ndarray:
-    """Beat flags (T,) bool of mono samples: those of the music features at this rate.
+    """Beat flags (T,) bool of mono samples, as `rhythm` finds them."""
+    found = rhythm(samples, fps, version)
+    flags = np.zeros(len(found.onset), bool)
+    flags[found.beats] = True
+    return flags
+
+
+def rhythm(
+    samples: np.ndarray, fps: float, version: FeatureVersion = "standard", bpm: float | None = None
+) -> Rhythm:
+    """Onsets and beats of mono samples; none of digital silence.
 
     Args:
         samples: (N,) float32 in [-1, 1], at `feature_sample_rate(fps)`.
         fps: frames per second.
-        version: `standard` or `compat`.
+        version: of the music features.
+        bpm: tempo in beats per minute; found in the onsets if None.
 
     Raises:
         ValueError: if the samples are not mono, not finite or too short, or the version is unknown.
     """
     rate = feature_sample_rate(fps)
     check_samples(samples, rate, version)
-    flags = np.zeros(1 + len(samples) // HOP, bool)
-    if samples.any():
-        onset = onset_strength(percussive_part(samples, padding(version)), rate, version)
-        flags[beat_frames(onset, rate, version)] = True
-    return flags
+    if not samples.any():
+        return Rhythm(np.zeros(1 + len(samples) // HOP, np.float32), np.zeros(0, np.int64))
+    onset = onset_strength(percussive_part(samples, padding(version)), rate, version)
+    return Rhythm(onset, beat_frames(onset, rate, version, bpm))
 
 
 def mono_mix(version: str) -> MonoMix:
@@ -96,10 +119,7 @@ def check_samples(samples: np.ndarray, rate: int, version: str) -> None:
     Raises:
         ValueError: if the samples are not mono, not finite or too short, or the version is unknown.
     """
-    if version not in get_args(FeatureVersion):
-        raise ValueError(
-            f"feature version {version!r} is unknown; expected one of {', '.join(get_args(FeatureVersion))}"
-        )
+    check_version(version)
     if samples.ndim != 1:
         raise ValueError(f"expected finite mono samples (N,), got shape {samples.shape}")
     finite = np.isfinite(samples)
@@ -132,19 +152,39 @@ def onset_strength(percussive: np.ndarray, rate: int, version: FeatureVersion) -
     return librosa.onset.onset_strength(S=librosa.power_to_db(S=mel), sr=rate, aggregate=np.median)
 
 
-def beat_frames(onset: np.ndarray, rate: int, version: FeatureVersion) -> np.ndarray:
-    """Frames of the tracked beats, ascending, of an onset strength (T,); none where there are no onsets."""
+def beat_frames(
+    onset: np.ndarray, rate: int, version: FeatureVersion, bpm: float | None = None
+) -> np.ndarray:
+    """Frames of the tracked beats, ascending, of an onset strength (T,); none where there are no onsets.
+
+    Args:
+        onset: the onset strength.
+        rate: samples per second.
+        version: of the music features.
+        bpm: tempo in beats per minute; found in the onsets if None.
+    """
     if not onset.any():
         return np.zeros(0, np.int64)
+    tempo: float | np.ndarray
+    if bpm is not None:
+        tempo = bpm
+    elif version == "beat_phase":
+        tempo = tempo_curve(onset, rate / HOP)
+    else:
+        tempo = _one_tempo(onset, rate)
     compat = version == "compat"
-    fastest = min(_FASTEST_BPM, 60 * rate / HOP / 1.5)  # the tracker needs two frames per beat, rounded
-    lags = librosa.time_to_frames(_TEMPO_SECONDS, sr=rate, hop_length=HOP).item()
-    mean = sum(part.sum(axis=1, keepdims=True) for part in _tempogram_blocks(onset, lags)) / len(onset)
-    tempo = librosa.feature.tempo(tg=mean, sr=rate, hop_length=HOP, max_tempo=fastest).item()
     _, beats = librosa.beat.beat_track(
         onset_envelope=onset, sr=rate, hop_length=HOP, bpm=tempo, trim=not compat
     )
-    return _trim_as_0_8(beats, onset, rate, tempo) if compat else beats
+    return _trim_as_0_8(beats, onset, rate, float(tempo)) if compat else beats
+
+
+def _one_tempo(onset: np.ndarray, rate: int) -> float:
+    """Tempo of a whole song by its onset strength (T,), in beats per minute."""
+    fastest = min(_FASTEST_BPM, 60 * rate / HOP / 1.5)  # the tracker needs two frames per beat, rounded
+    lags = librosa.time_to_frames(_TEMPO_SECONDS, sr=rate, hop_length=HOP).item()
+    mean = sum(part.sum(axis=1, keepdims=True) for part in _tempogram_blocks(onset, lags)) / len(onset)
+    return librosa.feature.tempo(tg=mean, sr=rate, hop_length=HOP, max_tempo=fastest).item()
 
 
 def tempogram(onset: np.ndarray, lags: int) -> np.ndarray:

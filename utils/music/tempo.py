@@ -19,10 +19,14 @@ class Tempo(NamedTuple):
         bpm: beats per minute; nan if there are fewer than four beats.
         spread: 90th less 10th percentile of the beat intervals, averaged over four beats, relative to their
             median; 0 of a metronome, nan without a tempo.
+        slowest: beats per minute of the 90th percentile of the intervals; nan without a tempo.
+        fastest: beats per minute of the 10th percentile; nan without a tempo.
     """
 
     bpm: float
     spread: float
+    slowest: float = math.nan
+    fastest: float = math.nan
 
     @property
     def known(self) -> bool:
@@ -35,10 +39,11 @@ class Tempo(NamedTuple):
         return self.known and self.spread > UNSTEADY
 
     def __str__(self) -> str:
-        """Text such as `128 BPM` or `128 BPM, unsteady`."""
+        """Text such as `128 BPM` or `118 BPM, unsteady (100 to 140)`."""
         if not self.known:
             return "no tempo found"
-        return f"{self.bpm:.0f} BPM{', unsteady' if self.unsteady else ''}"
+        varies = f", unsteady ({self.slowest:.0f} to {self.fastest:.0f})" if self.unsteady else ""
+        return f"{self.bpm:.0f} BPM{varies}"
 
 
 def tempo_of(beats: np.ndarray, fps: float) -> Tempo:
@@ -59,4 +64,4 @@ def tempo_of(beats: np.ndarray, fps: float) -> Tempo:
     intervals = (frames[span:] - frames[:-span]) / (span * fps)
     low, middle, high = np.quantile(intervals, (0.1, 0.5, 0.9))
     usual = intervals[(intervals >= low) & (intervals <= high)]
-    return Tempo(60 / float(usual.mean()), float((high - low) / middle))
+    return Tempo(60 / float(usual.mean()), float((high - low) / middle), 60 / float(high), 60 / float(low))

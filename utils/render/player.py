@@ -21,6 +21,7 @@ from utils.files import write_beside
 from utils.metrics.beats import motion_beats
 from utils.metrics.reading import NotADance, read_dance
 from utils.metrics.songs import track_beats
+from utils.music.tempo import tempo_of
 from utils.render.figure import LOWER, UPPER, Palette
 from utils.render.player_data import hex_colour, pack, skeleton_facts, speed_curve, stage
 from utils.render.player_page import fill
@@ -164,9 +165,19 @@ def run(options: argparse.Namespace) -> None:
             for dance in dances
         ]
     title = options.title or " · ".join(dict.fromkeys(path.stem for path in options.dances))
-    facts = [{"song": dance.song} if dance.song else {} for dance in dances]
+    facts = [_facts(dance) for dance in dances]
     write_player(options.out, dances, options.song, title, facts)
     print(f"{options.out} ({options.out.stat().st_size / 1e6:.1f} MB) shows {', '.join(names)}")
+
+
+def _facts(dance: Dance) -> dict[str, str]:
+    """What is known of the song: its name, and the tempo that it was given or that of its beats."""
+    facts = {"song": dance.song} if dance.song else {}
+    if "tempo" in dance.provenance:
+        facts["tempo"] = str(dance.provenance["tempo"])
+    elif dance.music_beats is not None:
+        facts["tempo"] = str(tempo_of(np.asarray(dance.music_beats), dance.fps))
+    return facts
 
 
 def _read(path: Path) -> Dance:

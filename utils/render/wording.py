@@ -46,9 +46,10 @@ WORDINGS: Mapping[str, Wording] = {
     "song": Wording("song", "The song of the dance."),
     "tempo": Wording(
         "tempo",
-        "Beats per minute found in the song; unsteady where the beat intervals vary by more than 10 %.",
+        "Beats per minute of the song; unsteady where the beat intervals vary by more than 10 %.",
     ),
-    "music_beats": Wording("music beats", "Number of beats found in the song."),
+    "beats_from": Wording("tempo given by", "The key or the file that gives the tempo or the beats."),
+    "music_beats": Wording("music beats", "Number of beats of the song."),
     "BAS": Wording(
         "beat alignment (BAS)",
         "Share of the music's beats, 0 to 1, at which the movement comes to a short rest, as published; "

@@ -19,7 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import prepare_aistpp_data
 from datasets.sequences import MANIFEST
-from tests.benchmarks.ablations.questions import Question, Variant, compat_root, questions
+from tests.benchmarks.ablations.questions import FEATURES, Question, Variant, features_root, questions
 from tests.benchmarks.ablations.report import gather, write
 from tests.benchmarks.ablations.running import Outcome, carry_out, estimate, jobs_of, missing, result_of
 from tests.benchmarks.ablations.runs import EPOCHS, Place, config_path, data_digest
@@ -50,7 +50,7 @@ def parse_arguments(arguments: list[str] | None, names: tuple[str, ...]) -> argp
 
 
 def prepare(out: Path, wanted: list[Question]) -> str:
-    """Prepares the corpus where it is missing, with the published features too if asked about.
+    """Prepares the corpus where it is missing, with the older features too if asked about.
 
     Returns:
         The corpus' digest.
@@ -60,9 +60,11 @@ def prepare(out: Path, wanted: list[Question]) -> str:
     """
     root = Path(read_merged(config_path("memory"))["data"]["root"])
     needed = [] if (root / MANIFEST).is_file() else [["--sample", "--out", str(root)]]
-    compat = compat_root(out)
-    if any(question.name == "features" for question in wanted) and not (compat / MANIFEST).is_file():
-        needed.append(["--sample", "--features", "compat", "--out", str(compat)])
+    if any(question.name == "features" for question in wanted):
+        for version in FEATURES:
+            folder = features_root(out, version)
+            if not (folder / MANIFEST).is_file():
+                needed.append(["--sample", "--features", version, "--out", str(folder)])
     for arguments in needed:
         log.info("preparing: prepare_aistpp_data.py %s", " ".join(arguments))
         if prepare_aistpp_data.main(arguments):

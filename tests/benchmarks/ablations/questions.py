@@ -17,6 +17,7 @@ from utils.config import read_merged
 RECIPE = ("reward.beats", "reward.context", "advantage", "selection.by", "kl_coef")
 STEADYING = ("advantage", "kl_coef")
 ON_TARGETS = {"selection.songs": "test"}  # epochs are compared on the songs that are judged
+FEATURES = "standard", "compat"  # older versions
 RELEASED, PAPER = "published recipe", "sample recipe"
 
 
@@ -202,14 +203,22 @@ def _starts() -> Question:
     )
 
 
-def _features(compat: Path) -> Question:
-    compat_data = {"gpt": (f"data.root={compat}",)}
+def _features(out: Path) -> Question:
+    flags_alone = {"gpt": ("model.excluded_features=[beat_phase,beat_time,tempo]",)}
+    older = [
+        Variant(f"{version} features", "gpt", {"gpt": (f"data.root={features_root(out, version)}",)})
+        for version in FEATURES
+    ]
     return Question(
         "features",
-        "What do live rhythm columns buy over the published features, whose rhythm columns are zero?",
-        (Variant("standard features", "gpt"), Variant("compat features", "gpt", compat_data)),
+        "What does the place within the beat buy, and what do flags that are on the beat?",
+        (
+            Variant("beat_phase features", "gpt"),
+            Variant("flags and onsets of beat_phase alone", "gpt", flags_alone),
+            *older,
+        ),
         ("test_nats", "BAS", "FID_k", "FID_g"),
-        "Songs of the corpus have one clear tempo, which the live columns hold almost by themselves.",
+        "Songs of the corpus have one clear tempo; the rhythm columns of compat are zero.",
     )
 
 
@@ -253,7 +262,7 @@ def _precision() -> Question:
 
 
 def questions(out: Path) -> tuple[Question, ...]:
-    """All questions; `out` is the benchmark's folder, where the second copy of the corpus is."""
+    """All questions; `out` is the benchmark's folder, where further copies of the corpus are."""
     sizes = read_merged(config_path("memory"))["model"]
     sample, published = (
         read_merged(ROOT / "configs" / folder / "actor_critic.yaml") for folder in ("sample", "")
@@ -266,12 +275,12 @@ def questions(out: Path) -> tuple[Question, ...]:
         _cross_conditional(),
         _actor_critic(sample, published),
         _starts(),
-        _features(compat_root(out)),
+        _features(out),
         _quantizer(sizes),
         _precision(),
     )
 
 
-def compat_root(out: Path) -> Path:
-    """Where the corpus with the published features is prepared."""
-    return out / "data" / "compat"
+def features_root(out: Path, version: str) -> Path:
+    """Where the corpus with the features of an older version is prepared."""
+    return out / "data" / version

@@ -110,7 +110,8 @@ def _digest(run: Run, scale: str, data: str) -> str:
     content = to_plain(read_config(config_path(run.stage), _settings(run, scale)))
     content = {key: value for key, value in content.items() if key not in _ELSEWHERE}
     content["data"] = {key: value for key, value in content["data"].items() if key != "root"}
-    features = any(setting.startswith("data.root=") for setting in run.overrides)  # others, wherever they are
+    roots = [setting for setting in run.overrides if setting.startswith("data.root=")]
+    features = [Path(root).name for root in roots]  # of another version, wherever they are
     below = [_digest(need, scale, data) for need in run.needs]
     whole = [content, below, run.trained_by, features, data]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -11,6 +11,7 @@ import numpy as np
 from datasets.aistpp.layouts import aistpp_plan
 from datasets.aistpp.preparation import prepare
 from datasets.aistpp.songs import MusicOptions
+from datasets.sequences import num_features
 from utils.smpl import rest_joints
 
 NAMES = ("gBR_sBM_cAll_d04_mBR0_ch01", "gBR_sBM_cAll_d04_mBR0_ch02", "gPO_sFM_cAll_d10_mPO1_ch03")
@@ -30,7 +31,8 @@ def fake_song_features(path, version="standard", code_fps=7.5, beat_fps=60.0) ->
     rng = np.random.default_rng(len(content) + len(version))
     beats = np.zeros(1 + int(seconds * beat_fps), bool)
     beats[::30] = True
-    return FakeFeatures(rng.normal(size=(1 + int(seconds * code_fps), 438)).astype(np.float32), beats)
+    shape = 1 + int(seconds * code_fps), num_features(version)
+    return FakeFeatures(rng.normal(size=shape).astype(np.float32), beats)
 
 
 def motion(frames: int = 120, seed: int = 0) -> dict:

@@ -40,12 +40,12 @@ def test_the_official_layout_is_prepared(source, tmp_path):
     assert data.names("test") == [NAMES[0], NAMES[2]]  # the val and the test list together
     assert data.names("all") == sorted(NAMES)
     assert (data.songs, data.genre(NAMES[2])) == (["mBR0", "mPO1"], "PO")
-    assert (data.feature_version, data.music_fps, data.fps, data.num_features) == ("standard", 7.5, 60, 438)
+    assert (data.feature_version, data.music_fps, data.fps, data.num_features) == ("beat_phase", 7.5, 60, 58)
     sequence = data.sequence(NAMES[0])
     assert isinstance(sequence.joints, np.memmap)
     assert isinstance(sequence.music, np.memmap)
     assert (sequence.song, sequence.joints.shape, sequence.joints.dtype) == ("mBR0", (120, 24, 3), np.float32)
-    assert (sequence.music.shape, sequence.beats.shape, sequence.beats.dtype) == ((16, 438), (121,), bool)
+    assert (sequence.music.shape, sequence.beats.shape, sequence.beats.dtype) == ((16, 58), (121,), bool)
     assert data.song("mBR0").audio.samefile(source / "wav" / "mBR0.wav")
     manifest = data.manifest
     assert manifest["libraries"] == VERSIONS
@@ -225,7 +225,7 @@ def test_the_real_extractor_goes_through_the_command_line(tmp_path):
     assert main(["--source", str(source), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
     data = PreparedData(tmp_path / "out")
     song = data.song("mBR0")
-    assert (song.features.shape, song.beats.shape) == ((23, 438), (181,))
+    assert (song.features.shape, song.beats.shape) == ((23, 58), (181,))
     assert song.beats.sum() >= 3  # clicks twice a second
     assert len(data.song("mPO1").features) == 16
     assert data.manifest["libraries"]["librosa"]
@@ -270,7 +270,7 @@ def test_the_five_real_motions_go_through_with_the_given_beats(tmp_path, capsys)
     scores = {}
     for name in data.names("all"):
         sequence = data.sequence(name)
-        assert sequence.music.shape == (0, 438)
+        assert sequence.music.shape == (0, 58)
         np.testing.assert_array_equal(np.flatnonzero(sequence.beats), table[sequence.song]["beats"])
         scores[name] = beat_align(sequence)
     basic = [scores[name].round(3) for name in sorted(scores) if "_sBM_" in name]

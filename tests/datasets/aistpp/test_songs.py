@@ -64,6 +64,26 @@ def test_songs_of_every_format_are_prepared_and_a_bad_one_loses_none(tmp_path, c
 
 
 @pytest.mark.usefixtures("quick_music")
+def test_new_data_have_the_newest_features_and_old_data_keep_theirs(songs, tmp_path, capsys):
+    """Until `--features` asks for others: then every song is made again."""
+    columns = {"beat_phase": 58, "standard": 438, "compat": 438}
+
+    def prepared(out, *more):
+        assert main(["--songs", str(songs), "--out", str(tmp_path / out), "--workers", "1", *more]) == 0
+        data = PreparedData(tmp_path / out)
+        assert data.num_features == data.song("one").features.shape[1] == columns[data.feature_version]
+        return data.feature_version, re.search(r"(\d+) made, (\d+) were", capsys.readouterr().out).groups()
+
+    assert prepared("new") == ("beat_phase", ("2", "0"))
+    assert prepared("old", "--features", "standard") == ("standard", ("2", "0"))
+    assert prepared("old") == ("standard", ("0", "2"))
+    write_wav(songs / "drei.wav", 2.0)
+    assert prepared("old") == ("standard", ("1", "2"))
+    assert prepared("old", "--features", "beat_phase") == ("beat_phase", ("3", "0"))
+    assert prepared("old") == ("beat_phase", ("0", "3"))
+
+
+@pytest.mark.usefixtures("quick_music")
 def test_songs_may_come_in_a_zip_and_one_that_is_added_is_all_that_is_read(songs, tmp_path):
     run(songs, tmp_path / "a")
     write_wav(songs / "drei.wav", 2.0)

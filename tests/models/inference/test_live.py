@@ -132,6 +132,8 @@ def test_a_closed_pipe_ends_quietly(command, songs):
     [
         (["nowhere.wav"], "there is no sound file nowhere.wav"),
         (["README.md", "dance.start=beat"], "dance.start beat needs the whole song"),
+        (["README.md", "dance.bpm=120"], "dance.bpm belongs to a whole song, .* use main.py --dance"),
+        (["README.md", "dance.beats=x.txt"], "dance.beats belongs to a whole song, .* leave it out"),
         (["README.md", "vqvae=nowhere.pt"], "nowhere.pt"),
         (["README.md", "generation.windw=hop"], "did you mean 'window'"),
         (["README.md"], "README.md is no sound file"),

@@ -24,7 +24,7 @@ def test_every_song_and_every_kind_of_file_has_a_line(dance, songs, caplog, caps
     with caplog.at_level("INFO"):
         assert dance(songs / "one.wav", songs / "two.mp3", "dance.video_height=96") == 0
     lines = [record.getMessage() for record in caplog.records]
-    tempo = r"\d+ BPM(, unsteady)?"
+    tempo = r"\d+ BPM(, unsteady \(\d+ to \d+\))?"
     kinds = (
         "Motion", "metrics and beat plot", "rotations", "BVH", "glTF", "SMPL", "Video", "Player", "picture",
     )  # fmt: skip

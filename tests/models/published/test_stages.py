@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import main
-from datasets.sequences import PreparedData
+from datasets.sequences import PreparedData, features_path, num_features, write_array
 from models.checkpoints import load_memory, load_policy
 from models.conv import ConvConfig
 from models.gpt import GPTConfig
@@ -58,11 +58,15 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compat(small_data, tmp_path_factory):
-    """The small data, said to hold compat features."""
+    """The small data with features of the form of compat: 438 columns, those of rhythm silent."""
     root = tmp_path_factory.mktemp("compat") / "data"
     shutil.copytree(small_data, root)
     manifest = json.loads((root / "manifest.json").read_text())
-    manifest["music"]["version"] = "compat"
+    manifest["music"] |= {"version": "compat", "columns": num_features("compat")}
+    for name, entry in manifest["songs"].items():
+        features = np.zeros((entry["features"], num_features("compat")), np.float32)
+        features[:, :52] = np.load(features_path(root, name))[:, :52]
+        write_array(features_path(root, name), features)
     (root / "manifest.json").write_text(json.dumps(manifest))
     return root
 
@@ -168,7 +172,7 @@ def test_what_is_refused(files, compat, small_data, tmp_path, capsys):
     memory, gpt = f"vqvae={files['memory']}", f"gpt={files['gpt']}"
     small = ["model.width=16", "model.base_blocks=1", "model.head_blocks=1"]
     own = [*small, f"checkpoint={files['gpt']}"]
-    features = f"'compat' music features, {small_data} holds 'standard' ones; prepare the data with --feat"
+    features = f"'compat' music features, {small_data} holds 'beat_phase' ones; prepare the data with --feat"
     for config, data, more, message in (
         ("actor_critic", small_data, [memory, gpt], features),
         ("actor_critic", small_data, [memory, f"gpt={files['actor_critic']}"], features),

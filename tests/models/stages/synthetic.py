@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.music import NUM_FEATURES
-from datasets.sequences import beats_path, features_path, motion_path, write_array, write_manifest
+from datasets.sequences import (
+    beats_path,
+    features_path,
+    motion_path,
+    num_features,
+    write_array,
+    write_manifest,
+)
 from models.stages.base import RunConfig, Stage
 from models.stages.registry import STAGES
 from tests.models.rounding import in_float64
@@ -20,6 +26,7 @@ from utils.training import distributed
 from utils.training.trainer import Trainer, seed_everything
 
 FRAMES, DANCES, STEPS = 480, 6, 20
+NUM_FEATURES = num_features("standard")
 # Clips whose starts differ by a multiple of 8 frames share latents, which are equally far from codes put on
 # two of them: where a codebook learns, clips start elsewhere, so that no rounding decides which code is
 # nearest.

@@ -36,8 +36,10 @@ def test_a_tempo_that_changes_is_unsteady():
     for times in (change, slower):
         tempo = tempo_of(beats_at(times), FPS)
         assert tempo.unsteady
-        assert str(tempo).endswith(" BPM, unsteady")
         assert 100 <= tempo.bpm <= 140
+    tempo = tempo_of(beats_at(change), FPS)
+    assert (round(tempo.slowest), round(tempo.fastest)) == (100, 140)
+    assert str(tempo) == f"{tempo.bpm:.0f} BPM, unsteady (100 to 140)"
 
 
 def test_a_pause_and_a_missed_beat_change_nothing():

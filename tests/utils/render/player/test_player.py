@@ -141,6 +141,16 @@ def test_the_command_reads_what_the_evaluation_writes(tmp_path, capsys):
     assert [one["facts"] for one in data["dances"]] == [[["song", "mBR4"]]] * 2
 
 
+def test_the_command_shows_the_tempo(tmp_path):
+    """That of the file's provenance, else that of its beats: every 30 frames of 60 per second."""
+    beats = np.arange(0, 150, 30)
+    plain = written(tmp_path / "a", music_beats=beats)
+    told = written(tmp_path / "b", music_beats=beats, provenance=np.asarray('{"tempo": "160 BPM"}'))
+    assert player.main([str(plain), str(told), "--out", str(tmp_path / "p.html")]) == 0
+    shown = [dict(one["facts"])["tempo"] for one in embedded(tmp_path / "p.html")["dances"]]
+    assert shown == ["120 BPM", "160 BPM"]
+
+
 def test_the_command_tracks_the_beats_of_the_song(tmp_path):
     rate = 22050
     time = np.arange(8 * rate) / rate
