@@ -131,6 +131,20 @@ class PreparedData:
         """Genre of a sequence: two letters as in AIST (gBR_... is BR), '' if the name has none."""
         return self._entry(name).get("genre", "")
 
+    def implausible(self, name: str) -> list[tuple[int, int]]:
+        """First and last frames of the stretches of a sequence with motion that no body makes, or a T-pose.
+
+        Raises:
+            ValueError: if there is none of that name, or the preparation did not look for them.
+        """
+        entry = self._entry(name)
+        if "implausible" not in entry:
+            raise ValueError(
+                f"{self.root} was prepared without a check for motion that no body makes; make it again by: "
+                f"{MADE_BY.format(root=self.root)}, or set data.clips.implausible=keep"
+            )
+        return [(first, last) for first, last, _ in entry["implausible"]]
+
     def sequence(self, name: str) -> Sequence:
         """Opens a sequence and its song.
 

@@ -11,6 +11,7 @@ plots per protocol to --out.
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,11 +20,12 @@ from utils.dance import Dance
 from utils.metrics.dances import MAX_FRAMES, DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
 from utils.metrics.protocols import PROTOCOLS, ProtocolName
-from utils.metrics.reading import read_dances
+from utils.metrics.reading import Found, read_dances
 from utils.metrics.reference import MANIFEST, Reference
 from utils.metrics.report import evaluate, write_report
 from utils.metrics.songs import Songs, with_music
 from utils.music import FeatureVersion
+from utils.recording import UP_AXES
 from utils.skeleton import SMPL_24
 from utils.terminal import tolerant_output
 
@@ -39,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--protocol", choices=[*PROTOCOLS, "both"], default="bailando", help="default: bailando")
     p.add_argument("--fps", type=float, default=SMPL_24.fps, help="of files that do not say theirs (60)")
-    p.add_argument("--up", choices=("y", "z"), default="y", help="the axis that points up in the files (y)")
+    p.add_argument("--up", choices=UP_AXES, default="y", help="the axis that points up in the files (y)")
     p.add_argument(
         "--music", type=Path, help="beats or songs, found by name: .json .npy .npz .txt or audio files"
     )
@@ -103,6 +105,7 @@ def run(options: argparse.Namespace) -> None:
             seed=options.seed,
             skipped=found.skipped,
         )
+        report = replace(report, notes=[*report.notes, *remarks(found)])
         own = out / name if len(names) > 1 else out
         write_report(report, own)
         if not options.no_plots:
@@ -124,8 +127,15 @@ def read_reference(path: Path, options: argparse.Namespace) -> Reference:
     found = read_dances(path, options.fps, options.up, options.skip_bad)
     for name, why in found.skipped.items():
         print(f"not in the reference: {name}: {why}", file=sys.stderr)
+    for remark in remarks(found):
+        print(f"in the reference: {remark}", file=sys.stderr)
     dances = [with_music(dance, songs, None) for dance in found.dances]
     return Reference.of(_features(dances, None, "reference"), str(path))
+
+
+def remarks(found: Found) -> list[str]:
+    """What is wrong with the dances, a line per remark: units, axes, missing joints, implausible motion."""
+    return [f"{name}: {text}" for name, texts in found.remarks.items() for text in texts]
 
 
 def _version(reference: Path | None) -> FeatureVersion:
