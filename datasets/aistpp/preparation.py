@@ -344,7 +344,7 @@ def motion_notes(sequences: Facts) -> list[str]:
         jitter = np.median([sequences[name]["resampled"]["jitter"] for name in names], axis=0)
         notes.append(
             f"{len(names)} dances at {rate:g} fps were resampled by cubic splines, jitter {jitter[0]:.0f} -> "
-            f"{jitter[1]:.0f} m/s³: {_some(names)}"
+            f"{jitter[1]:.0f} m/s³: {some_of(names)}"
         )
     broken = {name: facts["implausible"] for name, facts in sequences.items() if facts["implausible"]}
     if broken:
@@ -394,7 +394,7 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
     reasons = manifest["left_out"]
     for kind, count in report["left_out"].items():
         names = [name for name, why in reasons.items() if why.split(": ")[0] == kind]
-        lines.append(f"          {count} {kind}: {_some(names)}")
+        lines.append(f"          {count} {kind}: {some_of(names)}")
         if kind not in ("ignored", "missing motion", "missing song"):
             lines += [f"            {name}: {reasons[name].partition(': ')[2]}" for name in names[:_SHOWN]]
     if motion := report["motion"]:
@@ -413,7 +413,7 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
         longer = [f"{name} by {n / SMPL_24.fps:.1f} s" for name, n in lengths["dance_longer"].items()]
         lines.append(
             f"lengths   {lengths['equal']} dances as long as their song, {lengths['song_longer']} shorter, "
-            f"{len(longer)} longer{': ' + _some(longer) if longer else ''} ({lengths['done']})"
+            f"{len(longer)} longer{': ' + some_of(longer) if longer else ''} ({lengths['done']})"
         )
     lines += [f"note      {note}" for note in report["notes"]]
     versions = [f"{name} {version}" for name, version in manifest["libraries"].items()]
@@ -421,6 +421,7 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _some(items: list[str]) -> str:
+def some_of(items: list[str]) -> str:
+    """The first five items, and the number of the others."""
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return ", ".join(items[:_SHOWN]) + more

@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
         "--reference", type=Path, help="prepared folder, reference_features.npz, or folder of real dances"
     )
     p.add_argument("--protocol", choices=[*PROTOCOLS, "both"], default="bailando", help="default: bailando")
-    p.add_argument("--fps", type=float, default=SMPL_24.fps, help="of files that do not say theirs (60)")
+    p.add_argument(
+        "--fps", type=float, default=SMPL_24.fps, help="of dances and beat frames that do not say theirs (60)"
+    )
     p.add_argument("--up", choices=UP_AXES, default="y", help="the axis that points up in the files (y)")
     p.add_argument(
         "--music", type=Path, help="beats or songs, found by name: .json .npy .npz .txt or audio files"
@@ -82,12 +84,16 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-frames must be 0 or at least 2, got {options.max_frames}")
     found = read_dances(options.dances, options.fps, options.up, options.skip_bad)
     reference = None if options.reference is None else read_reference(options.reference, options)
-    songs = Songs(options.music, _version(options.reference)) if options.music else None
+    songs = Songs(options.music, _version(options.reference), options.fps) if options.music else None
     if songs is not None and songs.skipped:
         print(f"neither beats nor songs: {', '.join(songs.skipped[:10])}", file=sys.stderr)
     if songs is None and options.reference is not None and (options.reference / "music").is_dir():
         songs = Songs(options.reference)
     dances = [with_music(dance, songs, reference) for dance in found.dances]
+    if options.music and songs is not None and songs.unused:
+        unused = songs.unused
+        more = f" and {len(unused) - 10} more" if len(unused) > 10 else ""
+        print(f"beats that match no dance: {', '.join(unused[:10])}{more}", file=sys.stderr)
     max_frames = options.max_frames or None
     features = _features(dances, max_frames, "features")
     folder = options.dances if options.dances.is_dir() else options.dances.parent
@@ -123,7 +129,7 @@ def read_reference(path: Path, options: argparse.Namespace) -> Reference:
     """
     if not path.is_dir() or (path / MANIFEST).is_file():
         return Reference.load(path)
-    songs = Songs(options.music) if options.music else None
+    songs = Songs(options.music, fps=options.fps) if options.music else None
     found = read_dances(path, options.fps, options.up, options.skip_bad)
     for name, why in found.skipped.items():
         print(f"not in the reference: {name}: {why}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """Data of any kind in the plain layout, good and bad."""
 
 import io
+import json
 import zipfile
 
 import numpy as np
@@ -208,3 +209,19 @@ def test_motion_that_no_body_makes_is_reported_and_stored(own, tmp_path, capsys)
     del data.manifest["sequences"]["two"]["implausible"]
     with pytest.raises(ValueError, match=r"prepared without a check .* data.clips.implausible=keep"):
         data.implausible("two")
+
+
+def test_beats_in_seconds_and_names_that_match_nothing(own, tmp_path, capsys):
+    times = np.arange(0.4, 1.9, 0.37)
+    table = {"one": {"frames": 120, "beats": times.tolist()}, "elsewhere": {"frames": 90, "beats": [3, 40]}}
+    (own / "songs" / "one.wav").unlink()
+    (tmp_path / "beats.json").write_text(json.dumps(table))
+    data = made(own, tmp_path / "out", "--beats", str(tmp_path / "beats.json"))
+    beats = data.sequence("two").beats
+    assert len(beats) == 120
+    np.testing.assert_array_equal(np.flatnonzero(beats), np.round(times * 60))
+    assert f"beats of {tmp_path / 'beats.json'} that no dance needs: elsewhere" in capsys.readouterr().out
+    (tmp_path / "beats.json").write_text('{"one": {"frames": 120, "beats": [500, 1000, 1500, 2000]}}')
+    options = ["--no-songs", "--beats", str(tmp_path / "beats.json"), "--out", str(tmp_path / "out")]
+    assert main(["--adapter", str(own), *options]) == 1
+    assert "milliseconds: divide by 1000" in capsys.readouterr().err
