@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.aistpp.layouts import aistpp_plan, plain_plan
-from datasets.aistpp.preparation import WORKER_MEMORY, Plan, library_versions, prepare, report_lines
+from datasets.aistpp.preparation import WORKER_MEMORY, Plan, library_versions, prepare, report_lines, reserved
 from datasets.aistpp.published import published_plan
 from datasets.aistpp.smpl import read_rest_joints
 from datasets.aistpp.songs import MusicOptions, songs_plan
@@ -126,7 +126,7 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
         return plan
     from datasets.sample import make_corpus  # only here: it imports more than the rest
 
-    with compiling_music_functions(workers > 1 and not (out / MANIFEST).is_file()):
+    with reserved(out), compiling_music_functions(workers > 1 and not (out / MANIFEST).is_file()):
         make_corpus(out / "raw", args.seed, workers)
     plan = aistpp_plan(out / "raw", rest, music, name="sample")
     plan.expected = None

@@ -242,10 +242,15 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     try:
         write_beside(path, content)
     except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {error.strerror}. What is already prepared stays; "
-            "mend this and run the same command again to go on"
-        ) from None
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """An error that names the file, and says that prepared files are kept."""
+    return OSError(
+        f"cannot write {path}: {error.strerror}. What is already prepared stays; "
+        "mend this and run the same command again to go on"
+    )
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@ which is written last, and until then in <out>/progress.jsonl, a line per finish
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.aistpp.tasks import MotionTask, Rejected, SongTask
-from datasets.sequences import MANIFEST, read_manifest, write_array, write_bytes, write_manifest
+from datasets.sequences import MANIFEST, cannot_write, read_manifest, write_array, write_bytes, write_manifest
+from utils.folder_lock import folder_lock
 from utils.plausibility import Stretch, listed
 from utils.processors import in_processes
 from utils.skeleton import SMPL_24, Skeleton
@@ -91,10 +93,32 @@ def prepare(
 
     Raises:
         ValueError: if nothing at all could be prepared; an earlier manifest made with the same options
-            stays.
+            stays. If another process prepares data there.
         OSError: if `out` cannot be written; what is already prepared stays.
         RuntimeError: if a worker process was killed.
     """
+    with reserved(out):
+        return _prepare(plan, out, libraries, workers, progress)
+
+
+@contextmanager
+def reserved(out: Path) -> Iterator[None]:
+    """Reserve a folder of prepared data for this process.
+
+    Raises:
+        ValueError: if another process prepares data there.
+        OSError: if it cannot be written.
+    """
+    cure = "Wait for it or stop it, or name another folder (--out DIR)"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(out, "prepares data", cure))
+        except OSError as error:
+            raise cannot_write(out, error) from None
+        yield
+
+
+def _prepare(plan: Plan, out: Path, libraries: dict[str, str], workers: int, progress: bool) -> Prepared:
     known = _known(out)
     _sweep(out)
     lines = [json.dumps([kind, name, facts]) for kind in known for name, facts in known[kind].items()]

@@ -13,13 +13,11 @@ A kill at any moment leaves at least one whole checkpoint; a damaged newest one 
 """
 
 import errno
-import fcntl
 import logging
 import os
 import pickle
 import re
 import shutil
-import socket
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils.folder_lock import folder_lock
 from utils.training import distributed
 
 log = logging.getLogger(__name__)
@@ -273,7 +272,7 @@ class CheckpointFolder:
 def run_folder(folder: Path) -> Iterator[None]:
     """Reserve a run folder for one training, and report in one line if it cannot be written.
 
-    The lock is a POSIX record lock of the main process, so it ends with the process, however that ends.
+    The lock (`utils.folder_lock`) is that of the main process.
 
     Raises:
         ValueError: if another training holds the folder, or if it is read-only or full.
@@ -282,9 +281,8 @@ def run_folder(folder: Path) -> Iterator[None]:
         if not distributed.is_main():
             yield
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("a+") as file:
-            _lock(file, folder)
+        cure = "Wait for it or stop it, or train under another name (name=...)"
+        with folder_lock(folder, "trains", cure):
             yield
     except OSError as error:
         place = folder if error.filename is None else Path(os.fsdecode(error.filename))
@@ -295,25 +293,3 @@ def run_folder(folder: Path) -> Iterator[None]:
             "free space or grant write access and start the same command again, or choose another folder "
             "(output=...)"
         ) from error
-
-
-def _lock(file: Any, folder: Path) -> None:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise ValueError(
-                f"{folder} is in use: {owner} trains there. Wait for it or stop it, or train under another "
-                "name (name=...)"
-            ) from None
-        log.warning(
-            "%s cannot be locked (%s): a second training of this folder would not be noticed",
-            folder,
-            error.strerror,
-        )
-        return
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
