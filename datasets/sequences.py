@@ -11,6 +11,7 @@ one.
 
 import io
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,7 +184,13 @@ class PreparedData:
         entry = self.manifest["sequences"].get(name)
         if entry is None:
             why = self.manifest["left_out"].get(name)
-            hint = f"it was left out: {why}" if why else f"it has {len(self.manifest['sequences'])} others"
+            near = get_close_matches(name, self.manifest["sequences"], 3)
+            others = f", of which {' and '.join(near)} is nearest" if near else ""
+            hint = (
+                f"it was left out: {why}"
+                if why
+                else f"it has {len(self.manifest['sequences'])} others{others}"
+            )
             raise ValueError(f"{self.root} has no sequence {name!r}; {hint}")
         return entry
 

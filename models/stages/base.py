@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datasets.clips import ClipsConfig, epoch_batches
@@ -53,6 +53,15 @@ class SampleConfig(ConfigModel):
     """Seed of the random codes."""
 
 
+class VisgtConfig(ConfigModel):
+    """Real dances that --visgt shows."""
+
+    dances: tuple[str, ...] | None = None
+    """Names of the dances; null shows the first evaluation.videos of evaluation.split."""
+    seconds: PositiveFloat | None = None
+    """Length of a video; null shows whole dances."""
+
+
 class RunConfig(ConfigModel):
     """Config keys of every stage."""
 
@@ -76,6 +85,8 @@ class RunConfig(ConfigModel):
     """Evaluation; see EvaluationConfig."""
     sample: SampleConfig = SampleConfig()
     """Codes that --sample decodes; see SampleConfig."""
+    visgt: VisgtConfig = VisgtConfig()
+    """Real dances that --visgt shows; see VisgtConfig."""
 
     @property
     def folder(self) -> Path:

@@ -32,7 +32,10 @@ GROUPS: tuple[tuple[Group, tuple[str, ...]], ...] = (
     ("refused", ("stage", "model", "model.*", "value.*", "vqvae", "gpt", "selection.by", "selection.songs")),
     ("epoch", ("seed", "data.root", "data.clips.*", "training.batch_size", "songs", "turn")),
     ("dances", ("reward.*", "generation.*")),
-    ("no part", ("name", "output", "device", "checkpoint", "dance", "dance.*", "sample.*", "evaluation.*")),
+    (
+        "no part",
+        ("name", "output", "device", "checkpoint", "dance", "dance.*", "sample.*", "visgt.*", "evaluation.*"),
+    ),
     ("at once", ("*",)),
 )
 # With other values, rewards cannot be compared with that of the selected epoch.

@@ -24,6 +24,7 @@ from utils.skeleton import SMPL_24
 from utils.terminal import tolerant_output
 
 DEFAULT = ("bvh", "glb", "smpl")
+_OTHER_BODY = 0.005  # metres of mean error beyond which a dancer has other proportions than SMPL
 
 
 def parser() -> argparse.ArgumentParser:
@@ -137,6 +138,11 @@ def _print_fit(needs: str, given: WriterInput) -> None:
     elif needs == "smpl":
         fit, size = given.smpl_fit
         _print_errors(f"{given.dance.name} (SMPL body x {size:.3f})", fit)
+        if fit.error > _OTHER_BODY:
+            print(
+                "  SMPL parameters hold SMPL's own bones and angles, which are not this dancer's: "
+                ".bvh and .glb are closer"
+            )
 
 
 def _print_errors(name: str, fit: Fit) -> None:

@@ -9,7 +9,7 @@ straight, from frames near by.
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from utils.export.chain import children
+from utils.export.chain import best_turn, children
 from utils.skeleton import Skeleton
 
 # joint -> axis, of the body at rest (arms out, y up, facing +z), about which the next joint bends
@@ -57,14 +57,6 @@ def frames_of(along: np.ndarray, side: np.ndarray) -> np.ndarray:
     spare = spare - (spare * along).sum(-1, keepdims=True) * along
     side = unit(np.where(np.linalg.norm(side, axis=-1, keepdims=True) > 1e-9, side, spare))
     return np.stack([along, side, np.cross(along, side)], axis=-1)
-
-
-def best_turn(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Rotation (T, 3, 3) that lays vectors (N, 3) on vectors (T, N, 3) with the least squared error."""
-    u, _, vt = np.linalg.svd(np.einsum("tni,nj->tij", end, start))
-    flip = np.ones((*u.shape[:-2], 3))
-    flip[..., 2] = np.linalg.det(u @ vt)  # a reflection is no rotation
-    return (u * flip[..., None, :]) @ vt
 
 
 def align(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:

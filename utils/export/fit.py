@@ -89,7 +89,7 @@ def fit_body(
 
     Args:
         joints: (T, J, 3) metres, y up, at the skeleton's frame rate.
-        rest: (J, 3) rest joints of a body of any size; its bones' directions are used.
+        rest: (J, 3) rest joints of a body of any size; single bones have its directions at rest.
         offsets: (J, 3) the body to be used, metres; by default the dancer's own (`clip_offsets`).
         skeleton: the tree of joints.
 
