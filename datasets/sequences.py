@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.files import write_beside
+from utils.files import DAMAGED_ARRAY, write_beside
 from utils.skeleton import SKELETONS, Skeleton
 
 FORMAT = 1
@@ -202,7 +202,7 @@ class PreparedData:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path} is missing though the manifest names it; {again}") from None
-        except (ValueError, OSError, EOFError) as error:
+        except DAMAGED_ARRAY as error:
             raise ValueError(f"{path} is damaged ({error}); {again}") from None
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(
@@ -282,12 +282,45 @@ def read_manifest(root: Path) -> dict[str, Any]:
         raise ValueError(f"{path} has format {manifest['format']!r}, this version reads {FORMAT}: {command}")
     wrong = [key for key, kind in _REQUIRED.items() if not isinstance(manifest.get(key), kind)]
     if not wrong:
-        splits, music = manifest["splits"], manifest["music"]
+        splits = manifest["splits"]
         wrong += [f"splits.{split}" for split in ("train", "test") if not isinstance(splits.get(split), list)]
-        wrong += [f"music.{key}" for key in ("version", "fps", "columns") if key not in music]
-        wrong += [f"skeleton {manifest['skeleton']!r}"] if manifest["skeleton"] not in SKELETONS else []
+        wrong += [] if manifest["skeleton"] in SKELETONS else [f"skeleton {manifest['skeleton']!r}"]
+        wrong += [] if manifest["fps"] > 0 else ["fps"]
+        wrong += _wrong_entries(manifest)
     if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(
-            f"{path} is damaged: {', '.join(wrong)} missing or wrong; make it again by: {command}"
+            f"{path} is damaged: {', '.join(wrong[:5])}{more} missing or wrong; make it again by: {command}"
         )
     return manifest
+
+
+def _wrong_entries(manifest: dict[str, Any]) -> list[str]:
+    """Fields of the manifest's sections that are missing, or of another type."""
+
+    def lacks(section: str, fields: dict[str, type], smallest: int) -> list[str]:
+        entries = manifest[section].items()
+        return [
+            f"{section}.{name}.{field}"
+            for name, entry in entries
+            for field, kind in fields.items()
+            if not isinstance(entry, dict)
+            or type(entry.get(field)) is not kind
+            or (kind is int and entry[field] < smallest)
+        ]
+
+    music, splits = manifest["music"], manifest["splits"]
+    wrong = lacks("sequences", {"frames": int, "song": str}, 1)
+    wrong += lacks("songs", {"features": int, "beats": int}, 0)
+    wrong += [] if isinstance(music.get("version"), str) else ["music.version"]
+    wrong += [f"music.{key}" for key in ("fps", "columns") if not _is_positive(music.get(key))]
+    for split in ("train", "test"):
+        names = splits.get(split)
+        if isinstance(names, list):
+            strange = [n for n in names if not isinstance(n, str) or n not in manifest["sequences"]]
+            wrong += [f"splits.{split}: {name!r:.40}" for name in strange]
+    return wrong
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")

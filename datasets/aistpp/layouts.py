@@ -5,7 +5,6 @@ docs/DATA.md describes the plain layout: motions/<sequence>.npy or .npz, songs, 
 
 import io
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
@@ -25,7 +24,7 @@ from datasets.aistpp.preparation import Plan
 from datasets.aistpp.songs import MusicOptions, add_songs, parse_json
 from datasets.aistpp.source import MOST_BYTES, FileRef, Source, first_by_name
 from datasets.aistpp.tasks import DanceRead, MotionTask, Rejected
-from utils.files import one_number
+from utils.files import DAMAGED_ARRAY, one_number
 from utils.plausibility import up_shares, wrong_axis
 from utils.recording import UpAxis, checked_rate, mean_jerk, resampled, to_y_up
 from utils.skeleton import SMPL_24, Skeleton
@@ -182,7 +181,7 @@ def _read_joints(content: bytes, where: str, fps: float, up: UpAxis, skeleton: S
         arrays = (
             {"joints": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded}
         )
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"{where} is damaged or holds objects ({error})") from None
     if "joints" not in arrays:
         raise Rejected(

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from datasets.aistpp.tasks import MotionTask, Rejected, SongTask
 from datasets.sequences import MANIFEST, cannot_write, read_manifest, write_array, write_bytes, write_manifest
+from utils.files import DAMAGED_ARRAY
 from utils.folder_lock import folder_lock
 from utils.plausibility import Stretch, listed
 from utils.processors import in_processes
@@ -217,7 +218,7 @@ def _complete(task: Task, out: Path, known: dict[str, Any]) -> bool:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if array.shape != shape or array.dtype != dtype:
                 return False
-    except (OSError, ValueError, EOFError, KeyError):
+    except DAMAGED_ARRAY:
         return False
     audio = known.get("audio")
     return not audio or (out / audio).is_file()

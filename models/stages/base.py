@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Clips, Loader, Resident, ResidentLoader, stacked
 from datasets.sequences import PreparedData
-from models.checkpoints import read_checkpoint
+from models.checkpoints import described_by, read_checkpoint
 from models.evaluation.config import EvaluationConfig
 from models.generation import GenerationConfig
 from models.inference.config import DanceConfig
@@ -196,7 +196,8 @@ class Stage(ABC):
         }
 
     def load_state_dict(self, content: Mapping[str, Any], path: Path) -> None:  # noqa: D102
-        self.check_architecture(content["architecture"], path)
+        with described_by(path):
+            self.check_architecture(content["architecture"], path)
         found = find_changes(content, self.config, self.built_on)
         epoch, batch = content["epoch"], content.get("batch", 0)
         changes = check_changes(found, str(path), epoch, batch, "selection" in content)
@@ -222,10 +223,12 @@ class Stage(ABC):
         """Load the config's checkpoint into the model, for evaluation; return its epoch."""
         path = self.config.checkpoint_path
         content = read_checkpoint(path, self.config.made_by(path), (self.name,))
-        self.check_architecture(content["architecture"], path)
-        load_weights(self.model, content["model"], path)
+        with described_by(path):
+            self.check_architecture(content["architecture"], path)
+            load_weights(self.model, content["model"], path)
+            epoch = int(content["epoch"])
         self.model.eval()
-        return int(content["epoch"])
+        return epoch
 
     def epoch_batches(self, number: int, epoch: int) -> list[list[int]]:
         """Return the indices of the samples, 0..number-1, in each batch of an epoch, over all processes."""

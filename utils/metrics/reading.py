@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.dance import Dance, dance_of, load_arrays
+from utils.files import DAMAGED_ARRAY
 from utils.metrics.checks import as_joints
 from utils.pickles import load_npy, load_pickle
 from utils.plausibility import Findings, Stretch, bridged, inspect, lost_frames
@@ -157,7 +158,7 @@ def _content(path: Path) -> Any:
         if path.suffix.lower() == ".npy":
             return load_npy(path, "it")
         return load_pickle(path.read_bytes(), "it")
-    except (EOFError, OSError, MemoryError) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"it is damaged ({error})") from None
 
 

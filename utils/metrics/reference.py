@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.dance import Dance
-from utils.files import write_beside
+from utils.files import DAMAGED_ARRAY, write_beside
 from utils.metrics.dances import DanceFeatures, all_features
 from utils.metrics.physical import METRICS
 
@@ -149,7 +148,7 @@ def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"{path} is damaged ({error}); {again}") from None
     if "reference_format" not in arrays:
         raise ValueError(f"{path} holds no reference features but: {', '.join(list(arrays)[:8])}; {again}")

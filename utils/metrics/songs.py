@@ -10,7 +10,6 @@ Beat frames are at the rate that the command line or the file says, 60 fps by de
 told apart as in `utils.beat_files`.
 """
 
-import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from utils.beat_files import beat_times, read_beat_table
 from utils.dance import Dance
-from utils.files import AUDIO_SUFFIXES, one_number
+from utils.files import AUDIO_SUFFIXES, DAMAGED_ARRAY, one_number
 from utils.metrics.controls import song_of
 from utils.metrics.reference import Reference
 from utils.music import FeatureVersion
@@ -129,7 +128,7 @@ def _read(path: Path, version: FeatureVersion, fps: float) -> np.ndarray:
                 return beat_times(content, SMPL_24.fps if path.stem.endswith(".beats") else fps)
             rate = checked_rate(one_number(content["fps"], "fps")) if "fps" in content else fps
             return beat_times(content["beats"], rate)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"{path}: no beats can be read from it ({error})") from None
 
 

@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 FORMAT = 3  # Format 1, and format 2 with a SHA-256 in the archive's comment, are still read.
 _RENAMED = {"choice": "selection"}  # entries of formats 1 and 2 and their present names
 _TRAINING = {"step", "optimizer", "scheduler", "random"}  # the entries that resuming needs besides weights
+_ENTRIES: dict[str, type] = {
+    "stage": str, "model": dict, "architecture": dict, "config": dict, "built_on": dict,
+    "epoch": int, "batch": int, "step": int, "optimizer": dict, "scheduler": dict,
+}  # fmt: skip
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -125,9 +129,16 @@ def load_checkpoint(path: Path, made_by: str, stages: tuple[str, ...] = ()) -> d
         raise ValueError(
             f"checkpoint {path} has format {content['format']}; this version reads formats 1 to {FORMAT}"
         )
-    if stages and content["stage"] not in stages:
+    wrong = [name for name, kind in _ENTRIES.items() if not isinstance(content.get(name, kind()), kind)]
+    if not wrong and not all(map(torch.is_tensor, content.get("model", {}).values())):
+        wrong = ["model"]
+    if wrong:
+        raise DamagedCheckpoint(
+            f"checkpoint {path} is damaged ({', '.join(wrong)} of another type); make it again by: {made_by}"
+        )
+    if stages and content.get("stage") not in stages:
         raise ValueError(
-            f"checkpoint {path} is of stage {content['stage']!r}, here one of {' or '.join(stages)} "
+            f"checkpoint {path} is of stage {content.get('stage')!r}, here one of {' or '.join(stages)} "
             f"is needed; it is made by: {made_by}"
         )
     return {_RENAMED.get(str(key), str(key)): value for key, value in content.items()}
