@@ -43,7 +43,8 @@ def job(careful, keeps=True):
     [(True, True, None), (False, True, "half-written: half a file"), (True, False, "were done, ")],
 )
 def test_what_is_lost_or_half_written_is_told(careful, keeps, message, tmp_path):
-    rounds, wrong = kill_often(job(careful, keeps), 12, 0, tmp_path)
+    rounds, advanced, wrong = kill_often(job(careful, keeps), 12, 0, tmp_path)
     assert (wrong == []) == (message is None), wrong
     assert message is None or any(message in text for text in wrong)
     assert rounds < 12
+    assert advanced >= 1

@@ -58,7 +58,7 @@ def test_reconstruction_keeps_the_real_root(trained, small_data):
     )
 
 
-def test_looking(trained, small_data):
+def test_looking(trained, small_data, capsys):
     for config in ("sep_vqvae", "cc_motion_gpt"):
         run(config, small_data, trained, "anl")
         folder = trained / "sample" / config / "anl" / "epoch_0001"
@@ -79,6 +79,7 @@ def test_looking(trained, small_data):
     with av.open(str(video)) as file:
         assert file.streams.video[0].frames == 30
     assert video.stem == second
+    assert "it/s" not in capsys.readouterr().err  # bars are for terminals
     run("sep_vqvae_root", small_data, trained, "sample", "sample.upper=[1,2,3]", "sample.lower=[3,2,1]")
     with np.load(trained / "sample" / "sep_vqvae_root" / "sample" / "epoch_0001" / "codes.npz") as made:
         np.testing.assert_array_equal(made["codes"], [[1, 3], [2, 2], [3, 1]])
