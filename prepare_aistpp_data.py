@@ -31,13 +31,14 @@ from typing import get_args
 import numpy as np
 
 from datasets.aistpp.layouts import aistpp_plan, plain_plan
-from datasets.aistpp.preparation import WORKER_MEMORY, Plan, library_versions, prepare, report_lines
+from datasets.aistpp.preparation import WORKER_MEMORY, Plan, library_versions, prepare, report_lines, reserved
 from datasets.aistpp.published import published_plan
 from datasets.aistpp.smpl import read_rest_joints
 from datasets.aistpp.songs import MusicOptions, songs_plan
 from datasets.sequences import MANIFEST, read_manifest
 from utils.music import NEWEST, FeatureVersion, check_version
 from utils.processors import start_worker, worker_count
+from utils.recording import UP_AXES
 from utils.skeleton import SKELETONS, SMPL_24
 from utils.smpl import GENDERS, rest_joints
 from utils.terminal import tolerant_output
@@ -86,6 +87,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--skeleton", choices=SKELETONS, default=SMPL_24.name, help=f"of --adapter, default {SMPL_24.name}"
     )
+    parser.add_argument(
+        "--fps", type=float, metavar="HZ", help="of files of --adapter that do not say theirs, default 60"
+    )
+    parser.add_argument("--up", choices=UP_AXES, help="the axis that points up in --adapter, default y")
     parser.add_argument("--gender", choices=GENDERS, default="male", help="of the rest joints, default male")
     parser.add_argument(
         "--workers",
@@ -112,7 +117,7 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
     if args.published:
         return published_plan(args.published, args.no_songs)
     if args.adapter:
-        return plain_plan(args.adapter, music, SKELETONS[args.skeleton])
+        return plain_plan(args.adapter, music, SKELETONS[args.skeleton], args.fps, args.up or "y")
     if not (args.source or args.sample):
         return songs_plan(music)
     rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
@@ -126,7 +131,7 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
         return plan
     from datasets.sample import make_corpus  # only here: it imports more than the rest
 
-    with compiling_music_functions(workers > 1 and not (out / MANIFEST).is_file()):
+    with reserved(out), compiling_music_functions(workers > 1 and not (out / MANIFEST).is_file()):
         make_corpus(out / "raw", args.seed, workers)
     plan = aistpp_plan(out / "raw", rest, music, name="sample")
     plan.expected = None
@@ -178,8 +183,10 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         what, idle = "--sample", songs
     elif not args.source:
         what, idle = "--songs alone", joints | {"--beats": args.beats, "--no-songs": args.no_songs}
-    if not args.adapter and args.skeleton != SMPL_24.name:
-        raise ValueError(f"--skeleton {args.skeleton} goes with --adapter only")
+    skeleton = None if args.skeleton == SMPL_24.name else args.skeleton
+    for option, value in (("--skeleton", skeleton), ("--fps", args.fps), ("--up", args.up)):
+        if value is not None and not args.adapter:
+            raise ValueError(f"{option} {value} goes with --adapter only")
     given = [option for option, value in idle.items() if value]
     if given:
         raise ValueError(f"{' and '.join(given)} would change nothing beside {what}; leave it out")

@@ -110,8 +110,7 @@ test)
     fi
     environment requirements.txt
     if [ "$gpus" -gt 1 ]; then
-        exec "$python" -m torch.distributed.run --standalone --nproc_per_node "$gpus" \
-            --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110 \
+        exec "$python" -m utils.training.launch --standalone --nproc_per_node "$gpus" \
             main.py --config "$config" "--$mode" "$@"
     fi
     exec "$python" main.py --config "$config" "--$mode" "$@"

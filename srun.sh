@@ -50,17 +50,14 @@ python=${PYTHON:-.venv/bin/python}
 here=$((gpus / nodes)) # GPUs of one node
 command=("$python" main.py)
 if [ "$gpus" -gt 1 ]; then
-    # The launcher hands signals on, and leaves its processes the time that Slurm leaves us.
-    patience="--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110"
     if [ "$nodes" -eq 1 ]; then
-        # shellcheck disable=SC2206
-        command=("$python" -m torch.distributed.run --standalone --nproc_per_node "$here" $patience main.py)
+        command=("$python" -m utils.training.launch --standalone --nproc_per_node "$here" main.py)
     else # the nodes meet at the first of them, on a port of this job's own
         # shellcheck disable=SC2016
         command=(bash -c 'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-exec "$0" -m torch.distributed.run --nnodes "$1" --nproc_per_node "$2" $3 --rdzv-backend c10d \
---rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:$((20000 + SLURM_JOB_ID % 20000))" main.py "${@:4}"'
-            "$python" "$nodes" "$here" "$patience")
+exec "$0" -m utils.training.launch --nnodes "$1" --nproc_per_node "$2" --rdzv-backend c10d \
+--rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:$((20000 + SLURM_JOB_ID % 20000))" main.py "${@:3}"'
+            "$python" "$nodes" "$here")
     fi
 fi
 command+=(--config "$config" "--$mode" "$@")
@@ -96,7 +93,7 @@ if [ -n "$told" ]; then # it may have ended just as the signal came: ask again
     code=0
     wait "$step" || code=$?
 fi
-# The launcher of several processes hides their code 75 behind its own.
+# Where srun ends its tasks itself, their code is not 75.
 if [ "$code" -eq 75 ] || { [ -n "$told" ] && [ "$code" -ne 0 ]; }; then
     echo "training was told to stop and has saved; it goes on when job $SLURM_JOB_ID starts again"
     exec scontrol requeue "$SLURM_JOB_ID"

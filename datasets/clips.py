@@ -36,6 +36,9 @@ class ClipsConfig(ConfigModel):
     starts: Literal["all", "published"] = "all"
     """`all` uses all clips of a dance. `published` applies to the motion GPT: its published loop compares
     music steps with frames, so only clips that start within the first eighth of a dance are used."""
+    implausible: Literal["keep", "leave_out"] = "keep"
+    """`leave_out` drops clips with motion that no body makes or a T-pose, as the manifest of the data names
+    them; `keep` uses them, as published."""
 
 
 class Place(NamedTuple):
@@ -78,6 +81,27 @@ def training_velocities(data: PreparedData) -> Tensor:
     return torch.cat([root_velocity(torch.from_numpy(np.array(s.joints[:, 0]))) for s in sequences]).float()
 
 
+def clip_places(
+    data: PreparedData, sequences: list[Sequence], config: ClipsConfig, frames_per_code: int | None = None
+) -> list[Place]:
+    """Return the positions of all clips of sequences; with frames per code given, of those with music.
+
+    Raises:
+        ValueError: if the config leaves motion out that is no dance, and the data do not name it.
+    """
+    places = []
+    for i, sequence in enumerate(sequences):
+        steps = None if frames_per_code is None else len(sequence.music)
+        starts = clip_starts(usable_frames(sequence), config, steps, frames_per_code or 1)
+        broken = data.implausible(sequence.name) if config.implausible == "leave_out" else []
+        places += [
+            Place(i, start)
+            for start in starts
+            if all(last < start or first >= start + config.frames for first, last in broken)
+        ]
+    return places
+
+
 class PoseClips(Dataset[Tensor]):
     """Clips of poses (frames, J*3); the root slot holds the root position.
 
@@ -88,15 +112,11 @@ class PoseClips(Dataset[Tensor]):
     def __init__(self, data: PreparedData, split: str, config: ClipsConfig) -> None:
         self.config = config
         self.sequences = [data.sequence(name) for name in data.names(split)]
-        self.places = [
-            Place(i, start)
-            for i, sequence in enumerate(self.sequences)
-            for start in clip_starts(usable_frames(sequence), config)
-        ]
+        self.places = clip_places(data, self.sequences, config)
         if not self.places:
             raise ValueError(
                 f"no sequence of split {split!r} in {data.root} has the {config.frames} frames of a clip "
-                "(key data.clips.frames)"
+                f"(keys data.clips.frames {config.frames}, data.clips.implausible {config.implausible})"
             )
 
     def __len__(self) -> int:
@@ -131,15 +151,13 @@ class MusicClips(Dataset[CodeClip]):
         self.steps = config.frames // frames_per_code
         self.frames_per_code = frames_per_code
         self.poses = PoseClips(data, split, config)
-        sequences = self.poses.sequences
-        self.poses.places = [
-            Place(i, start)
-            for i, sequence in enumerate(sequences)
-            for start in clip_starts(usable_frames(sequence), config, len(sequence.music), frames_per_code)
-        ]
+        self.poses.places = clip_places(data, self.poses.sequences, config, frames_per_code)
         if not self.poses.places:
+            with_music = sum(len(sequence.music) > 0 for sequence in self.poses.sequences)
             raise ValueError(
-                f"no sequence of split {split!r} in {data.root} has {config.frames} frames and their music"
+                f"no clip of {config.frames} frames with their music in split {split!r} of {data.root}: "
+                f"{with_music} of its {len(self.poses.sequences)} dances have the features of their song; "
+                "prepare the data with their songs (--songs DIR), or shorten data.clips.frames"
             )
         self._codes: tuple[Tensor, Tensor] | None = None
 

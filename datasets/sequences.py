@@ -11,13 +11,14 @@ one.
 
 import io
 import json
+from difflib import get_close_matches
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from utils.files import write_beside
+from utils.files import DAMAGED_ARRAY, write_beside
 from utils.music import FeatureVersion, check_version
 from utils.skeleton import SKELETONS, Skeleton
 
@@ -164,6 +165,20 @@ class PreparedData:
         """Genre of a sequence: two letters as in AIST (gBR_... is BR), '' if the name has none."""
         return self._entry(name).get("genre", "")
 
+    def implausible(self, name: str) -> list[tuple[int, int]]:
+        """First and last frames of the stretches of a sequence with motion that no body makes, or a T-pose.
+
+        Raises:
+            ValueError: if there is none of that name, or the preparation did not look for them.
+        """
+        entry = self._entry(name)
+        if "implausible" not in entry:
+            raise ValueError(
+                f"{self.root} was prepared without a check for motion that no body makes; make it again by: "
+                f"{MADE_BY.format(root=self.root)}, or set data.clips.implausible=keep"
+            )
+        return [(first, last) for first, last, _ in entry["implausible"]]
+
     def sequence(self, name: str) -> Sequence:
         """Opens a sequence and its song.
 
@@ -202,7 +217,13 @@ class PreparedData:
         entry = self.manifest["sequences"].get(name)
         if entry is None:
             why = self.manifest["left_out"].get(name)
-            hint = f"it was left out: {why}" if why else f"it has {len(self.manifest['sequences'])} others"
+            near = get_close_matches(name, self.manifest["sequences"], 3)
+            others = f", of which {' and '.join(near)} is nearest" if near else ""
+            hint = (
+                f"it was left out: {why}"
+                if why
+                else f"it has {len(self.manifest['sequences'])} others{others}"
+            )
             raise ValueError(f"{self.root} has no sequence {name!r}; {hint}")
         return entry
 
@@ -214,7 +235,7 @@ class PreparedData:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path} is missing though the manifest names it; {again}") from None
-        except (ValueError, OSError, EOFError) as error:
+        except DAMAGED_ARRAY as error:
             raise ValueError(f"{path} is damaged ({error}); {again}") from None
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(
@@ -261,10 +282,15 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     try:
         write_beside(path, content)
     except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {error.strerror}. What is already prepared stays; "
-            "mend this and run the same command again to go on"
-        ) from None
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """An error that names the file, and says that prepared files are kept."""
+    return OSError(
+        f"cannot write {path}: {error.strerror}. What is already prepared stays; "
+        "mend this and run the same command again to go on"
+    )
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
@@ -289,12 +315,45 @@ def read_manifest(root: Path) -> dict[str, Any]:
         raise ValueError(f"{path} has format {manifest['format']!r}, this version reads {FORMAT}: {command}")
     wrong = [key for key, kind in _REQUIRED.items() if not isinstance(manifest.get(key), kind)]
     if not wrong:
-        splits, music = manifest["splits"], manifest["music"]
+        splits = manifest["splits"]
         wrong += [f"splits.{split}" for split in ("train", "test") if not isinstance(splits.get(split), list)]
-        wrong += [f"music.{key}" for key in ("version", "fps", "columns") if key not in music]
-        wrong += [f"skeleton {manifest['skeleton']!r}"] if manifest["skeleton"] not in SKELETONS else []
+        wrong += [] if manifest["skeleton"] in SKELETONS else [f"skeleton {manifest['skeleton']!r}"]
+        wrong += [] if manifest["fps"] > 0 else ["fps"]
+        wrong += _wrong_entries(manifest)
     if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(
-            f"{path} is damaged: {', '.join(wrong)} missing or wrong; make it again by: {command}"
+            f"{path} is damaged: {', '.join(wrong[:5])}{more} missing or wrong; make it again by: {command}"
         )
     return manifest
+
+
+def _wrong_entries(manifest: dict[str, Any]) -> list[str]:
+    """Fields of the manifest's sections that are missing, or of another type."""
+
+    def lacks(section: str, fields: dict[str, type], smallest: int) -> list[str]:
+        entries = manifest[section].items()
+        return [
+            f"{section}.{name}.{field}"
+            for name, entry in entries
+            for field, kind in fields.items()
+            if not isinstance(entry, dict)
+            or type(entry.get(field)) is not kind
+            or (kind is int and entry[field] < smallest)
+        ]
+
+    music, splits = manifest["music"], manifest["splits"]
+    wrong = lacks("sequences", {"frames": int, "song": str}, 1)
+    wrong += lacks("songs", {"features": int, "beats": int}, 0)
+    wrong += [] if isinstance(music.get("version"), str) else ["music.version"]
+    wrong += [f"music.{key}" for key in ("fps", "columns") if not _is_positive(music.get(key))]
+    for split in ("train", "test"):
+        names = splits.get(split)
+        if isinstance(names, list):
+            strange = [n for n in names if not isinstance(n, str) or n not in manifest["sequences"]]
+            wrong += [f"splits.{split}: {name!r:.40}" for name in strange]
+    return wrong
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")

@@ -27,6 +27,8 @@ class ValueConfig(ConfigModel):
 class ActorCritic(nn.Module):
     """The motion GPT and a value stack on its base. The base is frozen, and dropout is off."""
 
+    has_unused_parameters = True  # a step trains the policy or the value
+
     def __init__(self, gpt: MotionGPT, config: ValueConfig) -> None:
         super().__init__()
         self.config = config

@@ -5,7 +5,8 @@ Training, --eval and --dance load memories by `load_memory` and motion GPTs by `
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -95,6 +96,28 @@ def selected_weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], 
     return selection["weights"], int(selection["epoch"])
 
 
+@contextmanager
+def described_by(path: Path) -> Iterator[None]:
+    """Name the checkpoint if what it describes cannot be built or compared inside the block.
+
+    Raises:
+        ValueError: if so.
+    """
+    try:
+        yield
+    except (
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"checkpoint {path} is damaged: its model cannot be built ({reason:.200})") from None
+
+
 def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory:
     """A trained choreographic memory, frozen, in eval mode.
 
@@ -108,8 +131,9 @@ def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory
         ValueError: if the velocity branch is needed and missing, or as of `read_checkpoint`.
     """
     content = read_checkpoint(path, made_by, MEMORY_STAGES)
-    memory = ChoreographicMemory.from_architecture(content["architecture"], str(path))
-    load_weights(memory, content["model"], path)
+    with described_by(path):
+        memory = ChoreographicMemory.from_architecture(content["architecture"], str(path))
+        load_weights(memory, content["model"], path)
     if velocity and memory.velocity is None:
         raise ValueError(
             f"{path} is a memory without its velocity branch; train that first (stage sep_vqvae_root) "
@@ -131,11 +155,12 @@ def load_policy(path: Path, made_by: str, stages: tuple[str, ...] = POLICY_STAGE
         ValueError: as of `read_checkpoint`.
     """
     content = read_checkpoint(path, made_by, stages)
-    weights, epoch = selected_weights(content)
-    stage, architecture, epochs = content["stage"], content["architecture"], int(content["epoch"])
-    model_type = ActorCritic if stage == "actor_critic" else MotionGPT
-    model = model_type.from_architecture(architecture, str(path))
-    load_weights(model, dict(weights), path)
+    with described_by(path):
+        weights, epoch = selected_weights(content)
+        stage, architecture, epochs = content["stage"], content["architecture"], int(content["epoch"])
+        model_type = ActorCritic if stage == "actor_critic" else MotionGPT
+        model = model_type.from_architecture(architecture, str(path))
+        load_weights(model, dict(weights), path)
     return Policy(model.eval(), path, stage, architecture, epoch, epochs, is_published(path))
 
 

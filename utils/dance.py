@@ -10,7 +10,6 @@ Arrays of the .npz: `joints` (T, J, 3) float32 in metres, `codes` (T', 2) int64,
 
 import json
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.files import one_number, write_npz
+from utils.files import DAMAGED_ARRAY, one_number, write_npz
 from utils.skeleton import SMPL_24, Skeleton
 
 Provenance = Mapping[str, str | int | float]
@@ -210,14 +209,14 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it is a single array, not a .npz")
-        with file:
-            return dict(file)
+        if not isinstance(file, np.ndarray):
+            with file:
+                return dict(file)
     except FileNotFoundError:
         raise
-    except (zipfile.BadZipFile, EOFError, OSError, MemoryError) as error:
-        raise ValueError(f"it is damaged ({error})") from None
+    except DAMAGED_ARRAY as error:
+        raise ValueError(f"it is damaged ({' '.join(str(error).split())})") from None
+    raise ValueError("it is a single array, not a .npz")
 
 
 def dance_of(name: str, arrays: Mapping[str, Any], fps: float = SMPL_24.fps) -> Dance:

@@ -2,10 +2,19 @@
 
 import io
 import os
+import zipfile
+import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+
+DAMAGED_ARRAY = (
+    ValueError, TypeError, KeyError, SyntaxError, RecursionError, OverflowError, AttributeError, EOFError,
+    OSError, MemoryError, NotImplementedError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""Exceptions of NumPy and zipfile on damaged .npy and .npz files; headers are parsed as Python text."""
 
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".aif", ".aiff", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".mp4", ".webm",

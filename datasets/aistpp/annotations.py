@@ -13,7 +13,6 @@ import numpy as np
 from datasets.aistpp.tasks import Rejected
 from utils.pickles import load_pickle
 from utils.skeleton import SMPL_24
-from utils.smpl import forward_kinematics
 
 GENRES = {
     "BR": "break", "PO": "pop", "LO": "lock", "MH": "middle hip-hop", "LH": "LA-style hip-hop", "HO": "house",
@@ -61,17 +60,13 @@ def parse_list(content: bytes, where: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def motion_joints(content: bytes, where: str, rest: np.ndarray) -> np.ndarray:
-    """Joints of a motion pickle.
+def read_motion(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Axis-angle poses (T, 72) and translation (T, 3) in metres (translation / scaling) of a motion pickle.
 
     Args:
         content: bytes of motions/<name>.pkl: smpl_poses (T, 72) axis-angle, smpl_trans (T, 3),
             smpl_scaling (1,).
         where: the file's name, for error messages.
-        rest: (24, 3) rest joints, metres.
-
-    Returns:
-        (T, 24, 3) float32, metres (translation / scaling), y up, 60 fps, the rest pelvis included.
 
     Raises:
         ValueError: if the pickle is refused or damaged.
@@ -92,7 +87,7 @@ def motion_joints(content: bytes, where: str, rest: np.ndarray) -> np.ndarray:
     if scaling.size != 1 or scaling.item() <= 0:
         few = scaling.reshape(-1)[:3].tolist()
         raise Rejected("wrong shape", f"{where}: smpl_scaling is {few}; one positive number is needed")
-    return forward_kinematics(poses, translation / scaling.item(), rest).astype(np.float32)
+    return poses, translation / scaling.item()
 
 
 def _floats(motion: dict, key: str, where: str) -> np.ndarray:

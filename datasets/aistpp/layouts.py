@@ -5,7 +5,6 @@ docs/DATA.md describes the plain layout: motions/<sequence>.npy or .npz, songs, 
 
 import io
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
@@ -17,16 +16,19 @@ import numpy as np
 from datasets.aistpp.annotations import (
     EXPECTED,
     SPLITS,
-    motion_joints,
     parse_list,
     parse_name,
+    read_motion,
 )
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.songs import MusicOptions, add_songs, parse_json
 from datasets.aistpp.source import MOST_BYTES, FileRef, Source, first_by_name
-from datasets.aistpp.tasks import MotionTask, Rejected
-from utils.files import one_number
+from datasets.aistpp.tasks import DanceRead, MotionTask, Rejected
+from utils.files import DAMAGED_ARRAY, one_number
+from utils.plausibility import up_shares, wrong_axis
+from utils.recording import UpAxis, checked_rate, mean_jerk, resampled, to_y_up
 from utils.skeleton import SMPL_24, Skeleton
+from utils.smpl import forward_kinematics
 
 
 def aistpp_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp") -> Plan:
@@ -54,20 +56,34 @@ def aistpp_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str =
     plan.ignored = parse_list(ignore.read(), ignore.path) if ignore else []
     if not ignore:
         plan.notes.append("there is no ignore_list.txt: nothing is ignored")
-    options = f"motion 1 smpl {blake2b(np.ascontiguousarray(rest).tobytes(), digest_size=8).hexdigest()}"
+    options = f"motion 2 smpl {blake2b(np.ascontiguousarray(rest).tobytes(), digest_size=8).hexdigest()}"
     read = partial(_read_smpl, rest=rest)
     _add_motions(plan, pickles, parse_name, read, options)
     add_songs(plan, found, music)
     return plan
 
 
-def plain_plan(source: Path, music: MusicOptions, skeleton: Skeleton = SMPL_24) -> Plan:
+def plain_plan(
+    source: Path,
+    music: MusicOptions,
+    skeleton: Skeleton = SMPL_24,
+    fps: float | None = None,
+    up: UpAxis = "y",
+) -> Plan:
     """A plan for other data: motions/<sequence>.npy or .npz of joints, songs, splits/{train,test}.txt.
+
+    Args:
+        source: the folder or zip.
+        music: options for songs.
+        skeleton: of the dances.
+        fps: frame rate in Hz of files that do not say theirs; that of the skeleton if None.
+        up: the axis that points up in the files.
 
     Raises:
         FileNotFoundError: if the source, its motions, a split list or all songs are missing.
-        ValueError: if a list is damaged.
+        ValueError: if a list is damaged, or the frame rate is of no use.
     """
+    rate = skeleton.fps if fps is None else checked_rate(fps)
     found = Source(source)
     arrays = found.inside("motions", (".npy", ".npz"))
     if not arrays:
@@ -85,8 +101,9 @@ def plain_plan(source: Path, music: MusicOptions, skeleton: Skeleton = SMPL_24) 
     def named(name: str) -> Any:
         return _Plain("", songs.get(name, name))
 
-    options = "motion 1 joints" if skeleton is SMPL_24 else f"motion 1 joints {skeleton.name}"
-    _add_motions(plan, arrays, named, _read_joints, options)
+    options = f"motion 2 joints {skeleton.name} {rate:g} fps {up} up"
+    read = partial(_read_joints, fps=rate, up=up, skeleton=skeleton)
+    _add_motions(plan, arrays, named, read, options)
     add_songs(plan, found, music)
     return plan
 
@@ -144,31 +161,48 @@ def _lines(found: Source, name: str, wanted: str) -> list[str]:
     return parse_list(ref.read(), ref.path)
 
 
-def _read_smpl(content: bytes, where: str, rest: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    return motion_joints(content, where, rest), {}
+def _read_smpl(content: bytes, where: str, rest: np.ndarray) -> DanceRead:
+    poses, translation = read_motion(content, where)
+    return DanceRead(forward_kinematics(poses, translation, rest).astype(np.float32), {}, poses)
 
 
-def _read_joints(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """Joints from an .npy, or from an .npz with `joints` and, optionally, `fps`."""
+def _read_joints(content: bytes, where: str, fps: float, up: UpAxis, skeleton: Skeleton) -> DanceRead:
+    """Joints, y up, at the skeleton's rate, from an .npy, or from an .npz with `joints` and perhaps `fps`.
+
+    Facts of a dance at another rate: that rate, and its jitter in m/s³ before and after.
+
+    Raises:
+        Rejected: if the file holds no joints, or its dance stands along another axis than y.
+        ValueError: naming the file, if it is damaged or its frame rate is of no use.
+    """
     try:
         _refuse_huge(content)
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = (
             {"joints": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded}
         )
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"{where} is damaged or holds objects ({error})") from None
     if "joints" not in arrays:
         raise Rejected(
             "wrong shape", f"{where} has no array 'joints'; it has: {', '.join(arrays) or 'nothing'}"
         )
     try:
-        fps = one_number(arrays.get("fps", SMPL_24.fps), "fps")
+        rate = checked_rate(one_number(arrays.get("fps", fps), "fps"))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    if fps != SMPL_24.fps:
-        raise Rejected("wrong rate", f"{where} is at {fps:g} fps; {SMPL_24.fps} is needed")
-    return arrays["joints"], {}
+    joints = arrays["joints"]
+    fits = joints.ndim == 3 and joints.shape[1:] == (skeleton.num_joints, 3) and joints.dtype.kind == "f"
+    if not (fits and len(joints) and np.isfinite(joints).all()):
+        return DanceRead(joints, {})  # `check_joints` refuses it
+    joints = to_y_up(joints, up)
+    if axis := wrong_axis(up_shares(joints, skeleton)):
+        raise Rejected("not y up", f"{where}: {axis}")
+    if rate == skeleton.fps:
+        return DanceRead(joints, {})
+    at_rate = resampled(joints, rate, skeleton.fps)
+    jitter = [round(mean_jerk(*some), 1) for some in ((joints, rate), (at_rate, skeleton.fps))]
+    return DanceRead(at_rate, {"resampled": {"fps": rate, "jitter": jitter}})
 
 
 def _refuse_huge(content: bytes) -> None:

@@ -8,7 +8,8 @@ which is written last, and until then in <out>/progress.jsonl, a line per finish
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,10 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.aistpp.tasks import MotionTask, Rejected, SongTask
-from datasets.sequences import MANIFEST, read_manifest, write_array, write_bytes, write_manifest
+from datasets.sequences import MANIFEST, cannot_write, read_manifest, write_array, write_bytes, write_manifest
+from utils.files import DAMAGED_ARRAY
+from utils.folder_lock import folder_lock
+from utils.plausibility import Stretch, listed
 from utils.processors import in_processes
 from utils.skeleton import SMPL_24, Skeleton
 
@@ -27,6 +31,7 @@ JOURNAL = "progress.jsonl"
 WORKER_MEMORY = 2**30  # bytes: libraries and a song of some minutes take half of it, an hour of sound more
 LENGTHS_NOTE = "nothing is cut in the files; whoever needs both uses the shorter one"
 _SHOWN = 5
+_NOTES = 20
 Task = MotionTask | SongTask
 Facts = dict[str, dict[str, Any]]  # facts for the manifest, by the name of a dance or song
 LeftOut = dict[str, tuple[str, str]]  # (kind, detail), by the name of a dance or song
@@ -89,10 +94,32 @@ def prepare(
 
     Raises:
         ValueError: if nothing at all could be prepared; an earlier manifest made with the same options
-            stays.
+            stays. If another process prepares data there.
         OSError: if `out` cannot be written; what is already prepared stays.
         RuntimeError: if a worker process was killed.
     """
+    with reserved(out):
+        return _prepare(plan, out, libraries, workers, progress)
+
+
+@contextmanager
+def reserved(out: Path) -> Iterator[None]:
+    """Reserve a folder of prepared data for this process.
+
+    Raises:
+        ValueError: if another process prepares data there.
+        OSError: if it cannot be written.
+    """
+    cure = "Wait for it or stop it, or name another folder (--out DIR)"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(out, "prepares data", cure))
+        except OSError as error:
+            raise cannot_write(out, error) from None
+        yield
+
+
+def _prepare(plan: Plan, out: Path, libraries: dict[str, str], workers: int, progress: bool) -> Prepared:
     known = _known(out)
     _sweep(out)
     lines = [json.dumps([kind, name, facts]) for kind in known for name, facts in known[kind].items()]
@@ -191,7 +218,7 @@ def _complete(task: Task, out: Path, known: dict[str, Any]) -> bool:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if array.shape != shape or array.dtype != dtype:
                 return False
-    except (OSError, ValueError, EOFError, KeyError):
+    except DAMAGED_ARRAY:
         return False
     audio = known.get("audio")
     return not audio or (out / audio).is_file()
@@ -313,8 +340,46 @@ def build_report(
             "equal": sum(frames == 0 for frames in excess.values()),
             "done": LENGTHS_NOTE,
         },
-        "notes": plan.notes,
+        "motion": _motion(plan.skeleton, list(sequences.values())) if sequences else None,
+        "notes": [*plan.notes, *motion_notes(sequences)],
     }
+
+
+def _motion(skeleton: Skeleton, dances: list[dict[str, Any]]) -> dict[str, Any]:
+    """Length, speed and uprightness of the dances, from which wrong rates, units and axes can be seen."""
+    speeds = [facts["speed"] for facts in dances]
+    shares = [(facts["upright"], facts["frames"]) for facts in dances if facts["upright"] is not None]
+    total = sum(frames for _, frames in shares)
+    return {
+        "seconds": round(sum(facts["frames"] for facts in dances) / skeleton.fps, 2),
+        "fps": skeleton.fps,
+        "speed": {"median": round(float(np.median(speeds)), 3), "least": min(speeds), "most": max(speeds)},
+        "upright": round(sum(s * n for s, n in shares) / total, 3) if total else None,
+    }
+
+
+def motion_notes(sequences: Facts) -> list[str]:
+    """Remarks on dances: those that were resampled, those with motion that is no dance, and the rest."""
+    notes = []
+    rates: dict[float, list[str]] = {}
+    for name, facts in sequences.items():
+        if "resampled" in facts:
+            rates.setdefault(facts["resampled"]["fps"], []).append(name)
+    for rate, names in sorted(rates.items()):
+        jitter = np.median([sequences[name]["resampled"]["jitter"] for name in names], axis=0)
+        notes.append(
+            f"{len(names)} dances at {rate:g} fps were resampled by cubic splines, jitter {jitter[0]:.0f} -> "
+            f"{jitter[1]:.0f} m/s³: {some_of(names)}"
+        )
+    broken = {name: facts["implausible"] for name, facts in sequences.items() if facts["implausible"]}
+    if broken:
+        notes.append(
+            f"{len(broken)} dances have motion that no body makes, or T-poses; the key "
+            "data.clips.implausible=leave_out keeps it out of training, the manifest names all of it"
+        )
+    told = [f"{name}: {listed([Stretch(*some) for some in stretches])}" for name, stretches in broken.items()]
+    told += [f"{name}: {text}" for name, facts in sequences.items() for text in facts["remarks"]]
+    return notes + told[:_NOTES] + ([f"and {len(told) - _NOTES} more"] if len(told) > _NOTES else [])
 
 
 def library_versions() -> dict[str, str]:
@@ -354,15 +419,26 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
     reasons = manifest["left_out"]
     for kind, count in report["left_out"].items():
         names = [name for name, why in reasons.items() if why.split(": ")[0] == kind]
-        lines.append(f"          {count} {kind}: {_some(names)}")
+        lines.append(f"          {count} {kind}: {some_of(names)}")
         if kind not in ("ignored", "missing motion", "missing song"):
             lines += [f"            {name}: {reasons[name].partition(': ')[2]}" for name in names[:_SHOWN]]
+    if motion := report["motion"]:
+        speed = motion["speed"]
+        upright = (
+            ""
+            if motion["upright"] is None
+            else (f"; the head is above the toes along y in {100 * motion['upright']:.0f} % of frames")
+        )
+        lines.append(
+            f"motion    {motion['seconds'] / 60:.1f} minutes at {motion['fps']} fps; joints move at "
+            f"{speed['median']:.2f} m/s ({speed['least']:.2f} to {speed['most']:.2f} by dance){upright}"
+        )
     if not report["songs_only"]:
         lengths = report["lengths"]
         longer = [f"{name} by {n / SMPL_24.fps:.1f} s" for name, n in lengths["dance_longer"].items()]
         lines.append(
             f"lengths   {lengths['equal']} dances as long as their song, {lengths['song_longer']} shorter, "
-            f"{len(longer)} longer{': ' + _some(longer) if longer else ''} ({lengths['done']})"
+            f"{len(longer)} longer{': ' + some_of(longer) if longer else ''} ({lengths['done']})"
         )
     lines += [f"note      {note}" for note in report["notes"]]
     versions = [f"{name} {version}" for name, version in manifest["libraries"].items()]
@@ -370,6 +446,7 @@ def report_lines(manifest: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _some(items: list[str]) -> str:
+def some_of(items: list[str]) -> str:
+    """The first five items, and the number of the others."""
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return ", ".join(items[:_SHOWN]) + more

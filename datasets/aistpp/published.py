@@ -8,14 +8,13 @@ of version `compat`.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from datasets.aistpp.annotations import EXPECTED, parse_name
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.source import FileRef, Source, first_by_name
-from datasets.aistpp.tasks import MotionTask, Rejected, SongRead, SongTask
+from datasets.aistpp.tasks import DanceRead, MotionTask, Rejected, SongRead, SongTask
 from datasets.sequences import BEAT_COLUMN, num_features
 from utils.skeleton import SMPL_24
 
@@ -65,7 +64,7 @@ def published_plan(source: Path, song_optional: bool = False) -> Plan:
         except ValueError as error:
             plan.left_out[name] = ("misnamed", str(error))
             continue
-        plan.motions.append(MotionTask(name, song, genre, ref, _read_dance, "motion 1 published"))
+        plan.motions.append(MotionTask(name, song, genre, ref, _read_dance, "motion 2 published"))
     none = np.zeros(0, bool)
     for task in plan.motions:  # dances have beats even if the 7.5-fps features are missing
         plan.songs[task.song] = SongTask(task.song, None, _read_features, "music 1 published", columns, none)
@@ -96,7 +95,7 @@ def _array(content: bytes, key: str, where: str) -> np.ndarray:
         raise ValueError(f"{where} is {what}") from None
 
 
-def _read_dance(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
+def _read_dance(content: bytes, where: str) -> DanceRead:
     """Joints of a dance and, as facts, the beats of its song from the 60-fps features."""
     poses, music = (_array(content, key, where) for key in ("dance_array", "music_array"))
     num = SMPL_24.num_joints
@@ -108,7 +107,7 @@ def _read_dance(content: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]
         )
     beats = np.flatnonzero(music[:, BEAT_COLUMN] > 0.5).tolist()
     joints = poses.reshape(-1, num, 3).astype(np.float32)
-    return joints, {"music_beats": {"frames": len(music), "beats": beats}}
+    return DanceRead(joints, {"music_beats": {"frames": len(music), "beats": beats}})
 
 
 def _read_features(file: FileRef, root: Path, beats: np.ndarray) -> SongRead:

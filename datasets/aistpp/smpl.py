@@ -5,12 +5,12 @@ matrices; neither is imported, and nothing in the pickle is run (`utils.pickles`
 shapes are built in (`utils.smpl`), so no such file is needed.
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.files import DAMAGED_ARRAY
 from utils.pickles import Opaque, load_pickle
 from utils.skeleton import SMPL_24
 from utils.smpl import Gender
@@ -38,7 +38,7 @@ def read_rest_joints(path: Path, gender: Gender = "male") -> np.ndarray:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 content = {key: arrays[key] for key in ("v_template", "J_regressor") if key in arrays}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED_ARRAY as error:
             raise ValueError(f"SMPL model {file} is damaged ({error})") from None
     else:
         content = load_pickle(file.read_bytes(), f"SMPL model {file}", opaque=("chumpy", "scipy"))

@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.aistpp.annotations import SONG_FOLDERS
-from datasets.aistpp.preparation import Plan
+from datasets.aistpp.preparation import Plan, some_of
 from datasets.aistpp.source import FileRef, Source, first_by_name
 from datasets.aistpp.tasks import Rejected, SongRead, SongTask
 from datasets.sequences import RECIPES, num_features, write_bytes
-from utils.dance import beat_indices
+from utils.beat_files import read_beat_table
 from utils.files import AUDIO_SUFFIXES
 from utils.music import NEWEST, FeatureVersion
 from utils.music.audio import audio_seconds
 from utils.skeleton import SMPL_24
 
+_DAY = 86_400.0  # seconds
 LONG = 4.0  # minutes; longer songs are read one at a time, as each needs about 32 MB per minute
 _ZIPPED_BYTES = {".wav": 5e6, ".aif": 5e6, ".aiff": 5e6, ".flac": 3e6, "": 1e6}  # a minute of mono
 
@@ -30,7 +31,7 @@ class MusicOptions(NamedTuple):
         fps: steps per second.
         folder: of the songs; the usual folders of the source if None.
         optional: keep dances whose song is missing.
-        beats: a JSON file {song: {frames, beats}} of beats at 60 fps for songs without a sound file.
+        beats: a table of beats (`utils.beat_files`) of songs without a sound file; frames are at 60 fps.
     """
 
     version: FeatureVersion = NEWEST
@@ -70,6 +71,9 @@ def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
     none = np.zeros(0, bool)
     for song, flags in beats.items():
         plan.songs[song] = SongTask(song, None, read, options, columns, flags)
+    unused = sorted(set(beats) - {task.song for task in plan.motions})
+    if unused:
+        plan.notes.append(f"beats of {music.beats} that no dance needs: {some_of(unused)}")
     for song, ref in first_by_name(refs, plan.notes, "song").items():
         plan.songs[song] = SongTask(song, ref, read, options, columns, none, song_minutes(ref) > LONG)
     plan.song_optional = music.optional
@@ -104,24 +108,21 @@ def song_minutes(ref: FileRef) -> float:
 
 
 def read_beats(path: Path) -> dict[str, np.ndarray]:
-    """Beat flags (T60,) per song from a JSON file {song: {"frames": T60, "beats": [frame, ...]}}.
+    """Beat flags (T60,) per song of a table (`utils.beat_files`), up to its end or its last beat.
 
     Raises:
         FileNotFoundError: if it is missing.
-        ValueError: naming the song, if its entry does not have that form.
+        ValueError: naming the song, if its entry has another form, or lasts for more than a day.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} with the beats of the songs does not exist")
-    table, flags = parse_json(path.read_bytes(), str(path)), {}
-    for song, entry in table.items() if isinstance(table, dict) else [("the whole file", table)]:
-        try:
-            frames, beats = entry["frames"], beat_indices(np.asarray(entry["beats"]), 2**31)
-            flags[song] = np.zeros(frames, bool)
-            flags[song][beats] = True
-        except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: {song} is not {{frames, beats}} with beats below frames ({error})"
-            ) from None
+    found, flags = read_beat_table(path, SMPL_24.fps), {}
+    for song, (times, seconds) in found.items():
+        last = times[-1] if len(times) else 0.0
+        if max(last, seconds or 0.0) > _DAY:
+            raise ValueError(f"{path}: {song}: a song of {max(last, seconds or 0.0):.0f} s is no song")
+        places = np.round(times * SMPL_24.fps).astype(int)
+        length = int(places[-1]) + 1 if len(times) else 0
+        flags[song] = np.zeros(length if seconds is None else max(length, round(seconds * SMPL_24.fps)), bool)
+        flags[song][places] = True
     return flags
 
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from datasets.aistpp.source import FileRef
 from datasets.sequences import beats_path, features_path, motion_path
+from utils.plausibility import Findings, inspect, wrong_unit
 from utils.skeleton import SMPL_24, Skeleton
 
 MIN_FRAMES = 16
 FROZEN_FRAMES = 120
 FROZEN_METRES = 1e-6
-BODY_METRES = (0.3, 3.0)
 
 
 class Rejected(ValueError):
@@ -45,15 +45,16 @@ def check_joints(joints: np.ndarray, skeleton: Skeleton = SMPL_24) -> None:
         raise Rejected("too short", f"{len(joints)} frames; at least {MIN_FRAMES} are needed")
     finite = np.isfinite(joints).all((1, 2))
     if not finite.all():
+        joint = skeleton.joints[int((~np.isfinite(joints)).any((0, 2)).argmax())]
         raise Rejected(
-            "NaN", f"{(~finite).sum()} frames are NaN or infinite, the first is {np.argmin(finite)}"
+            "NaN",
+            f"{(~finite).sum()} frames are NaN or infinite, the first is {np.argmin(finite)}, of {joint}",
         )
     start, length = longest_frozen(joints)
     if length >= FROZEN_FRAMES:
         raise Rejected("frozen", f"nothing moves for {length} frames from frame {start} on")
-    size = float(np.median(np.ptp(joints, axis=1).max(axis=1)))
-    if not BODY_METRES[0] <= size <= BODY_METRES[1]:
-        raise Rejected("not metres", f"the body measures {size:.3g}; in metres it would be about 1.5")
+    if unit := wrong_unit(joints):
+        raise Rejected("not metres", unit)
 
 
 def longest_frozen(joints: np.ndarray) -> tuple[int, int]:
@@ -65,6 +66,30 @@ def longest_frozen(joints: np.ndarray) -> tuple[int, int]:
         return 0, 1
     best = int(np.argmax(ends - starts))
     return int(starts[best]), int(ends[best] - starts[best]) + 1
+
+
+def findings_facts(found: Findings) -> dict[str, Any]:
+    """What a check of motion found, for the manifest.
+
+    Mean speed of the joints in m/s; share of frames with the head above the toes; stretches [first frame,
+    last frame, what is wrong] of motion that no body makes, or of a T-pose; further remarks.
+    """
+    poses = [pose._replace(what=f"T-pose, {pose.what}") for pose in found.t_poses]
+    remarks = [*found.others, found.axis] if found.axis else found.others
+    return {
+        "speed": round(found.speed, 3),
+        "upright": None if found.upright is None else round(found.upright, 3),
+        "implausible": [list(stretch) for stretch in sorted(found.implausible + poses)],
+        "remarks": remarks,
+    }
+
+
+class DanceRead(NamedTuple):
+    """A dance as read: joints (T, J, 3), further facts, and axis-angle `poses` (T, J * 3) if it has any."""
+
+    joints: np.ndarray
+    facts: dict[str, Any]
+    poses: np.ndarray | None = None
 
 
 class Made(NamedTuple):
@@ -94,7 +119,7 @@ class MotionTask(NamedTuple):
         song: name of its song.
         genre: two letters, or ''.
         file: the file.
-        read: converts the file's bytes and name to (joints, further facts).
+        read: converts the file's bytes and name to a `DanceRead`.
         options: everything that determines the result besides the file.
         skeleton: of the joints.
     """
@@ -103,7 +128,7 @@ class MotionTask(NamedTuple):
     song: str
     genre: str
     file: FileRef
-    read: Callable[[bytes, str], tuple[np.ndarray, dict[str, Any]]]
+    read: Callable[[bytes, str], DanceRead]
     options: str
     skeleton: Skeleton = SMPL_24
     kind: Literal["sequences"] = "sequences"  # its section of the manifest
@@ -123,9 +148,10 @@ class MotionTask(NamedTuple):
         Raises:
             ValueError: if the file cannot be read, or its dance is refused by `check_joints`.
         """
-        joints, facts = self.read(self.file.read(), self.file.path)
+        joints, facts, poses = self.read(self.file.read(), self.file.path)
         check_joints(joints, self.skeleton)
-        facts = {"song": self.song, "genre": self.genre, "frames": len(joints), **facts}
+        found = findings_facts(inspect(joints, self.skeleton.fps, self.skeleton, poses))
+        facts = {"song": self.song, "genre": self.genre, "frames": len(joints), **found, **facts}
         return Made({motion_path(root, self.name): joints.astype(np.float32, copy=False)}, facts)
 
 

@@ -15,17 +15,30 @@ from utils.render.video import render_video
 
 
 def show_real(config: RunConfig) -> list[Path]:
-    """Make videos of the first real dances of the evaluated split, with their songs; without weights."""
-    data = PreparedData(Path(config.data.root))
-    names = data.names(config.evaluation.split)[: config.evaluation.videos]
+    """Make videos of real dances, those of section `visgt` of the config, with their songs; without weights.
+
+    Raises:
+        ValueError: if there is no dance to show, or none of a name.
+    """
+    data, wanted = PreparedData(Path(config.data.root)), config.visgt
+    if wanted.dances is None:
+        names = data.names(config.evaluation.split)[: config.evaluation.videos]
+    else:
+        names = list(dict.fromkeys(wanted.dances))
     if not names:
-        raise ValueError(f"{data.root} has no sequences of split {config.evaluation.split!r} to show")
+        raise ValueError(
+            f"{data.root} has no sequences to show (keys visgt.dances, evaluation.split "
+            f"{config.evaluation.split}, evaluation.videos {config.evaluation.videos})"
+        )
     made, files = [], file_names(data)
-    for name in names:
-        sequence = data.sequence(name)
+    for sequence in [data.sequence(name) for name in names]:
+        name = sequence.name
         song = data.song(sequence.song) if sequence.song in data.songs else None
         path = config.folder / "visgt" / f"{files[name]}.mp4"
-        joints = np.asarray(sequence.joints[: usable_frames(sequence)])
+        frames = usable_frames(sequence)
+        if wanted.seconds is not None:
+            frames = min(frames, max(1, round(wanted.seconds * data.fps)))
+        joints = np.asarray(sequence.joints[:frames])
         beats, audio = (None, None) if song is None else (song.beats, song.audio)
         dance = Dance(name, joints, beats, data.fps, sequence.song, skeleton=data.skeleton)
         height = config.evaluation.video_height

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from datasets.clips import ClipsConfig, epoch_batches
 from datasets.loading import Clips, Loader, make_loader
 from datasets.sequences import PreparedData
-from models.checkpoints import read_checkpoint
+from models.checkpoints import described_by, read_checkpoint
 from models.evaluation.config import EvaluationConfig
 from models.generation import GenerationConfig
 from models.inference.config import DanceConfig
@@ -54,6 +54,15 @@ class SampleConfig(ConfigModel):
     """Seed of the random codes."""
 
 
+class VisgtConfig(ConfigModel):
+    """Real dances that --visgt shows."""
+
+    dances: tuple[str, ...] | None = None
+    """Names of the dances; null shows the first evaluation.videos of evaluation.split."""
+    seconds: PositiveFloat | None = None
+    """Length of a video; null shows whole dances."""
+
+
 class RunConfig(ConfigModel):
     """Config keys of every stage."""
 
@@ -77,6 +86,8 @@ class RunConfig(ConfigModel):
     """Evaluation; see EvaluationConfig."""
     sample: SampleConfig = SampleConfig()
     """Codes that --sample decodes; see SampleConfig."""
+    visgt: VisgtConfig = VisgtConfig()
+    """Real dances that --visgt shows; see VisgtConfig."""
 
     @property
     def folder(self) -> Path:
@@ -186,7 +197,8 @@ class Stage(ABC):
         }
 
     def load_state_dict(self, content: Mapping[str, Any], path: Path) -> None:  # noqa: D102
-        self.check_architecture(content["architecture"], path)
+        with described_by(path):
+            self.check_architecture(content["architecture"], path)
         found = find_changes(content, self.config, self.built_on)
         epoch, batch = content["epoch"], content.get("batch", 0)
         changes = check_changes(found, str(path), epoch, batch, "selection" in content)
@@ -212,10 +224,12 @@ class Stage(ABC):
         """Load the config's checkpoint into the model, for evaluation; return its epoch."""
         path = self.config.checkpoint_path
         content = read_checkpoint(path, self.config.made_by(path), (self.name,))
-        self.check_architecture(content["architecture"], path)
-        load_weights(self.model, content["model"], path)
+        with described_by(path):
+            self.check_architecture(content["architecture"], path)
+            load_weights(self.model, content["model"], path)
+            epoch = int(content["epoch"])
         self.model.eval()
-        return int(content["epoch"])
+        return epoch
 
     def epoch_batches(self, number: int, epoch: int) -> list[list[int]]:
         """Return the indices of the samples, 0..number-1, in each batch of an epoch, over all processes."""

@@ -58,7 +58,10 @@ GROUPS: tuple[tuple[Group, tuple[str, ...]], ...] = (
         ),
     ),
     ("dances", ("reward.*", "generation.*", "grpo.group_size")),
-    ("no part", ("name", "output", "device", "checkpoint", "dance", "dance.*", "sample.*", "evaluation.*")),
+    (
+        "no part",
+        ("name", "output", "device", "checkpoint", "dance", "dance.*", "sample.*", "visgt.*", "evaluation.*"),
+    ),
     ("at once", ("*",)),
 )
 # With other values, rewards cannot be compared with that of the selected epoch.

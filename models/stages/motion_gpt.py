@@ -155,9 +155,18 @@ def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[
     as much as the 20 MFCC. A nearly constant column must not be amplified on other songs, so its
     std is at least a tenth of its group's root mean square. Silent groups are not scaled; the std of excluded
     groups is infinite, which makes their normalised features 0.
+
+    Raises:
+        ValueError: if no training dance has the features of its song.
     """
-    songs = sorted({data.sequence(name).song for name in data.names("train")})
-    music = np.concatenate([data.song(song).features for song in songs]).astype(np.float64)
+    songs = sorted({data.sequence(name).song for name in data.names("train")} & set(data.songs))
+    features = [data.song(song).features for song in songs]
+    if not sum(map(len, features)):
+        raise ValueError(
+            f"none of the {len(data.names('train'))} training dances in {data.root} has the features of its "
+            "song, which the GPT is conditioned on; prepare the data with their songs (--songs DIR)"
+        )
+    music = np.concatenate(features).astype(np.float64)
     std = music.std(0)
     for name, columns in feature_columns(data.feature_version).items():
         if name in excluded:

@@ -82,6 +82,19 @@ class SepVQVAE(Stage):
         """Return used and dead codes, perplexity and restarts of each half, over the epoch's batches."""
         return self.health.end_epoch()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base class's content, and the use of the codebooks in the epoch so far."""
+        return {**super().state_dict(), "health": self.health.state_dict()}
+
+    def load_state_dict(self, content: Mapping[str, Any], path: Path) -> None:
+        """Restore what `state_dict` returns.
+
+        Raises:
+            ValueError: as the base class.
+        """
+        super().load_state_dict(content, path)
+        self.health.load_state_dict(content.get("health", {}))
+
     def evaluate(self, folder: Path) -> Mapping[str, Any]:
         """Evaluate reconstructions of the test dances with the real root; this stage does not model it."""
         evaluation = self.evaluation()
@@ -104,13 +117,16 @@ def usage(counts: np.ndarray) -> dict[str, float]:
 
 
 class CodebookHealth:
-    """Counts the codes of each batch and epoch, in place and without synchronising with the device."""
+    """Counts the codes of each batch and epoch, over all processes.
+
+    The counts stay in place, and no step synchronises with the device.
+    """
 
     def __init__(self, memory: ChoreographicMemory) -> None:
         self.memory = memory
         books = {half: part.quantizer for half, part in memory.halves.items()}
         device = next(memory.parameters()).device
-        self._counts = {  # of this process
+        self._counts = {  # (K,) by half
             half: torch.zeros(book.num_codes, dtype=torch.long, device=device) for half, book in books.items()
         }
         self._restarted = {
@@ -119,16 +135,28 @@ class CodebookHealth:
             if "restarted_codes" in book.step_logs()
         }
 
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """Return the counts of the epoch so far, 0 at its end."""
+        return {"counts": dict(self._counts), "restarted": dict(self._restarted)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Restore the counts; a checkpoint of an older version has none."""
+        for own, name in ((self._counts, "counts"), (self._restarted, "restarted")):
+            for half, value in state.get(name, {}).items():
+                own[half].copy_(value)
+
     @torch.no_grad()
     def count(self, reconstruction: Reconstruction) -> dict[str, Tensor]:
         """Count the codes of a batch; return the batch's metrics, those of `Quantizer.step_logs` summed.
 
+        All processes must call it.
         For codebooks with moving averages they include used_codes and perplexity of each half.
         """
         metrics: dict[str, Tensor] = {}
         for half, quantized in reconstruction.quantized.items():
             book = self.memory.halves[half].quantizer
-            self._counts[half] += assignments(quantized.indices.flatten(), book.num_codes).sum(0)
+            counts = assignments(quantized.indices.flatten(), book.num_codes).sum(0)
+            self._counts[half] += sum_over_processes(counts)
             for name, value in book.step_logs().items():
                 metrics[name] = metrics.get(name, 0) + value
                 if name == "restarted_codes":
@@ -138,13 +166,10 @@ class CodebookHealth:
         return metrics
 
     def end_epoch(self) -> Mapping[str, float]:
-        """Return used and dead codes, perplexity and restarts of each half, and reset the counts.
-
-        All processes must call it; codes are counted over all of them.
-        """
+        """Return used and dead codes, perplexity and restarts of each half, and reset the counts."""
         metrics: dict[str, float] = {}
         for half, counts in self._counts.items():
-            total = usage(sum_over_processes(counts).cpu().numpy())
+            total = usage(counts.cpu().numpy())
             metrics |= {f"{name}_{half}": value for name, value in total.items()}
             if half in self._restarted:
                 metrics[f"restarted_codes_{half}"] = int(self._restarted[half])

@@ -28,6 +28,9 @@ class ThreeClips:
     def names(self, split):
         return ["0", "1", "2"]
 
+    def implausible(self, name):
+        return [(250, 251), (600, 2000)] if name == "0" else []
+
     def sequence(self, name):
         pose = self.g[f"clip{name}_pose"]
         joints = pose.reshape(len(pose), 24, 3)
@@ -97,3 +100,15 @@ def test_epoch_order():
     assert once == epoch_order(50, "each_once", 1, 1) != epoch_order(50, "each_once", 1, 2)
     drawn = epoch_order(50, "with_replacement", 1, 1)
     assert len(drawn) == 50 > len(set(drawn))
+
+
+def test_clips_with_motion_that_no_body_makes_can_be_left_out():
+    data = ThreeClips()
+    everything = PoseClips(data, "train", ClipsConfig(hop=8))
+    clean = PoseClips(data, "train", ClipsConfig(hop=8, implausible="leave_out"))
+    kept = [place for place in everything.places if place.sequence or not 11 <= place.start <= 251]
+    kept = [place for place in kept if place.sequence or place.start <= 360]
+    assert clean.places == kept
+    assert 0 < len(clean) < len(everything)
+    with_music = MusicClips(data, "train", ClipsConfig(hop=8, implausible="leave_out"), 8)
+    assert set(with_music.poses.places) <= set(kept)

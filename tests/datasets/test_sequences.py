@@ -70,6 +70,18 @@ def test_a_missing_folder_names_the_command(tmp_path):
         ({"splits": {"train": []}}, r"splits\.test"),
         ({"music": {"fps": 7.5}}, r"music\.version, music\.columns"),
         ({"skeleton": "smpl_22"}, "skeleton 'smpl_22'"),
+        ({"fps": 0}, "damaged: fps missing or wrong"),
+        (
+            {"music": {"version": "standard", "fps": float("inf"), "columns": 438}},
+            r"damaged: music\.fps missing",
+        ),
+        ({"songs": {"s": [1]}}, r"songs\.s\.features, songs\.s\.beats missing or wrong"),
+        ({"songs": {"s": {"features": -1, "beats": 2.5}}}, r"songs\.s\.features, songs\.s\.beats missing"),
+        (
+            {"sequences": {"a": {"frames": "3", "song": "s"}}, "splits": {"train": [], "test": []}},
+            r"a\.frames",
+        ),
+        ({"splits": {"train": ["none", 3], "test": []}}, r"splits\.train: 'none', splits\.train: 3 missing"),
     ],
 )
 def test_a_damaged_manifest_is_told(root, changes, message):
@@ -93,6 +105,15 @@ def test_a_damaged_array_is_told_when_it_is_opened(root):
     write_array(path, np.ones((4, 24, 3), np.float32))
     with pytest.raises(ValueError, match=r"\(4, 24, 3\), the manifest says float32 \(3, 24, 3\)"):
         data.sequence("a")
+    for header in (
+        b"{'descr': ('<f4', 'shape'",
+        b"{'descr': 9, 'fortran_order': 1}",
+        b"\xff\xfe",
+        b"(" * 9000,
+    ):
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        with pytest.raises(ValueError, match=r"a\.npy is damaged"):
+            data.sequence("a")
     path.unlink()
     with pytest.raises(FileNotFoundError, match="is missing though the manifest names it"):
         data.sequence("a")

@@ -151,8 +151,8 @@ def test_an_output_format(trained):
     carry_out("An output format", trained)
     head, *rows = (trained / "tables" / "take0.csv").read_text().splitlines()
     assert head.startswith("seconds,pelvis_x,pelvis_y,pelvis_z,left_hip_x")
-    assert len(rows) == 300
-    assert float(rows[60].split(",")[0]) == 1.0
+    assert len(rows) == 600
+    assert float(rows[120].split(",")[0]) == 1.0
 
 
 def test_every_recipe_has_its_test():

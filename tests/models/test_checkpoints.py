@@ -115,6 +115,29 @@ def test_names_of_fsq_there_and_back():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("cc_motion_gpt", lambda c: c["architecture"].update(music_channels=438.5)),
+        ("cc_motion_gpt", lambda c: c["architecture"].update(num_codes=[3])),
+        ("cc_motion_gpt", lambda c: c["architecture"].pop("gpt")),
+        ("cc_motion_gpt", lambda c: c.update(architecture=[])),
+        ("cc_motion_gpt", lambda c: c.update(epoch="x")),
+        ("cc_motion_gpt", lambda c: c["model"].update({next(iter(c["model"])): 3})),
+        ("sep_vqvae_root", lambda c: c["architecture"].pop("velocity")),
+        ("sep_vqvae_root", lambda c: c.pop("model")),
+    ],
+)
+def test_damaged_content_is_told(trained, tmp_path, name, change):
+    content = load_checkpoint(checkpoint(trained, name), "")
+    del content["format"]
+    change(content)
+    path = tmp_path / "damaged.pt"
+    save_checkpoint(content, path)
+    with pytest.raises(ValueError, match=rf"checkpoint {re.escape(str(path))} is damaged"):
+        load_policy(path, "") if name == "cc_motion_gpt" else load_memory(path, "", velocity=True)
+
+
 def test_what_is_missing(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match="made by: COMMAND"):
         load_policy(tmp_path / "none.pt", "COMMAND")

@@ -65,8 +65,7 @@ def test_srun_on_one_gpu(checkout):
 def test_srun_on_several_gpus_and_without(checkout):
     _, calls, _ = call(checkout, "srun.sh", CRITIC, "eval", "gpu", "4")
     assert "--gres=gpu:4" in calls[0]
-    assert "-m torch.distributed.run --standalone --nproc_per_node 4 --signals-to-handle" in calls[0]
-    assert " main.py --config " in calls[0]
+    assert "-m utils.training.launch --standalone --nproc_per_node 4 main.py --config " in calls[0]
     assert calls[0].endswith("--eval")
     _, calls, _ = call(checkout, "srun.sh", CRITIC, "eval", "cpu", "0", SRUN_OPTIONS="--time 2:00:00")
     assert "--gres" not in calls[0]
@@ -90,21 +89,10 @@ def test_srun_on_several_nodes(checkout):
     assert calls[0].startswith("srun --partition gpu --gres=gpu:8 --nodes 2 --ntasks 2 --cpus-per-task 32 ")
     assert "scontrol show hostnames node[1-2]" in calls
     assert calls[-1] == (
-        "python -m torch.distributed.run --nnodes 2 --nproc_per_node 8 "
-        "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110 --rdzv-backend c10d "
+        "python -m utils.training.launch --nnodes 2 --nproc_per_node 8 --rdzv-backend c10d "
         "--rdzv-id 20007 --rdzv-endpoint node1:20007 main.py "
         "--config configs/actor_critic.yaml --train name=a b"
     )
-
-
-def test_the_launcher_knows_these_options():
-    from torch.distributed.run import get_args_parser
-
-    text = "--nnodes 2 --nproc_per_node 8 --signals-to-handle SIGTERM,SIGUSR1 --shutdown-timeout 110"
-    text += " --rdzv-backend c10d --rdzv-id 7 --rdzv-endpoint a:20007 main.py --config x"
-    options = get_args_parser().parse_args(text.split())
-    assert (options.shutdown_timeout, options.signals_to_handle) == (110, "SIGTERM,SIGUSR1")
-    assert options.training_script_args == ["--config", "x"]
 
 
 def test_srun_submits(checkout):
@@ -130,7 +118,7 @@ def test_srun_submits(checkout):
     ],
 )
 def test_a_job_that_has_to_stop_comes_again(checkout, exit_code, told, requeued):
-    """Told by Slurm (1 is what the launcher of several processes makes of 75), or stopped with 75."""
+    """Told by Slurm (1 is what srun may make of 75), or stopped with 75."""
     stand_in(checkout, "scontrol", "")
     wait = f"trap 'exit {exit_code}' USR1; touch \"$CALLS.up\"; while :; do sleep 0.05; done"
     stand_in(checkout, "srun", wait if told else f"exit {exit_code}")
@@ -180,8 +168,7 @@ def test_run_one_stage(checkout):
     assert calls[-1] == "python main.py --config configs/sep_vqvae.yaml --train seed=3"
     _, calls, _ = call(checkout, "run.sh", "configs/sep_vqvae.yaml", "train", "2", "seed=3")
     assert calls == [
-        "python -m torch.distributed.run --standalone --nproc_per_node 2 "
-        "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGUSR1 --shutdown-timeout 110 main.py "
+        "python -m utils.training.launch --standalone --nproc_per_node 2 main.py "
         "--config configs/sep_vqvae.yaml --train seed=3"
     ]
 

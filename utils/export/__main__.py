@@ -18,11 +18,13 @@ from utils.export import Fit, level_floor, worst_stretch
 from utils.export.bvh import PER_METRE
 from utils.export.names import TABLES
 from utils.floor import on_ground
-from utils.metrics.reading import NotADance, read_dance
+from utils.metrics.reading import NotADance, read_recording
+from utils.recording import UP_AXES
 from utils.skeleton import SMPL_24
 from utils.terminal import tolerant_output
 
 DEFAULT = ("bvh", "glb", "smpl")
+_OTHER_BODY = 0.005  # metres of mean error beyond which a dancer has other proportions than SMPL
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--unit", choices=tuple(PER_METRE), default="cm", help="of lengths in .bvh (cm)")
     p.add_argument("--every", type=int, default=1, help="keep each n-th frame in .bvh and .glb (1)")
     p.add_argument("--fps", type=float, default=SMPL_24.fps, help="of files that do not say theirs (60)")
-    p.add_argument("--up", choices=("y", "z"), default="y", help="the axis that points up in the files (y)")
+    p.add_argument("--up", choices=UP_AXES, default="y", help="the axis that points up in the files (y)")
     p.add_argument("--out", type=Path, help="folder for the files (beside each dance)")
     return p
 
@@ -79,9 +81,16 @@ def export(path: Path, options: argparse.Namespace) -> None:
     if options.song is not None and not options.song.is_file():
         raise FileNotFoundError(f"there is no song {options.song}; check the path and the spelling")
     try:
-        dance = read_dance(path, options.fps, options.up)
+        dance, findings, lost = read_recording(path, options.fps, options.up, bridge=True)
     except NotADance as reason:
         raise ValueError(f"{path} is no dance: {reason.why}") from None
+    if findings.unit:
+        raise ValueError(f"{path}: {findings.unit}")
+    if lost:
+        frames = "; ".join(map(str, lost))
+        print(f"{dance.name}: lost, held between their neighbours: {frames}")
+    for remark in findings.remarks:
+        print(f"{dance.name}: {remark}")
     folder = options.out or path.parent
     formats = [name for name in WRITERS if getattr(options, name)] or DEFAULT
     paths = {name: folder / f"{dance.name}{WRITERS[name].suffix}" for name in formats}
@@ -129,6 +138,11 @@ def _print_fit(needs: str, given: WriterInput) -> None:
     elif needs == "smpl":
         fit, size = given.smpl_fit
         _print_errors(f"{given.dance.name} (SMPL body x {size:.3f})", fit)
+        if fit.error > _OTHER_BODY:
+            print(
+                "  SMPL parameters hold SMPL's own bones and angles, which are not this dancer's: "
+                ".bvh and .glb are closer"
+            )
 
 
 def _print_errors(name: str, fit: Fit) -> None:

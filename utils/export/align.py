@@ -9,7 +9,7 @@ straight, from frames near by.
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from utils.export.chain import children
+from utils.export.chain import best_turn, children
 from utils.skeleton import Skeleton
 
 # joint -> axis, of the body at rest (arms out, y up, facing +z), about which the next joint bends
@@ -48,17 +48,15 @@ def smallest_turn(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def frames_of(along: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Orthonormal axes (..., 3, 3), in columns: `along`, `side` made square to it, and the third."""
-    side = unit(side - (side * along).sum(-1, keepdims=True) * along)
+    """Orthonormal axes (..., 3, 3), in columns: `along` (unit), `side` made square to it, and the third.
+
+    A `side` that is parallel to `along` is replaced by the coordinate axis that is farthest from it.
+    """
+    side = side - (side * along).sum(-1, keepdims=True) * along
+    spare = np.eye(3)[np.abs(along).argmin(-1)]
+    spare = spare - (spare * along).sum(-1, keepdims=True) * along
+    side = unit(np.where(np.linalg.norm(side, axis=-1, keepdims=True) > 1e-9, side, spare))
     return np.stack([along, side, np.cross(along, side)], axis=-1)
-
-
-def best_turn(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Rotation (T, 3, 3) that lays vectors (N, 3) on vectors (T, N, 3) with the least squared error."""
-    u, _, vt = np.linalg.svd(np.einsum("tni,nj->tij", end, start))
-    flip = np.ones((*u.shape[:-2], 3))
-    flip[..., 2] = np.linalg.det(u @ vt)  # a reflection is no rotation
-    return (u * flip[..., None, :]) @ vt
 
 
 def align(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
@@ -71,8 +69,10 @@ def align(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> np.nda
         above = world[:, parent] if parent >= 0 else world[:, joint].copy()
         if len(kids) > 1:
             world[:, joint] = best_turn(offsets[kids], joints[:, kids] - joints[:, [joint]])
-        elif kids:
-            along, rest = unit(joints[:, kids[0]] - joints[:, joint]), unit(offsets[kids[0]])
+        elif kids and np.linalg.norm(offsets[kids[0]]) > 1e-9:
+            bone, rest = joints[:, kids[0]] - joints[:, joint], unit(offsets[kids[0]])
+            there = np.linalg.norm(bone, axis=-1, keepdims=True) > 1e-9
+            along = np.where(there, unit(bone), above @ rest)  # a bone without length has no direction
             world[:, joint] = smallest_turn(above @ rest, along) @ above
             name, last = skeleton.joints[joint], below[kids[0]]
             if name in HINGES and len(last) == 1:

@@ -11,6 +11,9 @@ import numpy as np
 
 from utils.skeleton import SMPL_24, Skeleton
 
+_ROUNDS = 20
+_SETTLED = 1e-9  # metres
+
 
 class Stretch(NamedTuple):
     """The bone of a dance whose length changes most.
@@ -82,20 +85,50 @@ def offsets_of(rest: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     return offsets
 
 
+def best_turn(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Rotation (T, 3, 3) that lays vectors (N, 3) on vectors (T, N, 3) with the least squared error."""
+    u, _, vt = np.linalg.svd(np.einsum("tni,nj->tij", end, start))
+    flip = np.ones((*u.shape[:-2], 3))
+    flip[..., 2] = np.linalg.det(u @ vt)  # a reflection is no rotation
+    return (u * flip[..., None, :]) @ vt
+
+
 def clip_offsets(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Offsets (J, 3) of the dancer of a clip: its median bone lengths in the directions of rest joints.
+    """Offsets (J, 3) of the dancer of a clip: its median bone lengths and its angles where bones branch.
+
+    A single bone has the direction of the rest joints: which one is a convention, as its joint turns freely.
 
     Args:
         joints: (T, J, 3) metres.
-        rest: (J, 3) joints of a body at rest, of any size; where bones branch, its angles are kept.
+        rest: (J, 3) joints of a body at rest, of any size.
         skeleton: the tree of joints.
     """
+    joints = np.asarray(joints, np.float64)
     offsets = offsets_of(rest, skeleton)
-    usual = np.median(lengths(np.asarray(joints, np.float64), skeleton), axis=0)
+    usual = np.median(lengths(joints, skeleton), axis=0)
     kids = [child for _, child in skeleton.bones]
     size = np.maximum(np.linalg.norm(offsets[kids], axis=-1), 1e-9)
     offsets[kids] *= (usual / size)[:, None]
+    for joint, below in enumerate(children(skeleton)):
+        if len(below) > 1:
+            offsets[below] = _branch(joints[:, below] - joints[:, [joint]], offsets[below])
     return offsets
+
+
+def _branch(bones: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Bones of one joint at rest, (N, 3), of the lengths of `start` and as near to its directions as can be.
+
+    Generalised Procrustes analysis of bones (T, N, 3): the median of the frames after each is turned onto it.
+    """
+    size = np.linalg.norm(start, axis=-1, keepdims=True)
+    shape = start
+    for _ in range(_ROUNDS):
+        before, turns = shape, best_turn(shape, bones)
+        shape = np.median(np.einsum("tij,tni->tnj", turns, bones), axis=0)
+        shape *= size / np.maximum(np.linalg.norm(shape, axis=-1, keepdims=True), 1e-12)
+        if np.abs(shape - before).max() < _SETTLED:
+            break
+    return shape @ best_turn(shape, start[None])[0].T
 
 
 def body_size(joints: np.ndarray, rest: np.ndarray, skeleton: Skeleton) -> float:

@@ -89,7 +89,7 @@ def fit_body(
 
     Args:
         joints: (T, J, 3) metres, y up, at the skeleton's frame rate.
-        rest: (J, 3) rest joints of a body of any size; its bones' directions are used.
+        rest: (J, 3) rest joints of a body of any size; single bones have its directions at rest.
         offsets: (J, 3) the body to be used, metres; by default the dancer's own (`clip_offsets`).
         skeleton: the tree of joints.
 
@@ -173,12 +173,16 @@ def _fit_window(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> 
     now = _state(joints, start, joints[:, 0], offsets, turning, price, steady, skeleton)
     damping = _DAMPING
     for _ in range(_STEPS):
-        step = _solve(joints, now, turning, price, steady, damping, skeleton)
+        try:
+            step = _solve(joints, now, turning, price, steady, damping, skeleton)
+        except np.linalg.LinAlgError:  # rounding of joints far from a body's size
+            damping *= 1000
+            continue
         local = now.local.copy()
         local[:, turning] = local[:, turning] @ _exp(step[:, 3:].reshape(len(step), -1, 3))
         root = now.root + step[:, :3]
         new = _state(joints, local, root, offsets, turning, price, steady, skeleton)
-        if new.energy > now.energy:
+        if not new.energy <= now.energy:
             damping *= 30
             continue
         done, now, damping = new.energy > now.energy * (1 - _ENOUGH), new, max(damping / 10, _DAMPING)

@@ -25,7 +25,7 @@ _SMPL_H_JOINTS = 52
 
 
 def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
-    """Fit SMPL's own body (betas = 0) at the dancer's size.
+    """Fit SMPL's own body (betas = 0) at the dancer's size; a body of other proportions is off by its own.
 
     Args:
         joints: (T, 24, 3) metres.

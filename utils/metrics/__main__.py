@@ -12,6 +12,7 @@ plots per protocol to --out.
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,11 +21,12 @@ from utils.dance import Dance
 from utils.metrics.dances import MAX_FRAMES, DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
 from utils.metrics.protocols import PROTOCOLS, ProtocolName
-from utils.metrics.reading import read_dances
+from utils.metrics.reading import Found, read_dances
 from utils.metrics.reference import MANIFEST, Reference
 from utils.metrics.report import evaluate, write_report
 from utils.metrics.songs import Songs, with_music
 from utils.music import FeatureVersion, check_version
+from utils.recording import UP_AXES
 from utils.skeleton import SMPL_24
 from utils.terminal import tolerant_output
 
@@ -39,8 +41,10 @@ def parser() -> argparse.ArgumentParser:
         "--reference", type=Path, help="prepared folder, .npz of features, or folder of real dances"
     )
     p.add_argument("--protocol", choices=[*PROTOCOLS, "both"], default="bailando", help="default: bailando")
-    p.add_argument("--fps", type=float, default=SMPL_24.fps, help="of files that do not say theirs (60)")
-    p.add_argument("--up", choices=("y", "z"), default="y", help="the axis that points up in the files (y)")
+    p.add_argument(
+        "--fps", type=float, default=SMPL_24.fps, help="of dances and beat frames that do not say theirs (60)"
+    )
+    p.add_argument("--up", choices=UP_AXES, default="y", help="the axis that points up in the files (y)")
     p.add_argument(
         "--music", type=Path, help="beats or songs, found by name: .json .npy .npz .txt or audio files"
     )
@@ -81,12 +85,16 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-frames must be 0 or at least 2, got {options.max_frames}")
     found = read_dances(options.dances, options.fps, options.up, options.skip_bad)
     reference = None if options.reference is None else read_reference(options.reference, options)
-    songs = Songs(options.music, _version(options.reference)) if options.music else None
+    songs = Songs(options.music, _version(options.reference), options.fps) if options.music else None
     if songs is not None and songs.skipped:
         print(f"neither beats nor songs: {', '.join(songs.skipped[:10])}", file=sys.stderr)
     if songs is None and options.reference is not None and (options.reference / "music").is_dir():
         songs = Songs(options.reference)
     dances = [with_music(dance, songs, reference) for dance in found.dances]
+    if options.music and songs is not None and songs.unused:
+        unused = songs.unused
+        more = f" and {len(unused) - 10} more" if len(unused) > 10 else ""
+        print(f"beats that match no dance: {', '.join(unused[:10])}{more}", file=sys.stderr)
     max_frames = options.max_frames or None
     features = _features(dances, max_frames, "features")
     folder = options.dances if options.dances.is_dir() else options.dances.parent
@@ -104,6 +112,7 @@ def run(options: argparse.Namespace) -> None:
             seed=options.seed,
             skipped=found.skipped,
         )
+        report = replace(report, notes=[*report.notes, *remarks(found)])
         own = out / name if len(names) > 1 else out
         write_report(report, own)
         if not options.no_plots:
@@ -121,12 +130,19 @@ def read_reference(path: Path, options: argparse.Namespace) -> Reference:
     """
     if not path.is_dir() or (path / MANIFEST).is_file():
         return Reference.load(path)
-    songs = Songs(options.music) if options.music else None
+    songs = Songs(options.music, fps=options.fps) if options.music else None
     found = read_dances(path, options.fps, options.up, options.skip_bad)
     for name, why in found.skipped.items():
         print(f"not in the reference: {name}: {why}", file=sys.stderr)
+    for remark in remarks(found):
+        print(f"in the reference: {remark}", file=sys.stderr)
     dances = [with_music(dance, songs, None) for dance in found.dances]
     return Reference.of(_features(dances, None, "reference"), str(path))
+
+
+def remarks(found: Found) -> list[str]:
+    """What is wrong with the dances, a line per remark: units, axes, missing joints, implausible motion."""
+    return [f"{name}: {text}" for name, texts in found.remarks.items() for text in texts]
 
 
 def _version(reference: Path | None) -> FeatureVersion:

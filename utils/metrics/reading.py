@@ -10,13 +10,16 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from utils.dance import Dance, dance_of, load_arrays
+from utils.files import DAMAGED_ARRAY
 from utils.metrics.checks import as_joints
 from utils.pickles import load_npy, load_pickle
+from utils.plausibility import Findings, Stretch, bridged, inspect, lost_frames
+from utils.recording import UpAxis, to_y_up
 from utils.skeleton import SMPL_24
 from utils.smpl import forward_kinematics
 
@@ -24,14 +27,22 @@ SUFFIXES = (".npz", ".npy", ".pkl", ".pickle")
 SMPL_COPY = "_smpl"  # NAME_smpl.npz, beside NAME.npz, is the same dance as SMPL parameters
 FLAT_WIDTHS = range(45, 181, 3)  # columns of arrays that could be joints, of a body of 15 to 60 joints
 POSITIONS = ("joints", "pred_position", "positions")
-UpAxis = Literal["y", "z"]
+
+
+class Recording(NamedTuple):
+    """A dance that was read, what `utils.plausibility` finds in it, and its frames that were replaced."""
+
+    dance: Dance
+    findings: Findings
+    lost: list[Stretch]
 
 
 class Found(NamedTuple):
-    """Dances that were read, and what was not a dance -> why."""
+    """Dances that were read, what was not a dance -> why, and remarks on dances by their names."""
 
     dances: list[Dance]
     skipped: dict[str, str]
+    remarks: dict[str, list[str]]
 
 
 def dance_name(path: Path) -> str:
@@ -65,6 +76,7 @@ def read_dances(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", skip_bad
     names = {dance_name(file) for file in files if file.suffix.lower() in SUFFIXES}
     dances: list[Dance] = []
     skipped: dict[str, str] = {}
+    remarks: dict[str, list[str]] = {}
     for file in files:
         if file.is_dir():
             skipped[file.name] = "a folder"
@@ -76,7 +88,10 @@ def read_dances(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", skip_bad
             skipped[file.name] = f"the SMPL parameters of {dance_name(file).removesuffix(SMPL_COPY)}"
         else:
             try:
-                dances.append(read_dance(file, fps, up))
+                dance, findings, _ = read_recording(file, fps, up)
+                dances.append(dance)
+                if findings.remarks:
+                    remarks[dance.name] = findings.remarks
             except NotADance as reason:
                 skipped[file.name] = reason.why
             except ValueError as error:
@@ -86,7 +101,7 @@ def read_dances(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", skip_bad
     if not dances:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
         raise ValueError(f"there is no dance in {path}{f' ({why})' if why else ''}")
-    return Found(dances, skipped)
+    return Found(dances, skipped, remarks)
 
 
 class NotADance(ValueError):
@@ -98,7 +113,19 @@ class NotADance(ValueError):
 
 
 def read_dance(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y") -> Dance:
-    """Reads one file.
+    """Reads one file, as `read_recording`."""
+    return read_recording(path, fps, up).dance
+
+
+def read_recording(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", bridge: bool = False) -> Recording:
+    """Reads one file and checks its motion.
+
+    Args:
+        path: of the file.
+        fps: frame rate in Hz, if the file does not say it.
+        up: the axis that points up in the file.
+        bridge: replace lost frames (`utils.plausibility.lost_frames`) instead of refusing frames that are not
+            finite.
 
     Raises:
         NotADance: if it holds something else.
@@ -112,8 +139,12 @@ def read_dance(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y") -> Dance:
         if "music_beats" not in fields and "beats" in fields:
             fields = {**fields, "music_beats": fields["beats"]}
         dance = dance_of(dance_name(path), {**fields, "joints": _positions(fields)}, fps)
-        joints = dance.joints if up == "y" else dance.joints[..., [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
-        return replace(dance, joints=as_joints(joints, dance.fps))
+        joints, lost = to_y_up(dance.joints, up), []
+        if bridge:
+            lost = lost_frames(joints, dance.fps)
+            joints = bridged(joints, lost)
+        dance = replace(dance, joints=as_joints(joints, dance.fps))
+        return Recording(dance, inspect(dance.joints, dance.fps, poses=_rotations(fields)), lost)
     except NotADance:
         raise
     except (ValueError, TypeError, IndexError, OverflowError) as error:
@@ -127,7 +158,7 @@ def _content(path: Path) -> Any:
         if path.suffix.lower() == ".npy":
             return load_npy(path, "it")
         return load_pickle(path.read_bytes(), "it")
-    except (EOFError, OSError, MemoryError) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"it is damaged ({error})") from None
 
 
@@ -149,6 +180,13 @@ def _no_dance(content: Any) -> str:
     if array.ndim == 3 or (array.ndim == 2 and array.shape[1] in FLAT_WIDTHS):
         return ""
     return f"it holds an array {array.shape}; joints (T, 24, 3) or (T, 72) are expected"
+
+
+def _rotations(fields: Mapping[str, Any]) -> np.ndarray | None:
+    """(T, 72) axis-angle rotations of a file whose positions follow from them."""
+    if any(key in fields for key in POSITIONS):
+        return None
+    return np.asarray(fields["smpl_poses"], np.float64).reshape(len(fields["smpl_poses"]), -1)
 
 
 def _positions(fields: Mapping[str, Any]) -> np.ndarray:

@@ -8,7 +8,6 @@ and with the root position of frame 0 subtracted.
 import hashlib
 import io
 import math
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.dance import Dance
-from utils.files import write_beside
+from utils.files import DAMAGED_ARRAY, write_beside
 from utils.metrics.dances import DanceFeatures, all_features
 from utils.metrics.physical import METRICS
 from utils.skeleton import SMPL_24
@@ -168,7 +167,7 @@ def load_features(path: Path, again: str) -> tuple[list[DanceFeatures], str]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"{path} is damaged ({error}); {again}") from None
     if "reference_format" not in arrays and {"names", *_OUTSIDE} <= arrays.keys():
         return outside_features(arrays, path), ""

@@ -1,25 +1,28 @@
 """Music beats of dances, from files of beats or of songs, found by name.
 
-.json         name -> beat frames, or name -> {"beats": beat frames}, at 60 fps
-.npy .npz     a bool per frame, or beat frames, at 60 fps (.npz: under `beats`); in prepared data
-              <song>.beats.npy
+.json         a table of beats, see `utils.beat_files`
+.npy .npz     a flag per frame, beat frames, or beat times (.npz: under `beats`, with `fps` if that is there)
+.beats.npy    of prepared data: a flag per frame, or beat frames, at 60 fps
 .txt          beat times in seconds, one per line
 .wav .mp3 ... a song: its beats are tracked, as for the 60-fps music features
+
+Beat frames are at the rate that the command line or the file says, 60 fps by default; frames and seconds are
+told apart as in `utils.beat_files`.
 """
 
-import json
-import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from utils.dance import Dance, beat_indices
-from utils.files import AUDIO_SUFFIXES
+from utils.beat_files import beat_times, read_beat_table
+from utils.dance import Dance
+from utils.files import AUDIO_SUFFIXES, DAMAGED_ARRAY, one_number
 from utils.metrics.controls import song_of
 from utils.metrics.reference import Reference
 from utils.music import FeatureVersion
+from utils.recording import checked_rate
 from utils.skeleton import SMPL_24
 
 
@@ -30,23 +33,26 @@ class Songs:
         path: a file, or a folder of files named after songs or dances. A prepared folder's `music` folder is
             used.
         version: of the music features: how the beats of songs are tracked.
+        fps: rate in Hz of beat frames, where a file does not say it.
 
     Attributes:
         skipped: files of the folder that are neither beats nor songs.
+        used: names that were asked for and found.
 
     Raises:
         FileNotFoundError: if there is no such path.
     """
 
-    def __init__(self, path: Path, version: FeatureVersion = "standard") -> None:
+    def __init__(self, path: Path, version: FeatureVersion = "standard", fps: float = SMPL_24.fps) -> None:
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; songs or beats are expected there")
         self.path = path / "music" if (path / "music").is_dir() else path
-        self.version = version
+        self.version, self.fps = version, fps
+        self.used: set[str] = set()
         self.files: dict[str, Path] = {}
         self.skipped: list[str] = []
-        self.tables: dict[str, list[float]] = {}
+        self.tables: dict[str, np.ndarray] = {}
         is_folder = self.path.is_dir()
         files = sorted(self.path.iterdir()) if is_folder else [self.path]
         files.sort(key=lambda file: file.suffix.lower() in AUDIO_SUFFIXES)  # known beats come before songs
@@ -55,7 +61,8 @@ class Songs:
             if is_folder and (file.name.startswith(".") or file.is_dir()):
                 self.skipped.append(file.name)
             elif suffix == ".json" and file.name != "manifest.json":
-                self.tables |= _table(file)
+                table = read_beat_table(file, fps)
+                self.tables |= {name: beats.times for name, beats in table.items()}
             elif file.name.endswith(".features.npy"):
                 continue
             elif suffix in (".npy", ".npz", ".txt", *AUDIO_SUFFIXES) or not is_folder:
@@ -73,10 +80,18 @@ class Songs:
         """
         for name in names:
             if name in self.tables:
-                return np.array(self.tables[name]) / SMPL_24.fps
+                self.used.add(name)
+                return self.tables[name]
             if name in self.files:
-                return _read(self.files[name], self.version)
-        return _read(next(iter(self.files.values())), self.version) if self._only else None
+                self.used.add(name)
+                return _read(self.files[name], self.version, self.fps)
+        return _read(next(iter(self.files.values())), self.version, self.fps) if self._only else None
+
+    @property
+    def unused(self) -> list[str]:
+        """Names of beats, not of sound files, that no dance asked for, sorted."""
+        silent = {name for name, file in self.files.items() if file.suffix.lower() not in AUDIO_SUFFIXES}
+        return [] if self._only else sorted((silent | set(self.tables)) - self.used)
 
 
 def with_music(dance: Dance, songs: Songs | None, reference: Reference | None) -> Dance:
@@ -99,30 +114,21 @@ def with_music(dance: Dance, songs: Songs | None, reference: Reference | None) -
     return dance
 
 
-def _table(path: Path) -> dict[str, list[float]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        table = {
-            name: entry["beats"] if isinstance(entry, dict) else entry for name, entry in content.items()
-        }
-        return {name: beat_indices(np.array(beats), 2**31).tolist() for name, beats in table.items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: name -> beat frames is expected ({error})") from None
-
-
 @cache
-def _read(path: Path, version: FeatureVersion) -> np.ndarray:
+def _read(path: Path, version: FeatureVersion, fps: float) -> np.ndarray:
     """Beats in seconds of one file; a file without a suffix of beat files is read as a song."""
     if path.suffix.lower() not in (".npy", ".npz", ".txt"):
         return track_beats(path, version)
     try:
         if path.suffix.lower() == ".txt":
-            return np.loadtxt(path, ndmin=1)
+            return beat_times(np.loadtxt(path, ndmin=1), fps, seconds=True)
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
-            beats = content if isinstance(content, np.ndarray) else content["beats"]
-        return beat_indices(beats, 2**31) / SMPL_24.fps
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(content, np.ndarray):
+                return beat_times(content, SMPL_24.fps if path.stem.endswith(".beats") else fps)
+            rate = checked_rate(one_number(content["fps"], "fps")) if "fps" in content else fps
+            return beat_times(content["beats"], rate)
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"{path}: no beats can be read from it ({error})") from None
 
 

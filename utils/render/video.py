@@ -55,7 +55,7 @@ def render_video(
     overlay.prepare(canvas)
     scene.background = canvas.pixels.copy()
     with Movie(path, width, height, fps, read_song(audio, frames / fps)) as movie:
-        for frame in tqdm(range(frames), Path(path).name, disable=not progress, leave=False):
+        for frame in tqdm(range(frames), Path(path).name, disable=None if progress else True, leave=False):
             scene.draw(canvas, frame)
             row = None if codes is None else codes[min(frame // dance.frames_per_code, len(codes) - 1)]
             overlay.draw(canvas, frame, None if row is None else (int(row[0]), int(row[1])))

@@ -13,13 +13,11 @@ A kill at any moment leaves at least one whole checkpoint; a damaged newest one 
 """
 
 import errno
-import fcntl
 import logging
 import os
 import pickle
 import re
 import shutil
-import socket
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils.folder_lock import folder_lock
 from utils.training import distributed
 
 log = logging.getLogger(__name__)
@@ -36,6 +35,10 @@ log = logging.getLogger(__name__)
 FORMAT = 3  # Format 1, and format 2 with a SHA-256 in the archive's comment, are still read.
 _RENAMED = {"choice": "selection"}  # entries of formats 1 and 2 and their present names
 _TRAINING = {"step", "optimizer", "scheduler", "random"}  # the entries that resuming needs besides weights
+_ENTRIES: dict[str, type] = {
+    "stage": str, "model": dict, "architecture": dict, "config": dict, "built_on": dict,
+    "epoch": int, "batch": int, "step": int, "optimizer": dict, "scheduler": dict,
+}  # fmt: skip
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -126,9 +129,16 @@ def load_checkpoint(path: Path, made_by: str, stages: tuple[str, ...] = ()) -> d
         raise ValueError(
             f"checkpoint {path} has format {content['format']}; this version reads formats 1 to {FORMAT}"
         )
-    if stages and content["stage"] not in stages:
+    wrong = [name for name, kind in _ENTRIES.items() if not isinstance(content.get(name, kind()), kind)]
+    if not wrong and not all(map(torch.is_tensor, content.get("model", {}).values())):
+        wrong = ["model"]
+    if wrong:
+        raise DamagedCheckpoint(
+            f"checkpoint {path} is damaged ({', '.join(wrong)} of another type); make it again by: {made_by}"
+        )
+    if stages and content.get("stage") not in stages:
         raise ValueError(
-            f"checkpoint {path} is of stage {content['stage']!r}, here one of {' or '.join(stages)} "
+            f"checkpoint {path} is of stage {content.get('stage')!r}, here one of {' or '.join(stages)} "
             f"is needed; it is made by: {made_by}"
         )
     return {_RENAMED.get(str(key), str(key)): value for key, value in content.items()}
@@ -273,7 +283,7 @@ class CheckpointFolder:
 def run_folder(folder: Path) -> Iterator[None]:
     """Reserve a run folder for one training, and report in one line if it cannot be written.
 
-    The lock is a POSIX record lock of the main process, so it ends with the process, however that ends.
+    The lock (`utils.folder_lock`) is that of the main process.
 
     Raises:
         ValueError: if another training holds the folder, or if it is read-only or full.
@@ -282,9 +292,8 @@ def run_folder(folder: Path) -> Iterator[None]:
         if not distributed.is_main():
             yield
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("a+") as file:
-            _lock(file, folder)
+        cure = "Wait for it or stop it, or train under another name (name=...)"
+        with folder_lock(folder, "trains", cure):
             yield
     except OSError as error:
         place = folder if error.filename is None else Path(os.fsdecode(error.filename))
@@ -295,25 +304,3 @@ def run_folder(folder: Path) -> Iterator[None]:
             "free space or grant write access and start the same command again, or choose another folder "
             "(output=...)"
         ) from error
-
-
-def _lock(file: Any, folder: Path) -> None:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise ValueError(
-                f"{folder} is in use: {owner} trains there. Wait for it or stop it, or train under another "
-                "name (name=...)"
-            ) from None
-        log.warning(
-            "%s cannot be locked (%s): a second training of this folder would not be noticed",
-            folder,
-            error.strerror,
-        )
-        return
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()

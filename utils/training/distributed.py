@@ -7,6 +7,7 @@ has its own, else gloo.
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -104,11 +105,14 @@ def wrap(module: nn.Module) -> nn.Module:
     """Wrap a module such that gradients are averaged over processes; with one process return the module.
 
     Buffers are not broadcast: the codebook, the only code that changes them, synchronises its update itself.
-    Parameters may be unused in a step, since policy and value steps alternate.
+    A module with a true attribute `has_unused_parameters` need not use all parameters in a step.
     """
     if world_size() == 1:
         return module
-    return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+    unused = bool(getattr(module, "has_unused_parameters", False))
+    with warnings.catch_warnings():  # its successor synchronises buffers once, which nothing here needs
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=unused)
 
 
 def barrier() -> None:

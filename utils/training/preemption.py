@@ -53,6 +53,9 @@ class PreemptionHandler:
             self._agreement.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.number and error is not None and issubclass(error, RuntimeError):
+            # Another process stopped first, where nothing was unsaved, and no longer communicates.
+            raise Stopped(self.number) from None
 
     def agreed(self) -> int:
         """Return the number of the signal on which all processes stop now, or 0. Call it once per step.

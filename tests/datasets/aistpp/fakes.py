@@ -12,7 +12,7 @@ from datasets.aistpp.layouts import aistpp_plan
 from datasets.aistpp.preparation import prepare
 from datasets.aistpp.songs import MusicOptions
 from datasets.sequences import num_features
-from utils.smpl import rest_joints
+from utils.smpl import forward_kinematics, rest_joints
 
 NAMES = ("gBR_sBM_cAll_d04_mBR0_ch01", "gBR_sBM_cAll_d04_mBR0_ch02", "gPO_sFM_cAll_d10_mPO1_ch03")
 
@@ -106,3 +106,14 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 def run(source, out, **music):
     return prepare(aistpp_plan(source, rest_joints(), MusicOptions(**music)), out, {}, progress=False)
+
+
+def body(frames: int = 240, fps: float = 60, seed: int = 0) -> np.ndarray:
+    """Joints (T, 24, 3) of a standing, swaying body with hanging arms, travelling; the same at any rate."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(frames)[:, None] / fps
+    poses = 0.15 * np.sin(2 * np.pi * (rng.uniform(0.5, 1.5, 72) * time + rng.uniform(0, 1, 72)))
+    poses = poses.reshape(frames, 24, 3)
+    poses[:, [16, 17], 2] += [-1.2, 1.2]
+    travel = np.concatenate([0.3 * np.sin(time), 0 * time, 0.3 * np.cos(time)], 1)
+    return forward_kinematics(poses.reshape(frames, 72), travel)

@@ -1,7 +1,7 @@
 """Data of any kind in the plain layout, good and bad."""
 
 import io
-import pickle
+import json
 import zipfile
 
 import numpy as np
@@ -13,16 +13,17 @@ from datasets.aistpp.preparation import prepare
 from datasets.aistpp.songs import MusicOptions
 from datasets.aistpp.tasks import check_joints, longest_frozen
 from datasets.sequences import PreparedData
-from tests.datasets.aistpp.fakes import motion, write_wav
-from utils.smpl import rest_joints
+from prepare_aistpp_data import main
+from tests.datasets.aistpp.fakes import body, motion, write_wav
+from utils.recording import mean_jerk, to_y_up
+from utils.smpl import forward_kinematics
 
 pytestmark = pytest.mark.usefixtures("quick_music")
 
 
 def joints(frames=120):
-    from datasets.aistpp.annotations import motion_joints
-
-    return motion_joints(pickle.dumps(motion(frames)), "x", rest_joints())
+    sways = motion(frames)
+    return forward_kinematics(sways["smpl_poses"], sways["smpl_trans"] / 90).astype(np.float32)
 
 
 @pytest.fixture
@@ -54,14 +55,24 @@ def test_other_data_is_prepared_from_its_plain_layout(own, tmp_path):
     ("name", "content", "reason"),
     [
         ("bad.npy", joints()[:, :22], r"wrong shape: joints are \(120, 22, 3\); \(T, 24, 3\) is needed"),
-        ("bad.npy", np.where(np.arange(120)[:, None, None] == 5, np.nan, joints()), "NaN: 1 frames .* is 5"),
+        (
+            "bad.npy",
+            np.where(np.arange(120)[:, None, None] == 5, np.nan, joints()),
+            "NaN: 1 frames .* is 5, of pelvis",
+        ),
         ("bad.npy", joints().reshape(120, 72), r"wrong shape: joints are \(120, 72\)"),
         ("bad.npy", joints() * 100, "not metres: the body measures"),
         ("bad.npy", joints().astype(int), "wrong shape: .*int64"),
         ("bad.npy", np.array([{}], object), "unreadable: .*damaged or holds objects"),
         ("bad.npz", {"poses": joints()}, "wrong shape: .*no array 'joints'; it has: poses"),
-        ("bad.npz", {"joints": joints(), "fps": 30}, "wrong rate: .*30 fps; 60 is needed"),
-        ("bad.npz", {"joints": joints(), "fps": np.array([30])}, "wrong rate: .*30 fps; 60 is needed"),
+        (
+            "bad.npy",
+            to_y_up(joints(), "-z"),
+            r"not y up: motions/bad.npy: the head is above the toes along z",
+        ),
+        ("bad.npy", to_y_up(joints(), "-y"), r"not y up: .* along -y, not y \(100 %.*against 0 %\); --up=-y"),
+        ("bad.npz", {"joints": joints(), "fps": 0}, "unreadable: .*frame rate must be 10 to 1000 Hz, got 0"),
+        ("bad.npz", {"joints": joints(), "fps": 48000}, "unreadable: .*10 to 1000 Hz, got 48000"),
         ("bad.npz", {"joints": joints(), "fps": [60, 30]}, "unreadable: motions/bad.npz: fps must be one"),
         ("bad.npz", b"PK\x03\x04 torn", "unreadable: .*damaged"),
     ],
@@ -128,3 +139,89 @@ def test_what_claims_to_be_huge_is_not_read(own, tmp_path, monkeypatch):
     assert "is damaged" in left_out["claim"]
     assert "GB unpacked" in left_out["bomb"]
     assert "at most 1 is read" in left_out["long"]
+
+
+def made(own, out, *options):
+    """Prepares by the command, without songs."""
+    assert main(["--adapter", str(own), "--no-songs", "--out", str(out), "--workers", "1", *options]) == 0
+    return PreparedData(out)
+
+
+def test_other_rates_are_resampled_and_the_report_says_so(own, tmp_path, capsys):
+    for path in (own / "motions").iterdir():
+        path.unlink()
+    np.savez(own / "motions" / "one.npz", joints=body(61, 30), fps=np.array([30]))
+    np.save(own / "motions" / "two.npy", body(101, 50, seed=1))
+    data = made(own, tmp_path / "out", "--fps", "50")
+    wanted = body(121, 60)
+    np.testing.assert_allclose(data.sequence("one").joints, wanted, atol=1e-3)
+    np.testing.assert_allclose(data.sequence("two").joints, body(121, 60, seed=1), atol=1e-3)
+    jitter = mean_jerk(wanted, 60)
+    found = data.manifest["sequences"]["one"]["resampled"]
+    assert found["fps"] == 30
+    assert found["jitter"][1] == pytest.approx(jitter, rel=0.05)
+    printed = capsys.readouterr().out
+    assert "1 dances at 30 fps were resampled by cubic splines, jitter" in printed
+    assert "1 dances at 50 fps were resampled" in printed
+    speed = np.linalg.norm(np.diff(wanted, axis=0), axis=-1).mean() * 60
+    assert data.manifest["sequences"]["one"]["speed"] == pytest.approx(speed, rel=0.01)
+    assert "motion    0.1 minutes at 60 fps; joints move at 0." in printed
+    assert "the head is above the toes along y in 100 % of frames" in printed
+    again = made(own, tmp_path / "out", "--fps", "50")
+    assert again.manifest == data.manifest
+    assert "0 made, 3 were there already" in capsys.readouterr().out
+    made(own, tmp_path / "out", "--fps", "25")
+    assert "2 made" in capsys.readouterr().out
+
+
+def test_other_axes_are_turned(own, tmp_path):
+    np.save(own / "motions" / "one.npy", to_y_up(body(), "-z"))
+    np.savez(own / "motions" / "two.npz", joints=to_y_up(body(90), "-z"), fps=60)
+    np.testing.assert_allclose(
+        made(own, tmp_path / "out", "--up", "z").sequence("one").joints, body(), atol=1e-6
+    )
+    assert main(["--adapter", str(own), "--no-songs", "--out", str(tmp_path / "b")]) == 1
+
+
+def test_options_of_other_data_are_refused_elsewhere(own, tmp_path, capsys):
+    for option, value in (("--fps", "30.0"), ("--up", "z")):
+        assert main(["--source", str(own), "--out", str(tmp_path / "b"), option, value]) == 1
+        assert f"{option} {value} goes with --adapter only" in capsys.readouterr().err
+    assert main(["--adapter", str(own), "--out", str(tmp_path / "b"), "--fps", "-60"]) == 1
+    assert "the frame rate must be 10 to 1000 Hz, got -60" in capsys.readouterr().err
+
+
+def test_motion_that_no_body_makes_is_reported_and_stored(own, tmp_path, capsys):
+    broken = body(300)
+    broken[150:] += [5, 0, 0]
+    broken[:, 22] = broken[:, 20]
+    np.save(own / "motions" / "one.npy", broken)
+    data = made(own, tmp_path / "out")
+    assert data.implausible("one") == [(149, 150)]
+    assert data.implausible("two") == []
+    printed = capsys.readouterr().out
+    assert (
+        "note      1 dances have motion that no body makes, or T-poses; the key data.clips.implausible"
+        in printed
+    )
+    assert "note      one: frames 149-150: " in printed
+    assert "note      one: left_hand is missing: it lies on left_wrist in every frame" in printed
+    del data.manifest["sequences"]["two"]["implausible"]
+    with pytest.raises(ValueError, match=r"prepared without a check .* data.clips.implausible=keep"):
+        data.implausible("two")
+
+
+def test_beats_in_seconds_and_names_that_match_nothing(own, tmp_path, capsys):
+    times = np.arange(0.4, 1.9, 0.37)
+    table = {"one": {"frames": 120, "beats": times.tolist()}, "elsewhere": {"frames": 90, "beats": [3, 40]}}
+    (own / "songs" / "one.wav").unlink()
+    (tmp_path / "beats.json").write_text(json.dumps(table))
+    data = made(own, tmp_path / "out", "--beats", str(tmp_path / "beats.json"))
+    beats = data.sequence("two").beats
+    assert len(beats) == 120
+    np.testing.assert_array_equal(np.flatnonzero(beats), np.round(times * 60))
+    assert f"beats of {tmp_path / 'beats.json'} that no dance needs: elsewhere" in capsys.readouterr().out
+    (tmp_path / "beats.json").write_text('{"one": {"frames": 120, "beats": [500, 1000, 1500, 2000]}}')
+    options = ["--no-songs", "--beats", str(tmp_path / "beats.json"), "--out", str(tmp_path / "out")]
+    assert main(["--adapter", str(own), *options]) == 1
+    assert "milliseconds: divide by 1000" in capsys.readouterr().err

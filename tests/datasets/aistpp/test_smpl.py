@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_matrix
 
-from datasets.aistpp.annotations import motion_joints
+from datasets.aistpp.annotations import read_motion
 from datasets.aistpp.smpl import read_rest_joints
 from datasets.sequences import PreparedData
 from prepare_aistpp_data import main
@@ -22,7 +22,7 @@ SHARED = {5: 16, 6: 17, 7: 18, 8: 19, 9: 20, 10: 21, 11: 1, 12: 2, 13: 4, 14: 5,
 def distance(path, rest):
     """Mean distance in metres to the data set's own keypoints, which come from cameras and not from SMPL."""
     content = path.read_bytes()
-    joints = motion_joints(content, path.name, rest)
+    joints = forward_kinematics(*read_motion(content, path.name), rest).astype(np.float32)
     scale = load_pickle(content, path.name)["smpl_scaling"]
     keypoints_path = path.parent.parent / "keypoints3d" / path.name
     keypoints = load_pickle(keypoints_path.read_bytes(), path.name)["keypoints3d_optim"] / scale
@@ -51,7 +51,7 @@ def test_the_pelvis_offset_and_the_gender_decide(wrong):
 def test_the_first_joint_is_rest_pelvis_plus_translation_over_scaling():
     poses, trans = np.zeros((2, 72)), np.array([[0.0, 90, 0], [9, 90, 0]])
     content = pickle.dumps({"smpl_poses": poses, "smpl_trans": trans, "smpl_scaling": np.array([90.0])})
-    joints = motion_joints(content, "x.pkl", rest_joints())
+    joints = forward_kinematics(*read_motion(content, "x.pkl")).astype(np.float32)
     np.testing.assert_allclose(joints[:, 0], rest_joints()[0] + trans / 90, atol=1e-7)
     np.testing.assert_allclose(joints[0] - joints[0, 0], rest_joints() - rest_joints()[0], atol=1e-6)
     assert joints.dtype == np.float32

@@ -58,7 +58,7 @@ def test_reconstruction_keeps_the_real_root(trained, small_data):
     )
 
 
-def test_looking(trained, small_data):
+def test_looking(trained, small_data, capsys):
     for config in ("sep_vqvae", "cc_motion_gpt"):
         run(config, small_data, trained, "anl")
         folder = trained / "sample" / config / "anl" / "epoch_0001"
@@ -72,6 +72,14 @@ def test_looking(trained, small_data):
             assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     run("sep_vqvae_root", small_data, trained, "visgt")
     assert list((trained / "sample" / "sep_vqvae_root" / "visgt").glob("*.mp4"))
+    second = data.names("train")[1]
+    some = [f"visgt.dances=[{second}]", "visgt.seconds=0.5", f"output={trained / 'shown'}"]
+    run("sep_vqvae_root", small_data, trained, "visgt", *some)
+    (video,) = (trained / "shown").rglob("*.mp4")
+    with av.open(str(video)) as file:
+        assert file.streams.video[0].frames == 30
+    assert video.stem == second
+    assert "it/s" not in capsys.readouterr().err  # bars are for terminals
     run("sep_vqvae_root", small_data, trained, "sample", "sample.upper=[1,2,3]", "sample.lower=[3,2,1]")
     with np.load(trained / "sample" / "sep_vqvae_root" / "sample" / "epoch_0001" / "codes.npz") as made:
         np.testing.assert_array_equal(made["codes"], [[1, 3], [2, 2], [3, 1]])
@@ -198,3 +206,17 @@ def test_bad_codes(trained, small_data, capsys):
     ):
         assert main.main(arguments("sep_vqvae_root", small_data, trained, "sample", *more)) == 2
         assert message in capsys.readouterr().err
+
+
+def test_bad_dances_to_show(trained, small_data, tmp_path, capsys):
+    name = PreparedData(small_data).names("train")[0]
+    for more, message in (
+        (["visgt.dances=[none]"], "has no sequence 'none'; it has "),
+        ([f"visgt.dances=[{name[:-1]}]"], f", of which {name}"),
+        (["visgt.dances=[]"], "no sequences to show (keys visgt.dances, "),
+        (["visgt.seconds=0"], "visgt.seconds: "),
+    ):
+        more = [*more, f"output={tmp_path}"]
+        assert main.main(arguments("sep_vqvae_root", small_data, trained, "visgt", *more)) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.mp4"))

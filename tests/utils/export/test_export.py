@@ -10,8 +10,8 @@ from utils.dance import Dance, load_dance, save_dance
 from utils.export import fit as fit_module
 from utils.export import fit_body, fit_smpl, fitted_joints, lock_feet, worst_stretch, write_smpl
 from utils.export.__main__ import main
-from utils.export.align import best_turn, smallest_turn
-from utils.export.chain import clip_offsets, lengths
+from utils.export.align import smallest_turn
+from utils.export.chain import best_turn, clip_offsets, lengths, offsets_of
 from utils.export.fit import chain_joints, continuous, fastest_turn, matrices
 from utils.export.smpl import nearest_vectors
 from utils.floor import floor_height, on_ground, sole_thickness
@@ -161,6 +161,44 @@ def test_offsets_are_the_dancers_own():
     small = dance(20, size=0.7)
     offsets = clip_offsets(small, REST, SMPL_24)
     np.testing.assert_allclose(np.linalg.norm(offsets[1:], axis=-1), lengths(0.7 * REST, SMPL_24), rtol=1e-9)
+
+
+def other_body(seed):
+    """Rest joints of another skeleton: bones of other lengths, and other angles at pelvis and chest."""
+    rng = np.random.default_rng(seed)
+    rest = REST.copy()
+    for parent, child in SMPL_24.bones:
+        turn = Rotation.from_rotvec(rng.uniform(-0.6, 0.6, 3)).as_matrix()  # up to 60 degrees
+        rest[child] = rest[parent] + rng.uniform(0.7, 1.3) * turn @ (REST[child] - REST[parent])
+    return rest
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bodies_of_other_angles_are_fitted_within_a_millimetre(seed):
+    rng, frames = np.random.default_rng(seed), 120
+    t = np.arange(frames)[:, None] / 60
+    poses = rng.normal(0, 0.35, 72) * np.sin(
+        2 * np.pi * rng.uniform(0.3, 1.2, 72) * t + rng.uniform(0, 6, 72)
+    )
+    rest = other_body(seed)
+    joints = forward_kinematics(poses, np.zeros((frames, 3)), rest)
+    fit = fit_body(joints, REST)
+    assert fit.error < 0.001
+    assert fit.worst < 0.01
+    np.testing.assert_allclose(np.linalg.norm(fit.offsets[1:], axis=-1), lengths(rest, SMPL_24), rtol=1e-6)
+    for joint, kids in ((0, [1, 2, 3]), (9, [12, 13, 14])):  # the angles between the bones are the dancer's
+        found, own = (bones[kids] @ bones[kids].T for bones in (fit.offsets, rest - rest[joint]))
+        np.testing.assert_allclose(found, own, atol=1e-6)
+    straight = offsets_of(REST, SMPL_24)
+    straight[1:] *= (lengths(rest, SMPL_24) / np.linalg.norm(straight[1:], axis=-1))[:, None]
+    assert fit_body(joints, REST, offsets=straight).worst > 0.02  # with SMPL's angles
+    assert fit_smpl(joints, REST)[0].error > 0.01
+
+
+def test_broken_frames_do_not_change_the_angles():
+    joints = dance(100)
+    joints[40:50, 1:] += np.random.default_rng(0).normal(0, 0.3, (10, 23, 3))
+    np.testing.assert_allclose(clip_offsets(joints, REST, SMPL_24), offsets_of(REST, SMPL_24), atol=2e-3)
 
 
 def test_the_worst_stretch_is_named():

@@ -168,3 +168,20 @@ def test_saved_features_of_nothing_known(tmp_path):
     features = [dance_features(Dance("a", smooth_dance(seconds=1)))]
     save_features(features, tmp_path / "f.npz", "")
     assert Reference.load(tmp_path / "f.npz").dances[0].music_beats is None
+
+
+def test_beats_that_match_no_dance_are_named_and_frames_follow_the_rate(tmp_path, capsys):
+    dances = write_dances(tmp_path / "dances", 1)
+    beats = np.arange(20, 140, 17)
+    table = {"mBR0": beats.tolist(), "mXX1": [3, 40], "mXX0": [4, 60]}
+    (tmp_path / "beats.json").write_text(json.dumps(table))
+    scores = {}
+    for fps in (30, 60):
+        np.save(dances / "gBR_sBM_cAll_d00_mBR0_ch01.npy", smooth_dance(20, 5.0, fps))
+        frames = np.round(beats * fps / 60).astype(int)
+        (tmp_path / "beats.json").write_text(json.dumps(table | {"mBR0": frames.tolist()}))
+        options = ["--music", str(tmp_path / "beats.json"), "--no-plots", "--fps", str(fps)]
+        assert main([str(dances), *options]) == 0
+        assert "beats that match no dance: mXX0, mXX1" in capsys.readouterr().err
+        scores[fps] = json.loads((dances / "metrics" / "metrics.json").read_text())["metrics"]["BAS"]
+    assert scores[30] == pytest.approx(scores[60], abs=0.05)

@@ -231,6 +231,25 @@ def test_songs_by_name(tmp_path):
         Songs(tmp_path / "bad.txt").beats("bad")
 
 
+def test_beat_frames_are_at_the_rate_that_is_given(tmp_path):
+    frames = np.array([15, 30, 46, 61])
+    (tmp_path / "a.json").write_text(json.dumps({"a": frames.tolist(), "b": {"fps": 60, "beats": [30, 60]}}))
+    np.save(tmp_path / "c.npy", frames)
+    np.savez(tmp_path / "d.npz", beats=frames, fps=40)
+    np.save(tmp_path / "e.beats.npy", frames)  # of prepared data
+    (tmp_path / "f.txt").write_text("1\n2\n3\n")
+    songs = Songs(tmp_path, fps=30)
+    expected = {"a": frames / 30, "b": [0.5, 1.0], "c": frames / 30, "d": frames / 40, "e": frames / 60}
+    for name, times in (expected | {"f": [1.0, 2.0, 3.0]}).items():
+        np.testing.assert_allclose(songs.beats(name), times)
+    assert songs.unused == []
+    dance = with_music(Dance("a", JOINTS[::2], fps=30), songs, None)
+    np.testing.assert_array_equal(dance.music_beats, frames)
+    few = Songs(tmp_path, fps=30)
+    few.beats("x", "c")
+    assert few.unused == ["a", "b", "d", "e", "f"]
+
+
 def test_beats_of_a_song(tmp_path):
     """Clicks every half second are found; the published 60-fps beats of the golden song are met exactly."""
     features, sound = golden("audio_features_librosa011.npz"), golden("audio_inputs.npz")["mono_30720"]

@@ -127,3 +127,19 @@ def test_where_nothing_is_unsaved_it_stops_at_once():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError("Connection closed by peer"), ValueError("wrong")])
+def test_an_error_of_communication_after_a_signal_is_a_stop(error, signalled):
+    """Another process acted on the signal where nothing was unsaved, and has left."""
+
+    def train():
+        if signalled:
+            signal.raise_signal(signal.SIGUSR1)
+        raise error
+
+    is_stop = signalled and isinstance(error, RuntimeError)
+    with pytest.raises(Stopped if is_stop else type(error)) as caught, PreemptionHandler():
+        train()
+    assert (caught.value.code == 75) if is_stop else (caught.value is error)

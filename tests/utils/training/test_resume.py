@@ -60,6 +60,31 @@ def test_going_on_within_an_epoch(name, step, stepwise, tmp_path):
     assert_same(a, b)
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_the_line_of_an_epoch_covers_all_of_it(stepwise, tmp_path, older):
+    """Resumed within an epoch, used codes, perplexity and restarts are those of the whole epoch."""
+    root, _ = stepwise
+    lines, saves = {}, root / "runs" / "sep_vqvae" / "ckpt"
+    done = torch.load(saves / f"step_{STEP:08d}.pt", weights_only=True)["batch"]
+    assert done > 0
+    for run, step in (("whole", STEP - done), ("resumed", STEP)):
+        folder = tmp_path / run / "sep_vqvae" / "ckpt"
+        folder.mkdir(parents=True)
+        saved = saves / f"step_{step:08d}.pt"
+        shutil.copy(saved, folder / "last.pt")
+        if older:  # of a version that did not save them
+            content = torch.load(saved, weights_only=True)
+            del content["health"]
+            torch.save(content, folder / "last.pt")
+        trainer, _ = synthetic.make_trainer("sep_vqvae", root / "data", tmp_path / run)
+        assert trainer.resume()
+        own = trainer.stage.end_epoch
+        trainer.stage.end_epoch = lambda epoch, own=own, run=run: lines.setdefault(run, own(epoch))
+        trainer.run()
+    assert lines["whole"]["used_codes_upper"] > 0
+    assert (lines["whole"] == lines["resumed"]) != older
+
+
 @pytest.mark.parametrize("name", synthetic.ORDER[:3])
 @pytest.mark.parametrize("option", ["on_device", "workers"])
 def test_how_clips_are_read_changes_nothing(name, option, stepwise, tmp_path):

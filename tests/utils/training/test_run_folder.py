@@ -1,6 +1,7 @@
 """Two trainings of one run folder, and run folders that cannot be written: one line, nothing lost."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_without_locks_it_trains_with_a_warning(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(checkpoints.fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
     with run_folder(tmp_path / "run"):
         pass
     assert "cannot be locked (No locks available)" in caplog.text
