@@ -27,7 +27,7 @@ Often used with --dance, anywhere after the flags:
   device=cpu                      cpu, cuda, cuda:1
 
 The tempo found in a song (in BPM; unsteady if it varies) is printed, and is on the card and the page of each
-dance and in its .npz. Dances are composed in batches of eight (of 64 with generation.compile); finished ones
+dance and in its .npz. Dances are composed in batches of eight; finished ones
 are in the folder and in its index.html while the rest is made.
 """
 

@@ -344,8 +344,9 @@ class Generator:
         self.state = self._whole.first(batch)
 
     def close(self) -> None:
-        """Give the memory back; no step may follow."""
-        self.forward.unused[self._memory].append(self._whole)
+        """Give the memory and its graphs back, for the next dances; no step may follow."""
+        if self.forward.record is not None:
+            self.forward.unused[self._memory].append(self._whole)
 
     def _draw(self, device: torch.device) -> Tensor | None:
         """Two numbers in [0, 1) per dance (B, 2); every step takes two, so that dances stay independent."""

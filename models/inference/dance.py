@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from models.generation import FREE, GenerationConfig, Prompt, cut, generate, overlay
+from models.acceleration import AcceleratedGPT
+from models.generation import FREE, GenerationConfig, Prompt, accelerated, cut, generate, overlay
 from models.inference.config import DanceConfig
 from models.inference.outputs import write_dance
 from models.inference.prompts import Networks, load_networks, locked_codes, opening_codes
@@ -49,7 +50,6 @@ from utils.render.index import IndexEntry, write_index
 
 log = logging.getLogger(__name__)
 _DANCES_PER_BATCH = 8  # larger batches are hardly faster
-_COMPILED_PER_BATCH = 64  # with generation.compile, which costs each batch half a minute at its start
 _BATCH_STEPS = 400_000  # music steps generated together, padding included: 0.7 GB of features
 _PACKAGES = ("torch", "numpy", "scipy", "librosa", "av")
 _STILL_SHARE = 0.4  # of the time, from which a dance is reported to stand still mostly; real dances: 0
@@ -264,6 +264,7 @@ class _Run:
         self.rhythm = rhythm
         self.folder, self.songs, self.progress = folder, found.songs, progress
         self.names = FileNames(folder, [writer.suffix for writer in WRITERS.values()], found.songs)
+        self.gpt = accelerated(networks.gpt, config.generation)
         self.facts = _facts(config, networks)
         self.fps = float(networks.memory.skeleton.fps)
         self.entries: list[IndexEntry] = []
@@ -273,8 +274,7 @@ class _Run:
 
     def all_songs(self) -> None:
         """Process the songs in batches of at least one song, about `_DANCES_PER_BATCH` dances each."""
-        dances = _COMPILED_PER_BATCH if self.config.generation.compile else _DANCES_PER_BATCH
-        size = max(1, dances // self.config.dance.variants)
+        size = max(1, _DANCES_PER_BATCH // self.config.dance.variants)
         for start in range(0, len(self.songs), size):
             requests = self._requests(start, self.songs[start : start + size])
             if requests:
@@ -315,7 +315,7 @@ class _Run:
         self.progress.show("generating")
         before = self.progress.total
         with self.progress.of("codes"):
-            codes = generate_codes(self.networks, requests, *self.given, self.config, self.device)
+            codes = generate_codes(self.gpt, requests, *self.given, self.config, self.device)
         log.info("generated in %.1f s", self.progress.total - before)
         return codes
 
@@ -403,7 +403,7 @@ def _request(
 
 
 def generate_codes(
-    networks: Networks,
+    gpt: AcceleratedGPT,
     requests: Sequence[Request],
     opening: Codes,
     locked: Codes | None,
@@ -426,7 +426,7 @@ def generate_codes(
     while order:
         size = max(1, _BATCH_STEPS // len(prompts[order[0]].music))
         now, order = order[:size], order[size:]
-        codes = generate(networks.gpt, [prompts[i] for i in now], config.generation, device, progress=True)
+        codes = generate(gpt, [prompts[i] for i in now], config.generation, device, progress=True)
         generated |= dict(zip(now, codes, strict=True))
     return [generated[i] for i in range(len(requests))]
 
