@@ -243,7 +243,7 @@ class RolloutCollector:
         Args:
             policy: the motion GPT.
             songs: the target songs.
-            chosen: indices of the songs that are danced to; None: all.
+            chosen: indices of the songs that get a dance; None: all.
         """
         chosen = range(len(songs)) if chosen is None else chosen
         own = [chosen[i] for i in distributed.own_share(len(chosen))]
