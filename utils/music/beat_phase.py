@@ -57,4 +57,5 @@ def _local_lengths(intervals: np.ndarray, steady: np.ndarray) -> np.ndarray:
     total = uniform_filter1d(np.where(steady, intervals, 0.0), _SPAN, mode="nearest")
     share = uniform_filter1d(steady.astype(np.float64), _SPAN, mode="nearest")
     typical = float(np.median(intervals[steady]))
-    return np.where(share > 0, total / np.maximum(share, 0.5 / _SPAN), typical)
+    some = share > 0.5 / _SPAN
+    return np.where(some, total / np.where(some, share, 1.0), typical)
