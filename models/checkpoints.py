@@ -106,14 +106,16 @@ def described_by(path: Path) -> Iterator[None]:
     try:
         yield
     except (
-        TypeError,
-        KeyError,
+        ArithmeticError,
         AttributeError,
-        IndexError,
-        RuntimeError,
-        OverflowError,
+        LookupError,
         MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
     ) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"checkpoint {path} is damaged: its model cannot be built ({reason:.200})") from None
 

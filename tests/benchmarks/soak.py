@@ -195,7 +195,7 @@ class Workplace:
     """Whole files of all kinds, and commands that read them; made once."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.base = root, root / "base"
+        self.root, self.base, self.mutate = root, root / "base", mutate
         self.data, runs = self.base / "data", self.base / "runs"
         synthetic.make_data(self.data)
         synthetic.train_all(self.data, runs, epochs=1)
@@ -240,6 +240,20 @@ class Workplace:
         (folder / "splits" / "test.txt").write_text("two\n")
         return folder
 
+    def check(self, seconds: float) -> None:
+        """Check that every command reads whole files.
+
+        Raises:
+            AssertionError: with what it printed, if one does not.
+        """
+        self.mutate = lambda path, rng: "nothing"
+        for target in TARGETS:
+            own = self.root / f"whole_{target}"
+            ended = run(self.case(target, own, np.random.default_rng(0)).command, own / "log.txt", seconds)
+            assert ended.status == 0, f"{target}: {ended.printed}"
+            shutil.rmtree(own)
+        self.mutate = mutate
+
     def case(self, target: str, place: Path, rng: Generator) -> Case:
         """A mutated file of a command, in a folder of its own."""
         place.mkdir(parents=True)
@@ -253,7 +267,7 @@ class Workplace:
         names = ("motions/one.npy", "motions/three.npz", "songs/click.wav", "songs.json", "beats.json",
                  "splits/train.txt")  # fmt: skip
         file = raw / names[rng.integers(len(names))]
-        mutation = mutate(file, rng)
+        mutation = self.mutate(file, rng)
         return Case("prepare", file, mutation, lambda: prepare_aistpp_data.main(command))
 
     def _dance(self, place: Path, rng: Generator) -> Case:
@@ -266,10 +280,11 @@ class Workplace:
         else:
             key = list(weights)[rng.integers(len(weights))]
             file = weights[key] = self._copy(weights[key], place)
-        mutation = mutate(file, rng)
+        mutation = self.mutate(file, rng)
         formats = "dance.formats=[bvh,glb,smpl,html]"
         given = [f"{key}={path}" for key, path in weights.items()]
-        command = ["--config", str(config), "--dance", str(song), *given, "generation.temperature=1", formats]
+        command = ["--config", str(config), "--dance", str(song), *given, "generation.temperature=1"]
+        command += ["generation.first_codes=[1,2]", formats]
         command += ["--out", str(place / "out")]
         return Case("dance", file, mutation, lambda: stages.main(command))
 
@@ -279,14 +294,14 @@ class Workplace:
         beats = self._copy(self.raw / "beats.json", place)
         files = [*sorted(folder.iterdir()), beats]
         file = files[rng.integers(len(files))]
-        mutation = mutate(file, rng)
+        mutation = self.mutate(file, rng)
         command = [str(folder), "--music", str(beats), "--no-plots", "--out", str(place / "out")]
         command += ["--skip-bad"] if rng.random() < 0.5 else []
         return Case("metrics", file, mutation, lambda: scoring.main(command))
 
     def _export(self, place: Path, rng: Generator) -> Case:
         file = self._copy(self.dances[rng.integers(len(self.dances))], place)
-        mutation = mutate(file, rng)
+        mutation = self.mutate(file, rng)
         command = [str(file), "--bvh", "--glb", "--smpl", "--html", "--footlock", "--out", str(place / "out")]
         return Case("export", file, mutation, lambda: exporting.main(command))
 
@@ -303,7 +318,7 @@ class Workplace:
             shutil.copytree(self.data, data)
             files = sorted(path for path in data.rglob("*.*") if path.is_file())
             file = files[rng.integers(len(files))] if rng.random() < 0.5 else data / "manifest.json"
-        mutation = mutate(file, rng)
+        mutation = self.mutate(file, rng)
         given = [f"{key}={path}" for key, path in weights.items()]
         command = ["--config", str(config), "--eval", *given, f"output={place / 'runs'}", f"data.root={data}"]
         return Case("eval", file, mutation, lambda: stages.main(command))
@@ -345,6 +360,7 @@ def soak(files: int, seed: int, seconds: float, root: Path) -> Counter[tuple[str
     command = ["--adapter", str(place.raw), "--no-songs", "--workers", "1", "--out", str(prepared)]
     log = root / "log.txt"
     assert run(lambda: prepare_aistpp_data.main(command), log, 600).status == 0, log.read_text()
+    place.check(seconds)
     before, counts = digests(place.base), Counter[tuple[str, str]]()
     for number in tqdm(range(files), "files"):
         target = TARGETS[number % len(TARGETS)]

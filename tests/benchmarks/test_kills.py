@@ -47,4 +47,4 @@ def test_what_is_lost_or_half_written_is_told(careful, keeps, message, tmp_path)
     assert (wrong == []) == (message is None), wrong
     assert message is None or any(message in text for text in wrong)
     assert rounds < 12
-    assert advanced >= 1
+    assert advanced >= 1 or not careful
