@@ -35,7 +35,8 @@ TOLD: dict[str, dict[str, set[str]]] = {
             "entropy",
             "kl_to_gpt",
         },
-        "epoch": {"reward", "beat_reward", "consistency", "judged_reward", "nll", "best_epoch"},
+        "epoch": {"judged_reward", "nll", "best_epoch", "reward", "beat_reward", "consistency"}
+        | {"recall", "precision", "energy", "spread"},
     },
 }
 
