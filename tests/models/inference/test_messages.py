@@ -70,7 +70,7 @@ def test_what_is_done_is_there_when_a_later_song_stops_it(dance, songs, tmp_path
         if len(analysed) == 3:
             assert sorted(card["name"] for card in entries(tmp_path / "out")) == ["one", "three"]
             raise KeyboardInterrupt
-        return analyse(path, networks)
+        return analyse(path, networks, given)
 
     analyse = songs_module.analyse
     monkeypatch.setattr(songs_module, "analyse", listen)
