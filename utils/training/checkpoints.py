@@ -151,7 +151,7 @@ def load_weights(model: nn.Module, state: dict[str, Any], path: Path) -> None:
     the former names are read.
 
     Raises:
-        ValueError: naming missing and extra keys and differing shapes.
+        ValueError: naming missing and extra keys, differing shapes and weights that are NaN.
     """
     own = model.state_dict()
     current_name = getattr(model, "current_name", str)
@@ -172,6 +172,12 @@ def load_weights(model: nn.Module, state: dict[str, Any], path: Path) -> None:
         raise ValueError(
             f"checkpoint {path} is of another architecture: {'; '.join(p for p in problems if p)}. "
             "Use the config it was trained with, or another run name."
+        )
+    undefined = [key for key in own if state[key].is_floating_point() and state[key].isnan().any()]
+    if undefined:
+        raise ValueError(
+            f"checkpoint {path} is damaged: {_some('holding NaN', undefined)}; "
+            "use an earlier one, or train again"
         )
     model.load_state_dict(state)
 

@@ -200,3 +200,14 @@ def test_another_architecture(saved):
         load_weights(nn.Linear(4, 2), state, saved)
     with pytest.raises(ValueError, match=r"1 missing \(extra\.bias\)|not in this architecture"):
         load_weights(nn.Sequential(nn.Linear(3, 2)), state, saved)
+
+
+def test_weights_that_are_not_numbers_are_told(tmp_path):
+    model, state = nn.Linear(3, 2), nn.Linear(3, 2).state_dict()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state["bias"][1] = float("nan")
+    with pytest.raises(ValueError, match=r"x\.pt is damaged: 1 holding NaN \(bias\); use an earlier one"):
+        load_weights(model, state, tmp_path / "x.pt")
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    state["bias"][1] = float("inf")  # the std of features that are left out
+    load_weights(model, state, tmp_path / "x.pt")
