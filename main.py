@@ -24,11 +24,13 @@ Often used with --dance, anywhere after the flags:
   dance.opening=FILE.npz          start from a motion, or from codes: dance.opening=[[3,14],[15,9]]
   dance.lock_lower=FILE.npz       take the legs from another dance; likewise dance.lock_upper
   dance.footlock=true             hold planted feet in place
+  dance.bpm=160                   the tempo of the song, if another one was found
+  dance.beats=FILE                beats of the song: mir_eval, Audacity or JSON
   device=cpu                      cpu, cuda, cuda:1
 
 The tempo found in a song (in BPM; unsteady if it varies) is printed, and is on the card and the page of each
-dance and in its .npz. Dances are composed in batches of eight; finished ones
-are in the folder and in its index.html while the rest is made.
+dance and in its .npz. Dances are composed in batches of eight; finished ones are in the folder and in its
+index.html while the rest is made.
 """
 
 import argparse
