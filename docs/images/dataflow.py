@@ -29,7 +29,7 @@ BOXES = {
     "decoder_v": (74, 45, 12, "decoder\nroot, T x 3", True),
     "dance": (93, 57, 12, "joints\nT x 24 x 3 m", False),
     "song": (7, 31, 12, "song", False),
-    "music": (23, 31, 12, "features\nT' x 58", False),
+    "music": (23, 31, 12, "features\nT' x 438", False),
     "base": (39, 31, 12, "base\n6 blocks", True),
     "head": (55, 31, 12, "head\n6 blocks", True),
     "next": (74, 31, 12, "next codes\nupper, lower", False),
