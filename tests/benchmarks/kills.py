@@ -35,7 +35,7 @@ from utils.dance import load_dance
 from utils.music.audio import write_wav
 from utils.training.checkpoints import load_checkpoint
 
-SONGS, DANCES = 6, 150
+SONGS, DANCES = 18, 150  # songs: three batches of --dance
 EPOCHS = {"sep_vqvae": 12, "sep_vqvae_root": 12, "motion_gpt": 12, "actor_critic": 3}
 PARTS = ("model", "optimizer", "scheduler", "step", "epoch", "batch")
 _HALF = (ValueError, OSError, EOFError, KeyError)  # of reading files that are not whole
@@ -50,10 +50,18 @@ class Job:
         command: folder -> runs the command; returns its exit status.
         done: folder -> amount of finished work; raises ValueError if something in it is half-written.
         same: (folder, folder of an undisturbed run) -> whether both hold the same.
+        latest: share of an undisturbed run's time by which a kill comes; less for commands that resume.
     """
 
-    def __init__(self, name: str, command: Check, done: Check, same: Callable[[Path, Path], bool]) -> None:
-        self.name, self.command, self.done, self.same = name, command, done, same
+    def __init__(
+        self,
+        name: str,
+        command: Check,
+        done: Check,
+        same: Callable[[Path, Path], bool],
+        latest: float = 0.4,
+    ) -> None:
+        self.name, self.command, self.done, self.same, self.latest = name, command, done, same, latest
 
 
 def training(name: str, base: Path) -> Job:
@@ -134,7 +142,7 @@ def dancing(base: Path) -> Job:
             np.array_equal(a.joints, b.joints) for a, b in zip(*dances, strict=True)
         )
 
-    return Job("dance", command, done, same)
+    return Job("dance", command, done, same, latest=0.95)
 
 
 def _whole_names(folder: Path, pattern: str) -> list[Path]:
@@ -177,7 +185,7 @@ def kill_often(job: Job, times: int, seed: int, root: Path) -> Killed:
     folder, rounds, advanced, done = root / f"{job.name}_0", 0, 0, 0
     for number in tqdm(range(times), job.name):
         child = start(lambda folder=folder: job.command(folder), log)  # type: ignore[misc]
-        time.sleep(rng.uniform(0.02, 0.4) * seconds)
+        time.sleep(rng.uniform(0.02, job.latest) * seconds)
         finished, status = os.waitpid(child, os.WNOHANG)
         if not finished:
             kill(child)

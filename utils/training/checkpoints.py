@@ -34,7 +34,13 @@ log = logging.getLogger(__name__)
 
 FORMAT = 3  # Format 1, and format 2 with a SHA-256 in the archive's comment, are still read.
 _RENAMED = {"choice": "selection"}  # entries of formats 1 and 2 and their present names
-_TRAINING = {"epoch", "step", "optimizer", "scheduler", "random"}  # the entries that resuming needs besides weights
+_TRAINING = {
+    "epoch",
+    "step",
+    "optimizer",
+    "scheduler",
+    "random",
+}  # the entries that resuming needs besides weights
 _ENTRIES: dict[str, type] = {
     "stage": str, "model": dict, "architecture": dict, "config": dict, "built_on": dict,
     "epoch": int, "batch": int, "step": int, "optimizer": dict, "scheduler": dict,

@@ -17,7 +17,12 @@ from utils.training.checkpoints import (
     save_checkpoint,
 )
 
-TRAINING = {"optimizer": {}, "scheduler": {}, "random": {}}  # empty: only that it is there counts here
+TRAINING = {
+    "epoch": 0,
+    "optimizer": {},
+    "scheduler": {},
+    "random": {},
+}  # empty: only that it is there counts here
 MADE_BY = "python main.py --config configs/x.yaml --train"
 
 
