@@ -8,13 +8,14 @@ epochs: worker processes and what they hold in memory stay.
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
-from utils.device import to_device
+from utils.device import map_tensors, tensors_of, to_device
 from utils.training import distributed
 
 log = logging.getLogger(__name__)
@@ -115,13 +116,12 @@ class ResidentLoader(Loader):
     def __init__(self, clips: Clips, resident: Resident) -> None:
         super().__init__(clips)
         self._resident = resident
-        first = resident if torch.is_tensor(resident) else resident[0]
-        self._device = first.device
+        self._device = tensors_of(resident)[0].device
 
     def __iter__(self) -> Iterator[Any]:
         own = to_device(torch.tensor(self._own, dtype=torch.long), self._device)  # once per epoch
         for indices in own:
-            yield map_tensors(self._resident, lambda x, i=indices: x[i])
+            yield map_tensors(self._resident, itemgetter(indices))
 
 
 def make_loader(clips: Clips, device: torch.device, on_device: bool | None, workers: int) -> Loader:
@@ -144,7 +144,7 @@ def make_loader(clips: Clips, device: torch.device, on_device: bool | None, work
 def stacked(clips: Clips, device: torch.device) -> Resident | None:
     """Return all clips on the device, or None, with a line in the log, if they do not fit a GPU."""
     number, one = len(clips), clips[0]
-    needed = number * sum(x.numel() * x.element_size() for x in ([one] if torch.is_tensor(one) else one))
+    needed = number * sum(x.numel() * x.element_size() for x in tensors_of(one))
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] * FREE_SHARE
         if needed > free:
@@ -160,11 +160,6 @@ def stacked(clips: Clips, device: torch.device) -> Resident | None:
     rows = range(0, number, _READ)
     for start in tqdm(rows, "reading clips", disable=None if distributed.is_main() else True, leave=False):
         part = default_collate([clips[i] for i in range(start, min(start + _READ, number))])
-        for mine, new in zip(*([x] if torch.is_tensor(x) else x for x in (whole, part)), strict=True):
+        for mine, new in zip(tensors_of(whole), tensors_of(part), strict=True):
             mine[start : start + _READ] = new
     return whole
-
-
-def map_tensors(batch: Any, function: Any) -> Any:
-    """Apply a function to a tensor, or to each field of a NamedTuple of tensors."""
-    return function(batch) if torch.is_tensor(batch) else type(batch)(*(function(x) for x in batch))

@@ -188,7 +188,7 @@ def generate_naively(gpt: MotionGPT, prompt: Prompt, config: GenerationConfig) -
 
 
 class State:
-    """What the next code of B dances depends on, in memory that stays, so that graphs can use it.
+    """Music, codes and cache of B dances, in memory that stays, so that graphs can use it.
 
     Attributes:
         music: (B, window, D), the last steps, one step ahead of the codes.
@@ -230,7 +230,7 @@ class State:
 
 
 class Inputs(NamedTuple):
-    """What a step is given.
+    """Inputs of a step.
 
     Attributes:
         music: (B, D) features of the step.

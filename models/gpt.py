@@ -91,7 +91,7 @@ def attention_mask(steps: int, cross_conditional: bool = True, device: torch.dev
 
 
 def attention_bias(mask: Tensor, x: Tensor) -> Tensor:
-    """What is added to scores under a mask: 0 where it is true, else -inf, in the type of products of x.
+    """Return the term that scores get under a mask: 0 where it is true, else -inf, as products of x are.
 
     Attention takes a mask too, but turns it into this in every block.
     """

@@ -1,11 +1,11 @@
-"""Copies to the device that computes, and two pieces of work on it at the same time."""
+"""Batches of tensors and the device that computes: copies, and two pieces of work at the same time."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -14,6 +14,16 @@ B = TypeVar("B")
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on the device; copies to a GPU are asynchronous."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
+def map_tensors(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Return a batch with a function applied to its tensors; it may nest and hold plain values."""
+    return tree_map_only(Tensor, function, batch)
+
+
+def tensors_of(batch: Any) -> list[Tensor]:
+    """Return the tensors of a batch, which may nest and hold plain values, in order."""
+    return [leaf for leaf in tree_leaves(batch) if torch.is_tensor(leaf)]
 
 
 def side_by_side(
@@ -33,9 +43,8 @@ def side_by_side(
         one = first(x)
     two = second(y)
     current.wait_stream(other)
-    for tensor in tree_leaves(one):
-        if torch.is_tensor(tensor):
-            tensor.record_stream(current)
+    for tensor in tensors_of(one):
+        tensor.record_stream(current)
     return one, two
 
 

@@ -17,6 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from utils.device import map_tensors, tensors_of
+
 log = logging.getLogger(__name__)
 
 WARM_UP = 3  # eager steps before a graph: libraries select algorithms, and the optimizer makes its state
@@ -27,7 +29,7 @@ Step = Callable[[Any], Result]
 
 
 class Record(Protocol):
-    """What records the kernels of a function, such as `record_cuda`."""
+    """A recorder of the kernels of a function, such as `record_cuda`."""
 
     def __call__(self, function: Callable[[], T]) -> tuple[Callable[[], Any], T]:
         """Return what replays the function, and the tensors that a replay writes its result to."""
@@ -55,12 +57,12 @@ class Recorded(Generic[T]):
     def __init__(
         self, function: Callable[[Any], T], example: Any, device: torch.device, record: Record
     ) -> None:
-        self._input = _map(example, lambda x: x.to(device, copy=True))
+        self._input = map_tensors(example, lambda x: x.to(device, copy=True))
         self._replay, self._result = record(lambda: function(self._input))
 
     def __call__(self, given: Any) -> T:
         """Replay the function for an input like the example; the next call overwrites the result."""
-        for mine, new in zip(_tensors(self._input), _tensors(given), strict=True):
+        for mine, new in zip(tensors_of(self._input), tensors_of(given), strict=True):
             mine.copy_(new, non_blocking=True)
         self._replay()
         return self._result
@@ -133,22 +135,7 @@ class GraphedStep:
 
 
 def kind_of(batch: Any) -> Hashable:
-    """What has a graph of its own: shapes, types and plain values."""
+    """Return the key of a batch's graph: shapes, types and plain values."""
     if torch.is_tensor(batch):
         return tuple(batch.shape), batch.dtype
     return tuple(map(kind_of, batch)) if isinstance(batch, tuple) else batch
-
-
-def _map(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if torch.is_tensor(batch):
-        return function(batch)
-    if not isinstance(batch, tuple):
-        return batch
-    fields = [_map(field, function) for field in batch]
-    return tuple(fields) if type(batch) is tuple else type(batch)(*fields)
-
-
-def _tensors(batch: Any) -> list[Tensor]:
-    if torch.is_tensor(batch):
-        return [batch]
-    return [x for field in batch for x in _tensors(field)] if isinstance(batch, tuple) else []

@@ -69,7 +69,7 @@ def longest_frozen(joints: np.ndarray) -> tuple[int, int]:
 
 
 def findings_facts(found: Findings) -> dict[str, Any]:
-    """What a check of motion found, for the manifest.
+    """Findings of a check of motion, for the manifest.
 
     Mean speed of the joints in m/s; share of frames with the head above the toes; stretches [first frame,
     last frame, what is wrong] of motion that no body makes, or of a T-pose; further remarks.

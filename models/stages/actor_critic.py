@@ -220,9 +220,8 @@ class ActorCriticStage(Stage):
 
     def loss(self, batch: WindowBatch | DrawnBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the policy loss or the value loss; one pass of the frozen base serves both."""
-        upper, lower, music = (x.to(self.device, non_blocking=True) for x in batch.windows[:3])
-        signals = [x.to(self.device, non_blocking=True) for x in batch[1:] if torch.is_tensor(x)]
-        mask = batch.windows.mask.to(self.device, non_blocking=True)
+        upper, lower, music, _, mask = batch.windows
+        signals = [x for x in batch[1:] if torch.is_tensor(x)]
         actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
         with torch.no_grad():
             states = self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))

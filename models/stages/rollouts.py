@@ -135,7 +135,7 @@ def cut_windows(
             f"for windows of {steps} codes"
         )
     frames = len(upper) * frames_per_code
-    beats = torch.cat([beats[:frames], beats[-1:].expand(max(0, frames - len(beats)))])
+    beats = padded(beats, frames)
     mask = torch.zeros(number, steps - 2)
     mask[0], mask[:, -1], mask[2:, -hop:] = 1, 1, 1
     windows = Windows(  # views, not copies: windows overlap in all but one step
@@ -146,6 +146,11 @@ def cut_windows(
         mask,
     )
     return windows if hop == 1 else Windows(*(field[window_starts(number, hop)] for field in windows))
+
+
+def padded(beats: Tensor, frames: int) -> Tensor:
+    """Return as many flags as frames, the last one repeated beyond the end of the song."""
+    return torch.cat([beats[:frames], beats[-1:].expand(max(0, frames - len(beats)))])
 
 
 def window_starts(number: int, hop: int) -> Tensor:
@@ -191,7 +196,7 @@ _LEARNING_SIGNALS = ("advantage", "behaviour_nll")
 
 
 class Draws(NamedTuple):
-    """How groups of dances are drawn from the policy.
+    """Settings of the groups of dances that are drawn from the policy.
 
     Attributes:
         group_size: dances per song.
@@ -359,7 +364,7 @@ class RolloutCollector:
     def _whole_rewards(self, codes: Codes, song: TargetSong) -> dict[str, Tensor]:
         """Return the reward (L,) of each code of a dance, and its parts."""
         frames = len(codes.upper) * self.memory.frames_per_code
-        beats = torch.cat([song.beats, song.beats[-1:].expand(frames)])[:frames]
+        beats = padded(song.beats, frames)
         whole = self._decode_and_reward(Codes(codes.upper[None], codes.lower[None]), beats[None])
         return {name: part[0] for name, part in whole.items()}
 
@@ -427,23 +432,19 @@ class WindowSource:
         places = []  # of each window's first code, in the codes of all dances and in the music of all songs
         for rollout, first in zip(rollouts, _starts(len(r.codes.upper) for r in rollouts), strict=True):
             number = len(rollout.codes.upper) - self.steps + 1
-            own = torch.arange(number) if rollout.hop == 1 else window_starts(number, rollout.hop)
+            own = window_starts(number, rollout.hop)
             places.append(torch.stack([own + first, own + music_starts[rollout.song]]))
         self._places = torch.cat(places, 1).to(device)
         self._codes = [torch.cat(half).to(device) for half in zip(*(r.codes for r in rollouts), strict=True)]
         self._music = torch.cat([songs[i].music for i in danced]).to(device)
-        self._beats = torch.cat([self._padded_beats(songs[i]) for i in danced]).to(device)
+        beats = [padded(songs[i].beats, len(songs[i].music) * self.per_code) for i in danced]
+        self._beats = torch.cat(beats).to(device)
         self._mask = torch.cat([rollout.windows.mask for rollout in rollouts]).to(device)
         self.signals = {
             name: torch.cat([rollout.rewards[name] for rollout in rollouts]).to(device)
             for name in SIGNALS
             if name in rollouts[0].rewards
         }
-
-    def _padded_beats(self, song: TargetSong) -> Tensor:
-        """As many flags as frames of the song's music, the last one repeated."""
-        frames = len(song.music) * self.per_code
-        return torch.cat([song.beats[:frames], song.beats[-1:].expand(max(0, frames - len(song.beats)))])
 
     def windows(self, chosen: Tensor) -> Windows:
         """The chosen windows (B,)."""
@@ -460,7 +461,7 @@ class WindowSource:
         )
 
 
-SIGNALS = ("reward", "advantage", "behaviour_nll")  # that losses use
+SIGNALS = ("reward", *_LEARNING_SIGNALS)  # that losses use
 
 
 def _starts(lengths: Iterable[int]) -> list[int]:

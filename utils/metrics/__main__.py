@@ -141,7 +141,7 @@ def read_reference(path: Path, options: argparse.Namespace) -> Reference:
 
 
 def remarks(found: Found) -> list[str]:
-    """What is wrong with the dances, a line per remark: units, axes, missing joints, implausible motion."""
+    """Return what is wrong with the dances, a remark per line: units, axes, joints, implausible motion."""
     return [f"{name}: {text}" for name, texts in found.remarks.items() for text in texts]
 
 

@@ -75,6 +75,11 @@ def motion_beats(joints: np.ndarray, fps: float = 60, smoothing: float = SMOOTHI
     return np.flatnonzero((x[1:-1] < x[:-2]) & (x[1:-1] < x[2:])) + 1
 
 
+def smoothed_speed(joints: np.ndarray, fps: float = 60) -> np.ndarray:
+    """Mean joint speed (T-1,) in m/s, smoothed as for motion beats; entry t is at (t + ½)/fps seconds."""
+    return gaussian_filter1d(mean_speed(joints, fps) * fps, SMOOTHING_SECONDS * fps)
+
+
 def motion_beat_times(joints: np.ndarray, fps: float = 60, prominence: float = PROMINENCE) -> np.ndarray:
     """Motion beats in seconds, for the corrected score: smoothed in seconds, placed between samples.
 
@@ -86,7 +91,7 @@ def motion_beat_times(joints: np.ndarray, fps: float = 60, prominence: float = P
         fps: frame rate in Hz.
         prominence: least prominence of a beat, m/s (`prominent_minima`).
     """
-    speed = gaussian_filter1d(mean_speed(joints, fps) * fps, SMOOTHING_SECONDS * fps)
+    speed = smoothed_speed(joints, fps)
     minima = prominent_minima(speed, prominence)
     before, at, after = speed[minima - 1], speed[minima], speed[minima + 1]
     curvature = before - 2.0 * at + after  # at least 0, and 0 within a plateau

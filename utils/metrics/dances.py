@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.dance import Dance, beat_indices
-from utils.metrics.beats import motion_beat_times, motion_beats
+from utils.metrics.beats import motion_beat_times, motion_beats, smoothed_speed
 from utils.metrics.checks import as_joints
 from utils.metrics.geometric import geometric_features
 from utils.metrics.kinetic import kinetic_features
 from utils.metrics.physical import physical_metrics, resample
-from utils.metrics.rhythm import foot_landings, smoothed_speed
+from utils.metrics.rhythm import foot_landings
 from utils.skeleton import SMPL_24
 
 # Generated dances are cut to this many frames (at 60 fps), as published; real ones are taken whole.

@@ -9,11 +9,9 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 from scipy.stats import spearmanr
 
 from utils.floor import floor_height
-from utils.metrics.beats import SMOOTHING_SECONDS, mean_speed
 from utils.metrics.checks import as_joints
 from utils.metrics.physical import CONTACT_HEIGHT, STILL_SPEED
 from utils.skeleton import SMPL_24
@@ -23,11 +21,6 @@ CONTACT_SECONDS = 0.1  # that a foot must be up before, and down after a landing
 BEATS_PER_BAR = 4
 NEAR_SECONDS = 0.1  # to either side of a beat, where the slowest speed is looked for
 LEAST_LANDINGS, LEAST_BARS = 4, 5
-
-
-def smoothed_speed(joints: np.ndarray, fps: float = 60) -> np.ndarray:
-    """Mean joint speed (T-1,) in m/s, smoothed as for motion beats; entry t is at (t + ½)/fps seconds."""
-    return gaussian_filter1d(mean_speed(joints, fps) * fps, SMOOTHING_SECONDS * fps)
 
 
 def foot_landings(joints: np.ndarray, fps: float = 60) -> np.ndarray:

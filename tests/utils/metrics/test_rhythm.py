@@ -5,13 +5,13 @@ import pytest
 
 from tests.utils.metrics.motions import REST
 from utils.metrics import Dance, dance_features
+from utils.metrics.beats import smoothed_speed
 from utils.metrics.rhythm import (
     brake,
     foot_landings,
     landing_phases,
     loudness_following,
     rhythm_scores,
-    smoothed_speed,
 )
 from utils.skeleton import SMPL_24
 
