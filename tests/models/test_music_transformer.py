@@ -246,8 +246,8 @@ def test_music_must_have_its_context():
     gpt = lively_gpt()
     with pytest.raises(ValueError, match=r"music must be \(N \+ 10, 24\)"):
         generate(gpt, [Prompt(torch.zeros(10, 24), START)], GenerationConfig(), CPU)
+    long = Codes(*torch.zeros(2, 2, dtype=torch.long))
     with pytest.raises(ValueError, match="2 codes are given for 1 steps"):
-        long = Codes(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long))
         generate(gpt, [Prompt(torch.zeros(11, 24), long)], GenerationConfig(), CPU)
 
 
