@@ -11,7 +11,7 @@ rate of the motion and with some steps on either side, into a vector per code.
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -237,36 +237,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: flo
     return fast_dropout(scores.softmax(-1), dropout) @ value
 
 
-class BlockConfig(Protocol):
-    """Sizes of a transformer block."""
-
-    @property
-    def width(self) -> int:
-        """Channels of a token."""
-
-    @property
-    def heads(self) -> int:
-        """Attention heads."""
-
-    @property
-    def dropout(self) -> float:
-        """Dropout rate of attention weights and residuals."""
-
-
 class Attention(nn.Module):
     """Multi-head self-attention under a mask.
 
     Args:
-        config: width, heads and dropout.
+        width: channels C.
+        heads: number of heads.
+        dropout: rate, of attention weights and of the output.
         block: index of the block in a `KVCache`.
     """
 
-    def __init__(self, config: BlockConfig, block: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, block: int) -> None:
         super().__init__()
-        self.heads, self.dropout, self.block = config.heads, config.dropout, block
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
-        self.residual_dropout = Dropout(config.dropout)
+        self.heads, self.dropout, self.block = heads, dropout, block
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.residual_dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
         """Attention output (B, n, C) of the tokens x (B, N, C) in `rows`.
@@ -289,16 +275,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with exact GELU."""
+    """Pre-norm transformer block with exact GELU; arguments as of `Attention`."""
 
-    def __init__(self, config: BlockConfig, block: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, block: int) -> None:
         super().__init__()
-        width = config.width
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = Attention(config, block)
+        self.attention = Attention(width, heads, dropout, block)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(config.dropout)
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(dropout)
         )
 
     def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
@@ -355,7 +340,8 @@ class MusicTransformer(nn.Module):
         self.register_buffer("unused_positions", torch.zeros(1, rows, config.width))
         self.embed = nn.Linear(frame_channels, config.width)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.blocks))
+        sizes = config.width, config.heads, config.dropout
+        self.blocks = nn.ModuleList(Block(*sizes, i) for i in range(config.blocks))
         self.join = nn.Linear(frames_per_code * config.width, config.width)
 
     def forward(self, music: Tensor) -> Tensor:
@@ -407,7 +393,8 @@ class Base(nn.Module):
         self.embed_lower = nn.Embedding(num_codes[1], config.width)
         self.positions = nn.Parameter(torch.zeros(STREAMS, config.context, config.width))
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.base_blocks))
+        sizes = config.width, config.heads, config.dropout
+        self.blocks = nn.ModuleList(Block(*sizes, i) for i in range(config.base_blocks))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -460,7 +447,8 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(Block(config, first_block + i) for i in range(blocks))
+        sizes = config.width, config.heads, config.dropout
+        self.blocks = nn.ModuleList(Block(*sizes, first_block + i) for i in range(blocks))
         self.norm = nn.LayerNorm(config.width)
         self.to_upper = nn.Linear(config.width, outputs[0], bias=False)
         self.to_lower = nn.Linear(config.width, outputs[1], bias=False)

@@ -22,7 +22,11 @@ def single(features):
 
 def test_columns():
     assert (num_features("frames"), COLUMNS["sound"]) == (440, slice(54, 55))
-    assert (frames_per_step("frames"), frames_per_step("frames", 15.0), frames_per_step("compat")) == (8, 4, 1)
+    assert (frames_per_step("frames"), frames_per_step("frames", 15.0), frames_per_step("compat")) == (
+        8,
+        4,
+        1,
+    )
     assert num_features("frames", 15.0) == 220
     with pytest.raises(ValueError, match=r"a step of 1/7 s is no whole number of frames"):
         num_features("frames", 7.0)
