@@ -430,13 +430,28 @@ class EncodedMusic:
             by_length.setdefault(window.stop - window.start, []).append(place)
         shape = batch, len(windows), self.window, self.gpt.conditioning_channels
         self._first, self._encoded = k, self._songs.new_zeros(shape)
-        around = 2 * self.gpt.reach
         for length, places in by_length.items():
             starts = torch.tensor([windows[place].start + 1 for place in places])
-            rows = (starts.unsqueeze(1) + torch.arange(length + around)).to(self._songs.device)
-            music = self._songs[:batch, rows].flatten(0, 1)
-            vectors = torch.cat([self.gpt.music(part) for part in music.split(_ENCODED)])
-            self._encoded[:, places, self.window - length :] = vectors.unflatten(0, (batch, -1))
+            for song in range(batch):
+                vectors = windows_of(self.gpt, self._songs[song], starts, length)
+                self._encoded[song, places, self.window - length :] = vectors
+
+
+def windows_of(gpt: MotionGPT, song: Tensor, starts: Tensor, steps: int) -> Tensor:
+    """Vectors (W, t, C) of windows of a song, in batches of bounded memory.
+
+    Args:
+        gpt: with a music transformer.
+        song: (N + 2 * reach, D).
+        starts: (W,) first steps of the windows, ascending; on the CPU.
+        steps: t, codes in a window.
+    """
+    assert gpt.music is not None
+    parts = []
+    for some in starts.split(_ENCODED):
+        first, end = int(some[0]), int(some[-1]) + steps + 2 * gpt.reach
+        parts.append(gpt.music.of_windows(song[first:end], (some - first).to(song.device), steps))
+    return torch.cat(parts)
 
 
 _WINDOWS = 1024  # windows whose music is kept; with the published sizes 86 kB each

@@ -24,6 +24,7 @@ from utils.config import ConfigModel, check, to_plain
 
 STREAMS = 3  # music, upper codes, lower codes
 ALL = slice(None)  # rows
+_PIECE = 64  # codes of a song that the music transformer computes at a time
 _LEVELS = 256  # values of the random byte that decides whether an element is dropped
 
 
@@ -346,33 +347,85 @@ class MusicTransformer(nn.Module):
 
     def forward(self, music: Tensor) -> Tensor:
         """Vectors (B, t, C) of the codes of windows (B, t + 2 * reach, frames_per_code * frame_channels)."""
-        reach, frames = self.config.reach, self.frames_per_code
-        x = music.unflatten(-1, (frames, self.frame_channels)).flatten(1, 2)
-        if self.normalise:
-            x = (x - self.music_mean) / self.music_deviation
-        x = self.dropout(self.embed(x)).to(next(self.blocks.parameters()).dtype)
-        bias = attention_bias(band_mask(x.shape[1], reach * frames, x.device), x)
+        x, margin = self._embed(music), self.config.reach * self.frames_per_code
+        bias = attention_bias(band_mask(x.shape[1], margin, x.device), x)
         for block in self.blocks[:-1]:
             x = block(x, bias)
-        inner = slice(reach * frames, x.shape[1] - reach * frames)  # rows of the last block that are kept
-        x = self.blocks[-1](x, bias[inner], rows=inner)
-        return self.join(x.to(self.join.weight.dtype).unflatten(1, (-1, frames)).flatten(2))
+        inner = slice(margin, x.shape[1] - margin)  # rows of the last block that are kept
+        return self._join(self.blocks[-1](x, bias[inner], rows=inner))
 
     @torch.no_grad()
-    def of_song(self, music: Tensor, steps: int = 128) -> Tensor:
+    def of_song(self, music: Tensor) -> Tensor:
         """Vectors (N, C) of a whole song (N + 2 * reach, D) as one window.
 
-        It is computed in pieces that overlap by the reach of all blocks, so an hour needs no more memory than
-        a minute. Differs from the paper, where the context of a code ends with its window.
+        Differs from the paper, where the context of a code ends with its window.
         """
-        reach, number = self.config.reach, len(music) - 2 * self.config.reach
-        margin, parts = reach * (self.config.blocks - 1), []
-        for start in range(0, number, steps):
-            end = min(start + steps, number)
-            first, last = max(0, start - margin), min(number, end + margin)
-            piece = self(music[None, first : last + 2 * reach])[0]
-            parts.append(piece[start - first : end - first])
-        return torch.cat(parts)
+        margin = self.config.reach * self.frames_per_code
+        return self._join(self._outputs(music)[-1][None, margin:-margin])[0]
+
+    @torch.no_grad()
+    def of_windows(self, music: Tensor, starts: Tensor, steps: int) -> Tensor:
+        """Vectors (W, t, C) of many windows of one song: those of `forward`, for half of the work.
+
+        After block i only the i * reach codes at either end of a window differ from the song as one window.
+        Attention is symmetric in time, so the right ends are computed as left ends in reversed order.
+
+        Args:
+            music: (N + 2 * reach, D) of the song.
+            starts: (W,) int64, first steps of the windows, in 0..N - t.
+            steps: t, codes in a window.
+        """
+        reach, blocks, frames = self.config.reach, len(self.blocks), self.frames_per_code
+        if steps + 2 * reach < 2 * blocks * reach:  # both ends would meet
+            rows = starts.unsqueeze(1) + torch.arange(steps + 2 * reach, device=starts.device)
+            return self(music[rows])
+        outputs, margin = self._outputs(music), reach * frames
+        first = starts.unsqueeze(1) * frames
+        last = first + (steps + 2 * reach) * frames - 1
+        edges = outputs[0].new_zeros(2 * len(starts), 0, self.config.width)
+        for number, block in enumerate(self.blocks):
+            size = (number + 1) * margin
+            inwards = torch.arange(size - margin, size + margin, device=starts.device)
+            around = outputs[number][torch.cat([first + inwards, last - inwards])]
+            tokens = torch.cat([edges, around], 1)
+            kept = slice(margin if number == blocks - 1 else 0, size)
+            bias = attention_bias(band_mask(tokens.shape[1], margin, tokens.device), tokens)
+            edges = block(tokens, bias[kept], rows=kept)
+        left, right = edges.chunk(2)
+        inner = torch.arange(blocks * margin, (steps + 2 * reach) * frames - blocks * margin)
+        middle = outputs[-1][first + inner.to(first.device)]
+        return self._join(torch.cat([left, middle, right.flip(1)], 1))
+
+    def _embed(self, music: Tensor) -> Tensor:
+        """Embedded frames (B, 8t, C) of steps (B, t, D)."""
+        x = music.unflatten(-1, (self.frames_per_code, self.frame_channels)).flatten(1, 2)
+        if self.normalise:
+            x = (x - self.music_mean) / self.music_deviation
+        return self.dropout(self.embed(x)).to(next(self.blocks.parameters()).dtype)
+
+    def _join(self, x: Tensor) -> Tensor:
+        """Vectors (B, t, C) of codes from those of their frames (B, 8t, C)."""
+        return self.join(x.to(self.join.weight.dtype).unflatten(1, (-1, self.frames_per_code)).flatten(2))
+
+    def _outputs(self, music: Tensor) -> list[Tensor]:
+        """Embeddings and outputs of each block (8N, C) of a song (N, D) as one window.
+
+        They are computed in pieces that overlap by the reach of all blocks, so an hour needs no more memory
+        for attention than a minute.
+        """
+        overlap, parts = self.config.reach * len(self.blocks), []
+        for start in range(0, len(music), _PIECE):
+            first, end = max(0, start - overlap), min(start + _PIECE, len(music))
+            x = self._embed(music[None, first : end + overlap])
+            bias = attention_bias(
+                band_mask(x.shape[1], self.config.reach * self.frames_per_code, x.device), x
+            )
+            outputs = [x]
+            for block in self.blocks:
+                outputs.append(block(outputs[-1], bias))
+            kept = slice((start - first) * self.frames_per_code, (end - first) * self.frames_per_code)
+            parts.append([output[0, kept] for output in outputs])
+        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
 
 class Base(nn.Module):
