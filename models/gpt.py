@@ -364,37 +364,46 @@ class MusicTransformer(nn.Module):
         return self._join(self._outputs(music)[-1][None, margin:-margin])[0]
 
     @torch.no_grad()
-    def of_windows(self, music: Tensor, starts: Tensor, steps: int) -> Tensor:
-        """Vectors (W, t, C) of many windows of one song: those of `forward`, for half of the work.
+    def of_windows(self, music: Tensor, starts: Tensor, steps: Tensor) -> list[Tensor]:
+        """Vectors (t, C) of many windows of one song: those of `forward`, for half of the work.
 
         After block i only the i * reach codes at either end of a window differ from the song as one window.
         Attention is symmetric in time, so the right ends are computed as left ends in reversed order.
 
         Args:
             music: (N + 2 * reach, D) of the song.
-            starts: (W,) int64, first steps of the windows, in 0..N - t.
-            steps: t, codes in a window.
+            starts: (W,) int64 on the CPU, first steps of the windows.
+            steps: (W,) int64 on the CPU, codes in each window, at most N - start.
         """
         reach, blocks, frames = self.config.reach, len(self.blocks), self.frames_per_code
-        if steps + 2 * reach < 2 * blocks * reach:  # both ends would meet
-            rows = starts.unsqueeze(1) + torch.arange(steps + 2 * reach, device=starts.device)
-            return self(music[rows])
-        outputs, margin = self._outputs(music), reach * frames
-        first = starts.unsqueeze(1) * frames
-        last = first + (steps + 2 * reach) * frames - 1
-        edges = outputs[0].new_zeros(2 * len(starts), 0, self.config.width)
-        for number, block in enumerate(self.blocks):
-            size = (number + 1) * margin
-            inwards = torch.arange(size - margin, size + margin, device=starts.device)
-            around = outputs[number][torch.cat([first + inwards, last - inwards])]
-            tokens = torch.cat([edges, around], 1)
-            kept = slice(margin if number == blocks - 1 else 0, size)
-            bias = attention_bias(band_mask(tokens.shape[1], margin, tokens.device), tokens)
-            edges = block(tokens, bias[kept], rows=kept)
-        left, right = edges.chunk(2)
-        inner = torch.arange(blocks * margin, (steps + 2 * reach) * frames - blocks * margin)
-        middle = outputs[-1][first + inner.to(first.device)]
-        return self._join(torch.cat([left, middle, right.flip(1)], 1))
+        lengths, margin = steps + 2 * reach, reach * frames
+        found: dict[int, Tensor] = {}
+        for window in (lengths < 2 * blocks * reach).nonzero().flatten().tolist():  # both ends would meet
+            start, length = int(starts[window]), int(lengths[window])
+            found[window] = self(music[None, start : start + length])[0]
+        long = (lengths >= 2 * blocks * reach).nonzero().flatten()
+        if len(long):
+            outputs = self._outputs(music)
+            first = (starts[long] * frames).to(music.device).unsqueeze(1)
+            last = first + (lengths[long] * frames).to(music.device).unsqueeze(1) - 1
+            edges = outputs[0].new_zeros(2 * len(long), 0, self.config.width)
+            for number, block in enumerate(self.blocks):
+                size = (number + 1) * margin
+                inwards = torch.arange(size - margin, size + margin, device=music.device)
+                around = outputs[number][torch.cat([first + inwards, last - inwards])]
+                tokens = torch.cat([edges, around], 1)
+                kept = slice(margin if number == blocks - 1 else 0, size)
+                bias = attention_bias(band_mask(tokens.shape[1], margin, tokens.device), tokens)
+                edges = block(tokens, bias[kept], rows=kept)
+            left, right = edges.chunk(2)
+            inner, parts = blocks * margin, []
+            for place, window in enumerate(long.tolist()):
+                begin, end = int(starts[window]) * frames, int(starts[window] + lengths[window]) * frames
+                middle = outputs[-1][begin + inner : end - inner]
+                parts.append(torch.cat([left[place], middle, right[place].flip(0)]))
+            vectors = self._join(torch.cat(parts)[None])[0].split(steps[long].tolist())
+            found |= dict(zip(long.tolist(), vectors, strict=True))
+        return [found[window] for window in range(len(starts))]
 
     def _embed(self, music: Tensor) -> Tensor:
         """Embedded frames (B, 8t, C) of steps (B, t, D)."""

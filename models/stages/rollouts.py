@@ -469,7 +469,10 @@ class WindowEncoder:
             music = with_context(song.music, 0, len(song.music), self._gpt.reach).to(device)
             starts = torch.arange(1, len(song.music) - self._steps + 2)
             lengths = self._steps - 1, self._steps - 2
-            vectors = (windows_of(self._gpt, music, starts, length) for length in lengths)
+            vectors = (
+                torch.stack(windows_of(self._gpt, music, starts, torch.full_like(starts, length)))
+                for length in lengths
+            )
             self._songs[song.song] = WindowVectors(*vectors)
         return self._songs[song.song]
 
