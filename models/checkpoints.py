@@ -20,7 +20,7 @@ from models.vqvae import ChoreographicMemory
 from utils.training.checkpoints import load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
-MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
+MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root", "sep_vqvae_root_mix")
 POLICY_STAGES = ("motion_gpt", "actor_critic")
 ROWS = {"motion_gpt": "GPT", "actor_critic": "actor-critic"}  # rows of evaluation tables
 
@@ -124,7 +124,8 @@ def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory
     """A trained choreographic memory, frozen, in eval mode.
 
     Args:
-        path: a checkpoint, ours or published, of sep_vqvae or, with its velocity branch, sep_vqvae_root.
+        path: a checkpoint, ours or published, of sep_vqvae, with its velocity branch of sep_vqvae_root, with
+            rotation decoders too of sep_vqvae_root_mix.
         made_by: the command that makes checkpoints of ours, for messages.
         velocity: whether the velocity branch is needed.
 

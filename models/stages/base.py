@@ -245,9 +245,10 @@ class Stage(ABC):
 
 
 def fingerprint_of_memory(memory: ChoreographicMemory) -> str:
-    """Return a hash of a memory's weights without the velocity branch, which does not affect codes.
+    """Return a hash of a memory's weights without velocity branch and rotation decoders.
 
-    It covers the former names of tensors, so that runs of earlier versions can be resumed.
+    These do not affect codes. The hash covers the former names of tensors, so that runs of earlier versions
+    can be resumed.
     """
-    state = memory.state_dict()
-    return fingerprint({memory.former_name(k): v for k, v in state.items() if not k.startswith("velocity.")})
+    codes = {k: v for k, v in memory.state_dict().items() if not k.startswith(("velocity.", "rotations."))}
+    return fingerprint({memory.former_name(k): v for k, v in codes.items()})

@@ -28,6 +28,8 @@ MEMORY_SMALL = MemoryConfig(
 FULL = {
     "SepVQVAE": memory_table(MemoryConfig(), False),
     "SepVQVAER": memory_table(MemoryConfig(), True),
+    "SepVQVAERmix": memory_table(MemoryConfig(), True, True),
+    "SepVQVAERmix_rotmat": memory_table(MemoryConfig(), True, True),
     "CrossCondGPT2": gpt_table(GPTConfig(), (512, 512), 438),
     "CrossCondGPT2AC": gpt_table(GPTConfig(), (512, 512), 438, 3),
     "CrossCondGPT2AC_demo": gpt_table(GPTConfig(), (512, 512), 438, 3),
@@ -76,7 +78,7 @@ def same(a, b):
         assert torch.equal(value, b[key]), key
 
 
-@pytest.mark.parametrize("name", ["SepVQVAER", "CrossCondGPT2AC", *SMALL])
+@pytest.mark.parametrize("name", ["SepVQVAER", "SepVQVAERmix", "CrossCondGPT2AC", *SMALL])
 def test_there_and_back_is_bit_exact(name):
     """Also into the modules, whose state dict is exactly what the names give."""
     table = (FULL | SMALL)[name]
@@ -87,7 +89,7 @@ def test_there_and_back_is_bit_exact(name):
     if name in FULL:
         with torch.device("meta"):
             if memory:
-                module = ChoreographicMemory(MemoryConfig(), velocity=True)
+                module = ChoreographicMemory(MemoryConfig(), True, rotations=name == "SepVQVAERmix")
             else:
                 module = ActorCritic(MotionGPT(GPTConfig(), (512, 512), 438), ValueConfig())
         assert {k: v.shape for k, v in module.state_dict().items()} == {k: v.shape for k, v in ours.items()}
