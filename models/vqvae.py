@@ -51,8 +51,9 @@ class MemoryConfig(ConfigModel):
     """Sizes of encoders and decoders."""
     normalise_pose: bool = False
     """Normalise each half to mean 0 and variance 1 over the training dances before it is encoded, and restore
-    metres after it is decoded; likewise in the velocity branch. Published memories work in metres, where a
-    pose is close to its mean and training is slower (docs/RESULTS.md)."""
+    metres after it is decoded; likewise in the velocity branch, and in the rotation decoders with matrices.
+    Published memories work in metres, where a pose is close to its mean and training is slower
+    (docs/RESULTS.md)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -208,6 +209,14 @@ class ChoreographicMemory(nn.Module):
             motion = upper if name == "upper" else lower
             half.encoder.set_statistics(motion)
             half.decoder.set_statistics(motion)
+
+    def set_rotation_statistics(self, rotations: Tensor) -> None:
+        """Set the rotation decoders' statistics for `normalise_pose` to those of rotations (N, J, 3, 3)."""
+        assert self.rotations is not None, "this memory was built without rotation decoders"
+        for half, matrices in self.split_rotations(rotations).items():
+            decoder = self.rotations[half]
+            assert isinstance(decoder, Decoder)
+            decoder.set_statistics(matrices)
 
     def architecture(self) -> dict[str, Any]:
         """The entry of a checkpoint from which `from_architecture` builds this memory."""
