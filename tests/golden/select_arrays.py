@@ -26,17 +26,14 @@ HERE = Path(__file__).resolve().parent
 OUTPUTS, CODEBOOK, WEIGHTS = 2048, 1024, 64  # values kept of each array
 EVERY_WINDOW = 4  # of those a hop of 8 apart
 POSE_INPUTS, MUSIC_INPUTS = "vq_small_eval.npz", "gptac_small_vectors.npz"
+FRAME_INPUTS = "pp_gptmwac_small_vectors.npz"
 CLIPS = 6  # of eight
 PFC_JOINTS = [0, 7, 8, 10, 11]
-MODELS = {  # name -> file of its keys
-    "SepVQVAE": "SepVQVAE_keys.json",
-    "SepVQVAER": "SepVQVAER_keys.json",
-    "SepVQVAERmix": "pp_SepVQVAERmix_keys.json",
-    "SepVQVAERmix_rotmat": "pp_SepVQVAERmix_acrotmat_keys.json",
-    "CrossCondGPT2": "CrossCondGPT2_keys.json",
-    "CrossCondGPT2AC": "CrossCondGPT2AC_keys.json",
-    "CrossCondGPT2AC_demo": "CrossCondGPT2AC_demo_keys.json",
-}
+MODELS = (
+    "SepVQVAE", "SepVQVAER", "CrossCondGPT2", "CrossCondGPT2AC", "CrossCondGPT2AC_demo",
+    "pp_SepVQVAERmix", "pp_SepVQVAERmix_acrotmat",
+    "pp_CrossCondGPT2MW", "pp_CrossCondGPT2MWAC", "pp_CrossCondGPT2MWAC_rotmat",
+)  # fmt: skip
 UPPER = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)  # joints of the upper half
 LOSSES = "(recons_loss|velocity_loss|acceleration_loss|commit_loss)$"
 
@@ -61,7 +58,9 @@ def same_keys(arrays: Arrays, file: str, *patterns: str) -> dict[str, str]:
 
 def weights(full: Full, name: str) -> Selected:
     arrays = full(name)
-    larger = {"vq_small": "vqr_small", "gpt_small": "gptac_small"}.get(name.removesuffix("_weights.npz"))
+    larger = {"vq_small": "vqr_small", "gpt_small": "gptac_small", "pp_gptmw_small": "pp_gptmwac_small"}.get(
+        name.removesuffix("_weights.npz")
+    )
     return arrays, same_keys(arrays, f"{larger}_weights.npz") if larger else {}
 
 
@@ -104,16 +103,16 @@ def weights_after(full: Full, name: str) -> Selected:
 
 
 def gpt_vectors(full: Full, name: str) -> Selected:
-    g = full(name)
+    g, inputs = full(name), FRAME_INPUTS if name.startswith("pp_") else MUSIC_INPUTS
     arrays = keep(g, "b_cond") | keep(
         g, "idx", "target", "music$", "logits", "loss", "._x0", "._codes", "._win_tokens", "b_cond", "s_cond"
     )
-    arrays |= sampled(g, OUTPUTS, "base_feat")
-    if name == MUSIC_INPUTS:
+    arrays |= sampled(g, OUTPUTS, "base_feat", "music_emb")
+    if name == inputs:
         arrays |= keep(g, "critic_values", "actor_logits_up", "actor_nll", "actor_entropy")
         return arrays, {"s_cond": ":b_cond"}
-    arrays |= keep(g, r"s_shift\d+_(codes|win_tokens)", "adam_losses", "gradnorm", "opt")
-    return arrays, same_keys(arrays, MUSIC_INPUTS, "music", "._cond", "logits", "base_feat_sample")
+    arrays |= keep(g, r"s_shift\d+_(codes|win_tokens)", "adam_losses", "gradnorm", "nograd", "opt")
+    return arrays, same_keys(arrays, inputs, "music", "._cond", "logits", "base_feat_sample")
 
 
 def actor_critic(full: Full, name: str) -> Selected:
@@ -188,8 +187,8 @@ def music(full: Full, name: str) -> Selected:
 def published_keys(folder: Path) -> Arrays:
     """Names, shapes and kinds of the full-size checkpoints' entries, in their order."""
     arrays: Arrays = {}
-    for model, file in MODELS.items():
-        rows = json.loads((folder / file).read_text())["keys"]
+    for model in MODELS:
+        rows = json.loads((folder / f"{model}_keys.json").read_text())["keys"]
         assert {row["dtype"] for row in rows} == {"float32"}
         arrays[f"{model}_keys"] = np.array([row["key"] for row in rows])
         arrays[f"{model}_shapes"] = np.array([" ".join(map(str, row["shape"])) for row in rows])
@@ -216,6 +215,10 @@ SELECTION: dict[str, Callable[[Full, str], Selected]] = {  # a base comes before
     "vqr_small_train_fresh_weights_after3.npz": weights_after,
     "gptac_small_vectors.npz": gpt_vectors,
     "gpt_small_vectors.npz": gpt_vectors,
+    "pp_gptmwac_small_weights.npz": weights,
+    "pp_gptmw_small_weights.npz": weights,
+    "pp_gptmwac_small_vectors.npz": gpt_vectors,
+    "pp_gptmw_small_vectors.npz": gpt_vectors,
     "ac_update_vectors.npz": actor_critic,
     "ac_update_weights_after4.npz": weights_after,
     "float64_vectors.npz": float64,

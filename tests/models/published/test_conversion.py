@@ -8,7 +8,7 @@ from models.actor_critic import ActorCritic, ValueConfig
 from models.checkpoints import MEMORY_STAGES, POLICY_STAGES, read_checkpoint
 from models.conv import ConvConfig
 from models.generation import GenerationConfig, Prompt, generate
-from models.gpt import GPTConfig, MotionGPT
+from models.gpt import GPTConfig, MotionGPT, MusicTransformerConfig
 from models.published import __main__ as command
 from models.published.conversion import from_published, to_published
 from models.published.files import is_published, read_published
@@ -17,7 +17,7 @@ from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.golden.select_arrays import OUTPUTS
 from tests.helpers import SHARED, golden
-from tests.models.golden_models import GPT_SMALL, NUM_CODES, tensors
+from tests.models.golden_models import GPT_MUSIC_SMALL, GPT_SMALL, NUM_CODES, tensors
 from tests.models.published.files import write
 from tests.packing import sample
 from utils.training.checkpoints import load_checkpoint
@@ -25,20 +25,26 @@ from utils.training.checkpoints import load_checkpoint
 MEMORY_SMALL = MemoryConfig(
     codes_upper=64, codes_lower=64, codebook=CodebookConfig(dim=48), conv=ConvConfig(width=32)
 )
+WITH_MUSIC = GPTConfig(music_transformer=MusicTransformerConfig())
 FULL = {
     "SepVQVAE": memory_table(MemoryConfig(), False),
     "SepVQVAER": memory_table(MemoryConfig(), True),
-    "SepVQVAERmix": memory_table(MemoryConfig(), True, True),
-    "SepVQVAERmix_rotmat": memory_table(MemoryConfig(), True, True),
+    "pp_SepVQVAERmix": memory_table(MemoryConfig(), True, True),
+    "pp_SepVQVAERmix_acrotmat": memory_table(MemoryConfig(), True, True),
     "CrossCondGPT2": gpt_table(GPTConfig(), (512, 512), 438),
     "CrossCondGPT2AC": gpt_table(GPTConfig(), (512, 512), 438, 3),
     "CrossCondGPT2AC_demo": gpt_table(GPTConfig(), (512, 512), 438, 3),
+    "pp_CrossCondGPT2MW": gpt_table(WITH_MUSIC, (512, 512), 440, None, 8),
+    "pp_CrossCondGPT2MWAC": gpt_table(WITH_MUSIC, (512, 512), 440, 3, 8),
+    "pp_CrossCondGPT2MWAC_rotmat": gpt_table(WITH_MUSIC, (512, 512), 440, 3, 8),
 }
 SMALL = {
     "vq_small": memory_table(MEMORY_SMALL, False),
     "vqr_small": memory_table(MEMORY_SMALL, True),
     "gpt_small": gpt_table(GPT_SMALL, NUM_CODES, 438),
     "gptac_small": gpt_table(GPT_SMALL, NUM_CODES, 438, 1),
+    "pp_gptmw_small": gpt_table(GPT_MUSIC_SMALL, NUM_CODES, 440, None, 8),
+    "pp_gptmwac_small": gpt_table(GPT_MUSIC_SMALL, NUM_CODES, 440, 1, 8),
 }
 HEADS = {"structure": {"base": {"n_head": 6}, "head": {"n_head": 6}}}
 
@@ -48,7 +54,7 @@ def test_keys_and_shapes_are_the_published_ones(name):
     listed = golden("published_keys.npz")
     keys, shapes = listed[f"{name}_keys"].tolist(), listed[f"{name}_shapes"].tolist()
     assert [f"module.{key}" for key in FULL[name]] == keys
-    assert [" ".join(map(str, shape)) for shape, *_ in FULL[name].values()] == shapes
+    assert [" ".join(map(str, entry.shape)) for entry in FULL[name].values()] == shapes
     buffers = {key for key, buffer in zip(keys, listed[f"{name}_buffers"], strict=True) if buffer}
     assert buffers == {f"module.{k}" for k in FULL[name] if k.endswith(("attn.mask", "level_blocks.0.k"))}
 
@@ -65,9 +71,9 @@ def random_state(table):
     """Seeded weights of a table; masks as they are in every published file."""
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for key, (shape, *_) in table.items():
-        value = torch.rand(shape, generator=generator)
-        state[f"module.{key}"] = torch.ones(shape).tril() if key.endswith("mask") else value
+    for key, entry in table.items():
+        value = torch.rand(entry.shape, generator=generator)
+        state[f"module.{key}"] = entry.mask if key.endswith("mask") else value
     return state
 
 
@@ -78,7 +84,9 @@ def same(a, b):
         assert torch.equal(value, b[key]), key
 
 
-@pytest.mark.parametrize("name", ["SepVQVAER", "SepVQVAERmix", "CrossCondGPT2AC", *SMALL])
+@pytest.mark.parametrize(
+    "name", ["SepVQVAER", "pp_SepVQVAERmix", "CrossCondGPT2AC", "pp_CrossCondGPT2MWAC", *SMALL]
+)
 def test_there_and_back_is_bit_exact(name):
     """Also into the modules, whose state dict is exactly what the names give."""
     table = (FULL | SMALL)[name]
@@ -89,9 +97,10 @@ def test_there_and_back_is_bit_exact(name):
     if name in FULL:
         with torch.device("meta"):
             if memory:
-                module = ChoreographicMemory(MemoryConfig(), True, rotations=name == "SepVQVAERmix")
+                module = ChoreographicMemory(MemoryConfig(), True, rotations=name == "pp_SepVQVAERmix")
             else:
-                module = ActorCritic(MotionGPT(GPTConfig(), (512, 512), 438), ValueConfig())
+                sizes = (WITH_MUSIC, (512, 512), 440, 8) if "MW" in name else (GPTConfig(), (512, 512), 438)
+                module = ActorCritic(MotionGPT(*sizes), ValueConfig())
         assert {k: v.shape for k, v in module.state_dict().items()} == {k: v.shape for k, v in ours.items()}
     if memory:
         for half in ("upper", "lower"):
