@@ -228,6 +228,8 @@ class Stage(ABC):
             self.check_architecture(content["architecture"], path)
             load_weights(self.model, content["model"], path)
             epoch = int(content["epoch"])
+        if isinstance(self.config, GPTRunConfig):
+            check_codes(content.get("built_on", {}), self.memory, path, self.config.vqvae)
         self.model.eval()
         return epoch
 
@@ -242,6 +244,25 @@ class Stage(ABC):
             on_device, workers = self.config.data.on_device, self.config.training.num_workers
             self._loader = make_loader(clips, self.device, on_device, workers)
         return self._loader.begin(self.epoch_batches(len(clips), epoch))
+
+
+def check_codes(built_on: Mapping[str, str], memory: ChoreographicMemory, path: Path, vqvae: str) -> None:
+    """Check that a motion GPT was trained on the codes of a memory.
+
+    Args:
+        built_on: hashes that the GPT's checkpoint holds; published files and older checkpoints hold none.
+        memory: the memory that is to decode its codes.
+        path: of the GPT, for the message.
+        vqvae: file of the memory, likewise.
+
+    Raises:
+        ValueError: if it was trained on those of another one.
+    """
+    if "vqvae" in built_on and built_on["vqvae"] != fingerprint_of_memory(memory):
+        raise ValueError(
+            f"{path} was trained on the codes of another memory than that of {vqvae}, whose codes mean other "
+            "motion; name the memory that it was trained with, or one with its codes (key vqvae)"
+        )
 
 
 def fingerprint_of_memory(memory: ChoreographicMemory) -> str:

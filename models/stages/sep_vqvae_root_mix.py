@@ -116,7 +116,7 @@ class SepVQVAERootMix(Stage):
         evaluation = self.evaluation()
         rows = {
             "random codes": evaluation.random_codes(),
-            "memory, positions": evaluation.reconstructions(rotations=False),
+            "memory (positions)": evaluation.reconstructions(rotations=False),
             "memory": evaluation.reconstructions(),
         }
         return evaluation.report(folder, rows, shown="memory", title=self.config.name)
