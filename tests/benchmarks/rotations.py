@@ -7,8 +7,8 @@ rotations. Rows: joints of the position decoders; the body that is fitted to the
 rotation decoders. Joint errors are relative to the root; rotation errors are angles between a joint's
 rotation relative to its parent's and the real one, over the joints that move others. `turn_deg` is the
 largest angle that a joint turns in one frame, the median over the dances. Both ways to SMPL run in turn on
-each dance, from its codes to the file, so that other load slows them alike. With several memories numbers are
-mean ± standard deviation over them.
+each dance, from its codes to the file; their seconds are processor time, which other load hardly changes.
+With several memories numbers are mean ± standard deviation over them.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Measures(NamedTuple):
         jitter: mean jerk in m/s³.
         rotation_deg: mean angle of the rotations of moving joints to the real ones.
         turn_deg: largest angle that a joint turns in one frame.
-        to_smpl_s: seconds from codes to the SMPL file.
+        to_smpl_s: seconds of processor time from codes to the SMPL file.
     """
 
     joint_mm: float
@@ -71,9 +71,9 @@ def rotation_error(rotations: Rotation, real: Rotation) -> float:
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What a piece of work returns, and its seconds."""
-    start = time.perf_counter()
-    return work(), time.perf_counter() - start
+    """What a piece of work returns, and its seconds of processor time."""
+    start = time.process_time()
+    return work(), time.process_time() - start
 
 
 def smpl_of(dance: Dance) -> Fit:

@@ -35,6 +35,15 @@ def test_nearest_rotation_is_that_of_kabsch(mirrored):
         np.testing.assert_allclose(rotation, expected.as_matrix(), atol=1e-7)
 
 
+def test_matrices_without_inverse_have_a_nearest_rotation_too():
+    matrices = torch.tensor(np.stack([np.zeros((3, 3)), np.diag([1.0, 0.5, 0]), np.ones((3, 3))]))
+    found = nearest_rotations(matrices)
+    torch.testing.assert_close(found @ found.mT, torch.eye(3).double().expand(3, 3, 3))
+    torch.testing.assert_close(torch.linalg.det(found), torch.ones(3).double())
+    torch.testing.assert_close(found[1], torch.eye(3).double())
+    assert nearest_rotations(torch.zeros(0, 24, 3, 3)).shape == (0, 24, 3, 3)
+
+
 def test_joints_are_those_of_smpl_parameters():
     poses, translation = GENERATOR.normal(size=(7, 72)), GENERATOR.normal(size=(7, 3))
     matrices = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(7, 24, 3, 3)

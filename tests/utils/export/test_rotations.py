@@ -84,6 +84,18 @@ def test_the_body_is_exact_and_its_turns_are_those_of_the_rotations(dance):
     assert body.turn.degrees == pytest.approx(expected, rel=1e-3)
 
 
+def test_quaternions_are_those_of_scipy():
+    """Every component is the largest of some rotation; half turns, where w is 0, are among them."""
+    turns = Rotation.from_rotvec(
+        np.concatenate(
+            [3 * np.random.default_rng(1).normal(size=(200, 3)), np.pi * np.eye(3), np.zeros((1, 3))]
+        )
+    )
+    ours, theirs = fit.quaternions_of(turns.as_matrix()), turns.as_quat()
+    assert set(np.abs(theirs).argmax(-1)) == {0, 1, 2, 3}
+    np.testing.assert_allclose(np.abs((ours * theirs).sum(-1)), 1, atol=1e-12)
+
+
 def test_rotations_of_other_joints_are_refused(dance):
     turned = dance.joints[..., [2, 1, 0]]
     with pytest.raises(ValueError, match="mm from its own, 1 mm at most are expected") as error:
