@@ -6,6 +6,10 @@ AIST++ to data/aistpp; with the features of the published weights; without songs
     python prepare_aistpp_data.py --source DIR_OR_ZIP --songs DIR --features compat --out data/aistpp_compat
     python prepare_aistpp_data.py --source DIR_OR_ZIP --no-songs --beats beats.json
 
+With bone rotations, which stage sep_vqvae_root_mix is trained on:
+
+    python prepare_aistpp_data.py --source DIR_OR_ZIP --songs DIR --rotations
+
 Your own songs, to data/songs:
 
     python prepare_aistpp_data.py --songs DIR
@@ -82,6 +86,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--beats", type=Path, metavar="JSON", help="beats at 60 fps of songs without a sound file"
     )
     parser.add_argument(
+        "--rotations",
+        action="store_true",
+        help="keep the bone rotations of AIST++ and the corpus too; default: as in the data in --out",
+    )
+    parser.add_argument(
         "--smpl", type=Path, metavar="DIR", help="rest joints from a licensed SMPL model file"
     )
     parser.add_argument(
@@ -121,8 +130,9 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
     if not (args.source or args.sample):
         return songs_plan(music)
     rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
+    rotations = args.rotations or _rotations_there(out)
     if not args.sample:
-        plan = aistpp_plan(args.source, rest, music)
+        plan = aistpp_plan(args.source, rest, music, rotations=rotations)
         if args.smpl:
             apart = 1000 * np.abs(rest - rest_joints(args.gender)).max()
             plan.notes.append(
@@ -133,7 +143,7 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
 
     with reserved(out), compiling_music_functions(workers > 1 and not (out / MANIFEST).is_file()):
         make_corpus(out / "raw", args.seed, workers)
-    plan = aistpp_plan(out / "raw", rest, music, name="sample")
+    plan = aistpp_plan(out / "raw", rest, music, name="sample", rotations=rotations)
     plan.expected = None
     return plan
 
@@ -146,6 +156,13 @@ def _version_there(out: Path) -> FeatureVersion:
     with contextlib.suppress(FileNotFoundError, ValueError):
         return check_version(read_manifest(out)["music"]["version"])
     return NEWEST
+
+
+def _rotations_there(out: Path) -> bool:
+    """Whether a folder holds bone rotations: one that is prepared again keeps them."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return any(entry.get("rotations") for entry in read_manifest(out)["sequences"].values())
+    return False
 
 
 @contextlib.contextmanager
@@ -172,7 +189,7 @@ def _compile_music_functions() -> None:
 
 def _refuse_idle(args: argparse.Namespace) -> None:
     """Raises ValueError for options that have no effect."""
-    joints = {"--smpl": args.smpl}
+    joints = {"--smpl": args.smpl, "--rotations": args.rotations}
     songs = {"--songs": args.songs, "--beats": args.beats}
     idle: dict[str, object] = {}
     if args.published:

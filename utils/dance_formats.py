@@ -59,7 +59,9 @@ class WriterOptions:
 
 @dataclass(frozen=True, eq=False)
 class WriterInput:
-    """A dance and everything that writers need; fitted bodies are computed once, when first needed.
+    """A dance and everything that writers need; bodies are computed once, when first needed.
+
+    The body of a dance with rotations is theirs; to any other one a body is fitted.
 
     Attributes:
         dance: the dance.
@@ -95,8 +97,10 @@ class WriterInput:
     @cached_property
     def own_fit(self) -> "Fit":
         """Rotations of rigid bones with the dancer's own lengths, feet not locked."""
-        from utils.export.fit import fit_body
+        from utils.export.fit import body_of_rotations, fit_body
 
+        if self.dance.rotations is not None:
+            return body_of_rotations(self.dance.joints, self.dance.rotations, self.rest, self.dance.skeleton)
         return fit_body(self.dance.joints, self.rest, skeleton=self.dance.skeleton)
 
     @cached_property
@@ -114,6 +118,8 @@ class WriterInput:
         """SMPL's body at the dancer's size, feet not locked, and that size."""
         from utils.export.smpl import fit_smpl
 
+        if self.dance.rotations is not None:
+            return self.own_fit, 1.0  # decoded rotations move SMPL's own body
         return fit_smpl(self.dance.joints, self.rest)
 
     @cached_property
@@ -130,7 +136,7 @@ class WriterInput:
         from utils.export.fit import fitted_joints
 
         joints = fitted_joints(self.body, self.dance.skeleton).astype(np.float32)
-        return replace(self.dance, joints=joints)
+        return replace(self.dance, joints=joints, rotations=None)
 
     def _locked(self, fit: "Fit") -> "FootLock":
         from utils.export.footlock import lock_feet

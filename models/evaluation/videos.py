@@ -73,15 +73,16 @@ def show_codes(stage: Stage, folder: Path) -> Path:
                 f"sample.{half} holds {chosen.min()}..{chosen.max()}; the codebook has codes 0..{k - 1}"
             )
         halves.append(torch.from_numpy(chosen))
-    joints = memory.decode_dance(Codes(*halves)).numpy()
+    motion = memory.decode_motion(Codes(*halves))
     both = torch.stack(halves, dim=1).numpy()
     dance = Dance(
         "codes",
-        joints,
+        motion.joints.numpy(),
         codes=both,
         fps=memory.skeleton.fps,
         frames_per_code=memory.frames_per_code,
         skeleton=memory.skeleton,
+        rotations=None if motion.rotations is None else motion.rotations.numpy(),
     )
     save_dance(folder / "codes.npz", dance)
     path = folder / "codes.mp4"

@@ -450,11 +450,14 @@ def decode(
     """
     memory, rest, song = networks.memory, request.first_step, request.song
     still, fps = rest * memory.frames_per_code, float(memory.skeleton.fps)
-    joints = memory.decode_dance(codes).numpy()[: len(song.beats) - still]
+    motion = memory.decode_motion(codes)
+    length = len(song.beats) - still
+    joints = motion.joints.numpy()[:length]
+    rotations = None if motion.rotations is None else _after_rest(motion.rotations.numpy()[:length], still)
     drift = None
     if level:
         joints, drift = level_floor(joints, fps)
-    joints = np.concatenate([np.repeat(joints[:1], still, axis=0), joints])
+    joints = _after_rest(joints, still)
     both = torch.stack([codes.upper, codes.lower], dim=1).numpy()
     both = np.concatenate([np.full((rest, 2), FREE, both.dtype), both])
     own: dict[str, str | int | float] = {"song_file": one_line(song.path.name), "variant": request.variant}
@@ -473,8 +476,14 @@ def decode(
         {**own, **facts},
         memory.frames_per_code,
         memory.skeleton,
+        rotations,
     )
     return dance, drift
+
+
+def _after_rest(motion: np.ndarray, frames: int) -> np.ndarray:
+    """Motion (T, ...) after so many frames of its first pose."""
+    return np.concatenate([np.repeat(motion[:1], frames, axis=0), motion])
 
 
 def _facts(config: GPTRunConfig, networks: Networks) -> Provenance:

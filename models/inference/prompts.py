@@ -14,7 +14,7 @@ from models.checkpoints import load_memory, load_run_policy
 from models.generation import FREE
 from models.gpt import MotionGPT
 from models.inference.config import DanceConfig
-from models.stages.base import GPTRunConfig
+from models.stages.base import GPTRunConfig, check_codes
 from models.vqvae import ChoreographicMemory, Codes
 from utils.dance import load_codes
 from utils.music import FeatureVersion, check_version
@@ -67,6 +67,7 @@ def load_networks(config: GPTRunConfig, device: torch.device) -> Networks:
             f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {vqvae} has {memory.num_codes}; "
             "they must be of one training"
         )
+    check_codes(policy.built_on, memory, path, config.vqvae)
     per_second = memory.skeleton.fps / memory.frames_per_code
     given = num_features(features, per_second)
     if gpt.music_channels != given:

@@ -55,6 +55,7 @@ def _of(content, key):
     [
         "sep_vqvae",
         "sep_vqvae_root",
+        "sep_vqvae_root_mix",
         "cc_motion_gpt",
         "actor_critic",
         "actor_critic_demo",
@@ -75,6 +76,10 @@ def test_published_settings():
     assert (memory.loss.commitment, memory.data.clips.frames, memory.data.clips.hop) == (0.02, 240, 40)
     root = read_config(ROOT / "configs/sep_vqvae_root.yaml")
     assert (root.training.lr, root.training.betas, root.training.batch_size) == (5e-5, (0.9, 0.999), 8)
+    mix = read_config(ROOT / "configs/sep_vqvae_root_mix.yaml")
+    assert (mix.training.lr, mix.training.betas, mix.training.batch_size) == (3e-5, (0.5, 0.999), 32)
+    assert (mix.training.epochs, mix.training.milestones, mix.training.save_every) == (500, (100, 200), 20)
+    assert (mix.loss.velocity, mix.loss.acceleration, mix.data.clips.hop) == (1.0, 1.0, 40)
     gpt = read_config(ROOT / "configs/cc_motion_gpt.yaml")
     assert (gpt.training.lr, gpt.training.betas, gpt.training.milestones) == (3e-4, (0.5, 0.999), (250, 400))
     assert (gpt.model.width, gpt.model.heads, gpt.model.base_blocks, gpt.model.context) == (768, 12, 6, 29)

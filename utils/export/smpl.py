@@ -58,11 +58,12 @@ def write_smpl(path: Path, fit: Fit, size: float, rest: np.ndarray, fps: float =
         fps: frame rate in Hz.
     """
     frames, pelvis = len(fit.root), np.asarray(rest)[0]
-    poses = nearest_vectors(fit.rotations)
     standing = (_Z_UP * Rotation.from_quat(fit.rotations[:, 0])).as_quat()
+    vectors = nearest_vectors(np.concatenate([fit.rotations, standing[:, None]], axis=1))
+    poses = vectors[:, :-1]
     amass = np.zeros((frames, _SMPL_H_JOINTS, 3))
     amass[:, : SMPL_24.num_joints - 2] = poses[:, :-2]  # without SMPL's hands: SMPL-H has fingers there
-    amass[:, 0] = nearest_vectors(standing[:, None])[:, 0]
+    amass[:, 0] = vectors[:, -1]
     write_npz(
         Path(path),
         smpl_poses=poses.reshape(frames, -1).astype(np.float32),
