@@ -427,30 +427,15 @@ class EncodedMusic:
         )
         shape = batch, len(windows), self.window, self.gpt.conditioning_channels
         self._first, self._encoded = k, self._songs.new_zeros(shape)
+        assert self.gpt.music is not None
+        first, end = int(starts[0]), int((starts + steps).max()) + 2 * self.gpt.reach
         for song in range(batch):
-            for place, vectors in enumerate(windows_of(self.gpt, self._songs[song], starts, steps)):
+            found = self.gpt.music.of_windows(self._songs[song, first:end], starts - first, steps)
+            for place, vectors in enumerate(found):
                 self._encoded[song, place, self.window - len(vectors) :] = vectors
 
 
-def windows_of(gpt: MotionGPT, song: Tensor, starts: Tensor, steps: Tensor) -> list[Tensor]:
-    """Vectors (t, C) of windows of a song, in batches of bounded memory.
-
-    Args:
-        gpt: with a music transformer.
-        song: (N + 2 * reach, D).
-        starts: (W,) first steps of the windows, ascending; on the CPU, as are steps.
-        steps: (W,) codes in each window.
-    """
-    assert gpt.music is not None
-    found: list[Tensor] = []
-    for some, lengths in zip(starts.split(_ENCODED), steps.split(_ENCODED), strict=True):
-        first, end = int(some[0]), int((some + lengths).max()) + 2 * gpt.reach
-        found += gpt.music.of_windows(song[first:end], some - first, lengths)
-    return found
-
-
 _WINDOWS = 1024  # windows whose music is kept; with the published sizes 86 kB each
-_ENCODED = 32  # windows that are encoded at a time
 
 
 def accelerated(gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig) -> AcceleratedGPT:

@@ -24,7 +24,8 @@ from utils.config import ConfigModel, check, to_plain
 
 STREAMS = 3  # music, upper codes, lower codes
 ALL = slice(None)  # rows
-_PIECE = 64  # codes of a song that the music transformer computes at a time
+_PIECE = 128  # codes of a song that the music transformer computes at a time
+_WINDOWS = 64  # windows whose ends it computes at a time
 _LEVELS = 256  # values of the random byte that decides whether an element is dropped
 
 
@@ -382,11 +383,11 @@ class MusicTransformer(nn.Module):
             start, length = int(starts[window]), int(lengths[window])
             found[window] = self(music[None, start : start + length])[0]
         long = (lengths >= 2 * blocks * reach).nonzero().flatten()
-        if len(long):
-            outputs = self._outputs(music)
-            first = (starts[long] * frames).to(music.device).unsqueeze(1)
-            last = first + (lengths[long] * frames).to(music.device).unsqueeze(1) - 1
-            edges = outputs[0].new_zeros(2 * len(long), 0, self.config.width)
+        outputs, inner = self._outputs(music) if len(long) else [], blocks * margin
+        for some in long.split(_WINDOWS) if len(long) else ():
+            begin, end = starts[some] * frames, (starts[some] + lengths[some]) * frames
+            first, last = (place.to(music.device).unsqueeze(1) for place in (begin, end - 1))
+            edges = outputs[0].new_zeros(2 * len(some), 0, self.config.width)
             for number, block in enumerate(self.blocks):
                 size = (number + 1) * margin
                 inwards = torch.arange(size - margin, size + margin, device=music.device)
@@ -396,13 +397,12 @@ class MusicTransformer(nn.Module):
                 bias = attention_bias(band_mask(tokens.shape[1], margin, tokens.device), tokens)
                 edges = block(tokens, bias[kept], rows=kept)
             left, right = edges.chunk(2)
-            inner, parts = blocks * margin, []
-            for place, window in enumerate(long.tolist()):
-                begin, end = int(starts[window]) * frames, int(starts[window] + lengths[window]) * frames
-                middle = outputs[-1][begin + inner : end - inner]
-                parts.append(torch.cat([left[place], middle, right[place].flip(0)]))
-            vectors = self._join(torch.cat(parts)[None])[0].split(steps[long].tolist())
-            found |= dict(zip(long.tolist(), vectors, strict=True))
+            middles = [
+                outputs[-1][a + inner : b - inner] for a, b in zip(begin.tolist(), end.tolist(), strict=True)
+            ]
+            whole = [torch.cat(parts) for parts in zip(left, middles, right.flip(1), strict=True)]
+            vectors = self._join(torch.cat(whole)[None])[0].split(steps[some].tolist())
+            found |= dict(zip(some.tolist(), vectors, strict=True))
         return [found[window] for window in range(len(starts))]
 
     def _embed(self, music: Tensor) -> Tensor:
