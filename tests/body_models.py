@@ -1,8 +1,8 @@
 """Files of SMPL's format that tests make: a body of capsules around the built-in rest joints.
 
 6,890 vertices, 24 joints, ten shape coefficients and 207 pose directions; the numbers are our own. The first
-coefficient makes the body taller, the second thicker, the others are random. Pose directions are random and
-act near the joint that turns, as SMPL's do.
+coefficient makes the body taller, the second thicker, the others are random. Pose directions are random
+bulges near the joint that turns, as SMPL's are.
 """
 
 import pickle
@@ -32,8 +32,8 @@ def smpl_arrays(gender="male"):
     shapes = rng.normal(0, 0.002, (len(points), 3, 10))
     shapes[..., 0] = 0.05 * (points - rest[0])
     shapes[..., 1] = 0.01 * normals
-    poses = rng.normal(0, 0.006, (len(points), 23, 9)) * weights[:, 1:, None]
-    poses = normals[..., None] * poses.reshape(len(points), 1, 207)
+    bulge = np.einsum("vjc,jcf->vjf", points[:, None] - rest[1:], rng.normal(0, 0.03, (23, 3, 9)))
+    poses = normals[..., None] * (bulge * weights[:, 1:, None]).reshape(len(points), 1, 207)
     return {
         "v_template": points,
         "shapedirs": shapes,
@@ -52,7 +52,7 @@ def _body(rest):
     head = names.index("head")
     middle = rest[head] + HEAD_BEYOND_M * unit(rest[head] - rest[SMPL_24.parents[head]])
     limbs = [(p, c, rest[p], rest[c], thick[p], thick[c], 20, 14) for p, c in SMPL_24.bones]
-    limbs.append((head, head, middle, middle, HEAD_RADIUS_M, HEAD_RADIUS_M, 3, 134))
+    limbs.append((head, head, middle, middle, HEAD_RADIUS_M, HEAD_RADIUS_M, 67, 6))
     points, normals, faces, weights, rings = [], [], [], [], {}
     for parent, child, start, end, first, last, around, along in limbs:
         offset = sum(map(len, points))
@@ -77,6 +77,8 @@ def _capsule(start, end, first, last, around, along):
     up = np.zeros(along)
     up[: quarter + 1] = np.linspace(-np.pi / 2, 0, quarter + 2)[1:]
     up[along - 1 - quarter :] = np.linspace(0, np.pi / 2, quarter + 2)[:-1]
+    if not np.linalg.norm(end - start):  # a ball
+        up = np.linspace(-np.pi / 2, np.pi / 2, along + 2)[1:-1]
     turn = np.arange(around) * 2 * np.pi / around
     ring = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * third
     out = np.cos(up)[:, None, None] * ring + np.sin(up)[:, None, None] * axis
