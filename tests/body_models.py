@@ -32,7 +32,7 @@ def smpl_arrays(gender="male"):
     shapes = rng.normal(0, 0.002, (len(points), 3, 10))
     shapes[..., 0] = 0.05 * (points - rest[0])
     shapes[..., 1] = 0.01 * normals
-    bulge = np.einsum("vjc,jcf->vjf", points[:, None] - rest[1:], rng.normal(0, 0.03, (23, 3, 9)))
+    bulge = np.einsum("vjc,jcf->vjf", points[:, None] - rest[1:], rng.normal(0, 0.08, (23, 3, 9)))
     poses = normals[..., None] * (bulge * weights[:, 1:, None]).reshape(len(points), 1, 207)
     return {
         "v_template": points,

@@ -28,7 +28,8 @@ class Corrections(NamedTuple):
 
     Attributes:
         targets: (K, V, 3) displacements at rest, metres.
-        weights: (T, K) of each target in each frame, at most 1 in size.
+        weights: (T, K) of each target in each frame, 0..1, as Blender clamps negative ones. The first target,
+            whose weight is 1 throughout, makes up for what the others would need below 0.
     """
 
     targets: np.ndarray
@@ -97,9 +98,13 @@ def principal_corrections(model: BodyModel, rotations: np.ndarray, size: float =
         left = judged[:, middle:] @ targets[middle:]
         enough = np.linalg.norm(left.reshape(-1, 3), axis=1).max() <= _EXACT
         low, high = (low, middle) if enough else (middle + 1, high)
-    largest = np.abs(weights[:, :low]).max(0)
-    shapes = (largest[:, None] * targets[:low]).reshape(low, *model.rest_vertices.shape)
-    return Corrections(shapes, weights[:, :low] / largest)
+    if not low:
+        return Corrections(np.zeros((0, *model.rest_vertices.shape)), np.zeros((len(weights), 0)))
+    targets, weights = targets[:low], weights[:, :low]
+    least, span = weights.min(0), np.maximum(np.ptp(weights, axis=0), 1e-12)
+    shapes = np.concatenate([(least @ targets)[None], span[:, None] * targets])
+    shares = np.concatenate([np.ones((len(weights), 1)), (weights - least) / span], axis=1)
+    return Corrections(shapes.reshape(len(shapes), *model.rest_vertices.shape), shares)
 
 
 def _mesh(buffer: Buffer, points: np.ndarray, model: BodyModel, targets: np.ndarray) -> dict[str, Any]:
