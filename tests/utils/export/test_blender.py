@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from tests.body_models import save_npz
-from utils.body_model import BodyMotion, load_body_model
+from tests.utils.export.test_mesh import motion
+from utils.body_model import load_body_model
 from utils.export import fit_body, fitted_joints, write_bvh, write_glb
 from utils.export.mesh import write_mesh
 from utils.export.names import TABLES
@@ -138,15 +140,17 @@ def test_glb(blender, fit, tmp_path):
     assert np.abs(seen.lowest).max() < 0.02  # and so does the skin in the dance; a pointed toe digs a little
 
 
-def test_mesh(blender, fit, tmp_path):
-    """SMPL's mesh, corrections for the pose included, is where SMPL has it."""
-    body = BodyMotion(load_body_model(save_npz(tmp_path / "SMPL_MALE.npz")), fit.rotations, fit.root)
+def test_mesh(blender, tmp_path):
+    """The mesh of a body that rolls over the ground is where SMPL has it, corrections for the pose included."""
+    body = motion(load_body_model(save_npz(tmp_path / "SMPL_MALE.npz")))
+    turned = Rotation.from_euler("x", 90, degrees=True) * Rotation.from_quat(body.rotations[:, 0])
+    body.rotations[:, 0] = turned.as_quat()
     write_mesh(tmp_path / "a.glb", body)
-    frames = list(range(0, FRAMES, 20))
+    frames = list(range(0, len(body.root), 3))
     seen = blender(tmp_path / "a.glb", frames=frames)
     assert seen.facts["meshes"] == 1
     lowest = np.concatenate([body.vertices(slice(frame, frame + 1)) for frame in frames])[..., 1].min(1)
-    assert np.ptp(lowest) > 0.005
+    assert np.ptp(lowest) > 0.05
     np.testing.assert_allclose(seen.lowest, lowest, atol=6e-4)
 
 
