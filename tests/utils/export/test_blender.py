@@ -141,7 +141,7 @@ def test_glb(blender, fit, tmp_path):
 
 
 def test_mesh(blender, tmp_path):
-    """The mesh of a body that rolls over the ground is where SMPL has it, corrections for the pose included."""
+    """The mesh of a body that rolls is where SMPL has it, corrections for the pose included."""
     body = motion(load_body_model(save_npz(tmp_path / "SMPL_MALE.npz")))
     turned = Rotation.from_euler("x", 90, degrees=True) * Rotation.from_quat(body.rotations[:, 0])
     body.rotations[:, 0] = turned.as_quat()
