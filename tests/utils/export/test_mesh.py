@@ -6,8 +6,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tests.body_models import save_npz, smpl_arrays
+from tests.utils.export.test_export import dance
 from tests.utils.export.test_export_files import accessor, pose
 from utils.body_model import BodyMotion, load_body_model
+from utils.dance import Dance, save_dance
+from utils.export.__main__ import main
 from utils.export.mesh import principal_corrections, write_mesh
 from utils.export.names import TABLES
 from utils.skeleton import SMPL_24
@@ -126,3 +129,23 @@ def test_unusable_rates_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="every at least 1"):
         write_mesh(tmp_path / "a.glb", motion(model), every=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_the_mesh_of_the_model(tmp_path, capsys):
+    save_dance(tmp_path / "one.npz", Dance("one", dance(30).astype(np.float32)))
+    save_npz(tmp_path / "SMPL_MALE.npz")
+    command = [str(tmp_path / "one.npz"), "--glb", "--out", str(tmp_path / "out")]
+    assert main([*command, "--body-model", str(tmp_path), "--betas", "0.5", "-1"]) == 0
+    told = capsys.readouterr().out
+    assert "one (SMPL body x " in told
+    file = pygltflib.GLTF2().load(str(tmp_path / "out" / "one.glb"))
+    assert file.accessors[file.meshes[0].primitives[0].attributes.POSITION].count == 6890
+    for options, message in (
+        (("--body-model", str(tmp_path), "--gender", "female"), "no female SMPL model in"),
+        (("--body-model", str(tmp_path / "none")), "there is no file or folder"),
+        (("--betas", "1"), "describe the body of --body-model"),
+        (("--gender", "neutral"), "describe the body of --body-model"),
+    ):
+        assert main([*command, *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
