@@ -15,7 +15,6 @@ import contextlib
 import io
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -263,7 +262,7 @@ class BodyModel:
 
     @property
     def pose_directions(self) -> np.ndarray:
-        """(207, 6890 * 3) float32 displacements at rest per unit of `pose_features`, metres."""
+        """(207, 6890 * 3) float32 displacements at rest per entry of `BodyMotion.pose_features`, metres."""
         return self._smplx.posedirs.numpy()
 
     def posed(self, rotations: np.ndarray, translation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -313,11 +312,6 @@ def load_body_model(
     return BodyModel(find_model(path, gender), gender, tuple(betas))
 
 
-def pose_features(rotations: np.ndarray) -> np.ndarray:
-    """(T, 207) entries of R - I of the joints but the root, of rotations (T, 24, 3, 3)."""
-    return (rotations[:, 1:] - np.eye(3)).reshape(len(rotations), -1)
-
-
 @dataclass(frozen=True, eq=False)
 class BodyMotion:
     """A body in motion, at the dancer's size.
@@ -334,22 +328,22 @@ class BodyMotion:
     root: np.ndarray
     size: float = 1.0
 
-    @cached_property
-    def matrices(self) -> np.ndarray:
-        """(T, 24, 3, 3) the rotations as matrices."""
+    def matrices(self, frames: slice = slice(None)) -> np.ndarray:
+        """(T', 24, 3, 3) the rotations of some frames as matrices."""
         from scipy.spatial.transform import Rotation
 
-        return (
-            Rotation.from_quat(self.rotations.reshape(-1, 4))
-            .as_matrix()
-            .reshape(*self.rotations.shape[:2], 3, 3)
-        )
+        some = self.rotations[frames]
+        return Rotation.from_quat(some.reshape(-1, 4)).as_matrix().reshape(*some.shape[:2], 3, 3)
 
     def vertices(self, frames: slice) -> np.ndarray:
         """(T', 6890, 3) float32 vertices of some frames, metres, y up."""
-        root = self.root[frames]
-        translation = root / self.size - self.model.rest_joints[0]
-        return (self.size * self.model.posed(self.matrices[frames], translation)[0]).astype(np.float32)
+        translation = self.root[frames] / self.size - self.model.rest_joints[0]
+        return (self.size * self.model.posed(self.matrices(frames), translation)[0]).astype(np.float32)
+
+    def pose_features(self, frames: slice = slice(None)) -> np.ndarray:
+        """(T', 207) entries of R - I of the joints but the root, which the corrections are linear in."""
+        turned = self.matrices(frames)[:, 1:] - np.eye(3)
+        return turned.reshape(len(turned), -1)
 
 
 def add_shape_options(parser: argparse.ArgumentParser) -> None:

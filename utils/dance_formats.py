@@ -210,13 +210,14 @@ def write_mp4(path: Path, given: WriterInput) -> None:
     """Draw a video with the song."""
     from utils.render import video
 
-    how, shown, body = given.options, given.drawn, None
-    if given.body_model is not None:
+    how, body = given.options, None
+    if given.body_model is None:
+        shown = given.drawn
+    else:
         from utils.export.fit import fitted_joints
 
         body = given.body_motion
-        joints = fitted_joints(given.smpl_body[0]).astype(np.float32)
-        shown = replace(given.dance, joints=joints)
+        shown = replace(given.dance, joints=fitted_joints(given.smpl_body[0]).astype(np.float32))
     video.render_video(
         path, shown, audio=given.audio, title=given.title, height=how.height, progress=how.progress, body=body
     )

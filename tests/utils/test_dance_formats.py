@@ -107,6 +107,6 @@ def test_a_body_model_is_in_glb_smpl_and_video(one, model, tmp_path, monkeypatch
     assert body.size == pytest.approx(size)
     np.testing.assert_allclose(body.root[0], first, atol=1e-6)
     # the drawn joints are those of the body, at the dancer's size: the rest pose of another gender is near
-    posed = model.posed(body.matrices, body.root / size - model.rest_joints[0])[1] * size
+    posed = model.posed(body.matrices(), body.root / size - model.rest_joints[0])[1] * size
     np.testing.assert_allclose(shown["dance"].joints, posed, atol=1e-5)
     assert np.linalg.norm(shown["dance"].joints - one.joints, axis=-1).mean() < 0.03

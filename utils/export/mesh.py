@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.body_model import BodyModel, BodyMotion, pose_features
+from utils.body_model import BodyModel, BodyMotion
 from utils.export.align import unit
 from utils.export.gltf import COLOURS, INDICES, VERTICES, Buffer, animate, save_glb
 from utils.export.names import Names, joint_names
 from utils.skeleton import SMPL_24
 
 _EXACT = 5e-4  # metres: largest distance of a vertex from SMPL's
-_JUDGED = 200  # frames, spread evenly over the dance, on which that is measured
+_JUDGED = 200  # number of frames, spread evenly over the dance, on which that is measured
+_CHUNK = 4096  # frames processed at a time, so that an hour needs little more memory than a minute
 _INFLUENCES = 4  # joints that one attribute of a vertex holds
 
 
@@ -66,7 +67,7 @@ def write_mesh(
     sole = points[:, 1].min()  # at rest the soles stand on the ground
     points[:, 1] -= sole
     rest[:, 1] -= sole
-    corrections = principal_corrections(model, body.matrices, body.size)
+    corrections = principal_corrections(body)
     buffer = Buffer()
     animation = animate(
         buffer, body.rotations, body.root, range(len(rest)), fps, every=every, name=name, in_place=in_place,
@@ -76,22 +77,20 @@ def write_mesh(
     save_glb(path, buffer, rest, mesh, animation, SMPL_24, named)
 
 
-def principal_corrections(model: BodyModel, rotations: np.ndarray, size: float = 1.0) -> Corrections:
-    """The corrections of a dance in as few morph targets as half a millimetre allows.
-
-    Args:
-        model: the body.
-        rotations: (T, 24, 3, 3) each joint's relative to its parent's.
-        size: how many times as large as the model the dancer is.
-    """
-    features = pose_features(rotations)
-    # features @ directions = (features @ lower) @ orthogonal, whose principal directions are cheap to find
-    orthogonal, upper = np.linalg.qr(size * model.pose_directions.T.astype(np.float64))
-    coordinates = features @ upper.T
-    strengths, axes = np.linalg.eigh(coordinates.T @ coordinates)
+def principal_corrections(body: BodyMotion) -> Corrections:
+    """The corrections of a dance in as few morph targets as half a millimetre allows."""
+    num_frames, shape = len(body.root), body.model.rest_vertices.shape
+    chunks = [slice(start, start + _CHUNK) for start in range(0, num_frames, _CHUNK)]
+    # features @ directions = (features @ upper.T) @ orthogonal.T: the principal axes of few numbers per frame
+    orthogonal, upper = np.linalg.qr(body.size * body.model.pose_directions.T.astype(np.float64))
+    moments = np.zeros_like(upper)
+    for chunk in chunks:
+        coordinates = body.pose_features(chunk) @ upper.T
+        moments += coordinates.T @ coordinates
+    strengths, axes = np.linalg.eigh(moments)
     axes = axes[:, ::-1]  # the strongest first
-    targets, weights = (orthogonal @ axes).T, coordinates @ axes
-    judged = weights[np.linspace(0, len(weights) - 1, min(len(weights), _JUDGED)).round().astype(int)]
+    targets, onto = (orthogonal @ axes).T, upper.T @ axes
+    judged = body.pose_features(slice(None, None, -(-num_frames // _JUDGED))) @ onto
     low, high = 0, int((strengths > 0).sum())
     while low < high:
         middle = (low + high) // 2
@@ -99,12 +98,13 @@ def principal_corrections(model: BodyModel, rotations: np.ndarray, size: float =
         enough = np.linalg.norm(left.reshape(-1, 3), axis=1).max() <= _EXACT
         low, high = (low, middle) if enough else (middle + 1, high)
     if not low:
-        return Corrections(np.zeros((0, *model.rest_vertices.shape)), np.zeros((len(weights), 0)))
-    targets, weights = targets[:low], weights[:, :low]
+        return Corrections(np.zeros((0, *shape)), np.zeros((num_frames, 0)))
+    targets = targets[:low]
+    weights = np.concatenate([body.pose_features(chunk) @ onto[:, :low] for chunk in chunks])
     least, span = weights.min(0), np.maximum(np.ptp(weights, axis=0), 1e-12)
     shapes = np.concatenate([(least @ targets)[None], span[:, None] * targets])
     shares = np.concatenate([np.ones((len(weights), 1)), (weights - least) / span], axis=1)
-    return Corrections(shapes.reshape(len(shapes), *model.rest_vertices.shape), shares)
+    return Corrections(shapes.reshape(len(shapes), *shape), shares)
 
 
 def _mesh(buffer: Buffer, points: np.ndarray, model: BodyModel, targets: np.ndarray) -> dict[str, Any]:

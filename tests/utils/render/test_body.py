@@ -74,9 +74,8 @@ def at(scene, body, picture, joint, frame=10):
 
 def forward(body, frame):
     """Joints (24, 3) of a frame."""
-    return body.model.posed(body.matrices[frame : frame + 1], body.root[[frame]] - body.model.rest_joints[0])[
-        1
-    ][0]
+    translation = body.root[[frame]] - body.model.rest_joints[0]
+    return body.model.posed(body.matrices(slice(frame, frame + 1)), translation)[1][0]
 
 
 def test_halves_and_sides_have_their_colours(scene):
