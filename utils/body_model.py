@@ -23,7 +23,7 @@ import numpy as np
 from utils.files import DAMAGED_ARRAY, write_npz
 from utils.pickles import Opaque, load_pickle
 from utils.skeleton import SMPL_24, Skeleton
-from utils.smpl import GENDERS, Gender
+from utils.smpl import GENDERS, Gender, forward_kinematics
 from utils.terminal import tolerant_output
 
 NUM_VERTICES = 6890
@@ -334,6 +334,16 @@ class BodyMotion:
 
         some = self.rotations[frames]
         return Rotation.from_quat(some.reshape(-1, 4)).as_matrix().reshape(*some.shape[:2], 3, 3)
+
+    @property
+    def joints(self) -> np.ndarray:
+        """(T, 24, 3) float32 joints, metres, y up."""
+        from scipy.spatial.transform import Rotation
+
+        poses = Rotation.from_quat(self.rotations.reshape(-1, 4)).as_rotvec().reshape(len(self.root), -1)
+        rest = self.model.rest_joints
+        joints = self.size * forward_kinematics(poses, self.root / self.size - rest[0], rest)
+        return joints.astype(np.float32)
 
     def vertices(self, frames: slice) -> np.ndarray:
         """(T', 6890, 3) float32 vertices of some frames, metres, y up."""

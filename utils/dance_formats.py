@@ -210,14 +210,9 @@ def write_mp4(path: Path, given: WriterInput) -> None:
     """Draw a video with the song."""
     from utils.render import video
 
-    how, body = given.options, None
-    if given.body_model is None:
-        shown = given.drawn
-    else:
-        from utils.export.fit import fitted_joints
-
-        body = given.body_motion
-        shown = replace(given.dance, joints=fitted_joints(given.smpl_body[0]).astype(np.float32))
+    how = given.options
+    body = None if given.body_model is None else given.body_motion
+    shown = given.drawn if body is None else replace(given.dance, joints=body.joints)
     video.render_video(
         path, shown, audio=given.audio, title=given.title, height=how.height, progress=how.progress, body=body
     )

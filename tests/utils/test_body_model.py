@@ -84,6 +84,8 @@ def test_a_motion_has_the_size_and_the_place_of_the_dancer(models):
     plain, joints = model.posed(turns[1:], np.zeros((2, 3)))
     expected = 1.25 * (plain - joints[:, :1]) + root[1:, None]
     np.testing.assert_allclose(vertices, expected, atol=1e-5)
+    expected = 1.25 * (joints - joints[:, :1]) + root[1:, None]
+    np.testing.assert_allclose(moving.joints[1:], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])  # SMPL's own files are of protocol 0 to 2
