@@ -27,6 +27,7 @@ from utils.smpl import GENDERS, Gender, forward_kinematics
 from utils.terminal import tolerant_output
 
 NUM_VERTICES = 6890
+_HEIGHTS = (1.0, 3.0)  # metres; SMPL's mean bodies are 1.6 to 1.8
 _SUFFIXES = (".npz", ".pkl")
 _POSE_FEATURES = 9 * (SMPL_24.num_joints - 1)  # entries of all rotation matrices but the root's
 _FAMILY = {16: "MANO", 52: "SMPL-H", 55: "SMPL-X", 5: "FLAME"}
@@ -91,11 +92,14 @@ def _read_npz(file: Path) -> dict[str, Any]:
         with np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in ModelArrays._fields if key in arrays}
     except DAMAGED_ARRAY as error:
-        raise ValueError(f"SMPL model {file} is damaged ({error}); download it again") from None
+        raise ValueError(f"SMPL model {file} is damaged ({error}); {_CURE}") from None
 
 
 def _read_pickle(file: Path) -> Any:
-    return load_pickle(file.read_bytes(), f"SMPL model {file}", opaque=("chumpy", "scipy"))
+    try:
+        return load_pickle(file.read_bytes(), f"SMPL model {file}", opaque=("chumpy", "scipy"))
+    except ValueError as error:
+        raise ValueError(f"{error}; {_CURE}") from None
 
 
 def _checked(arrays: ModelArrays, file: Path) -> ModelArrays:
@@ -110,9 +114,11 @@ def _checked(arrays: ModelArrays, file: Path) -> ModelArrays:
         found = getattr(arrays, name).shape
         if found != shape:
             raise ValueError(f"{file}: {name} has the shape {found}, SMPL's is {shape}; {_CURE}")
-    parents = arrays.kintree_table[0, 1:].astype(np.int64)
-    if not np.array_equal(parents, SMPL_24.parents[1:]):
+    if not np.array_equal(arrays.kintree_table[0, 1:], SMPL_24.parents[1:]):
         raise ValueError(f"{file}: kintree_table has other parents than SMPL's 24 joints; {_CURE}")
+    height = float(np.ptp(arrays.v_template[:, 1]))
+    if not _HEIGHTS[0] < height < _HEIGHTS[1]:
+        raise ValueError(f"{file}: v_template is {height:.3g} m high, so not in metres or not y up; {_CURE}")
     if not len(arrays.f) or arrays.f.min() < 0 or arrays.f.max() >= NUM_VERTICES:
         raise ValueError(f"{file}: f names vertices beyond 0..{NUM_VERTICES - 1}; {_CURE}")
     if arrays.weights.min() < -1e-3 or np.abs(arrays.weights.sum(1) - 1).max() > 1e-3:
@@ -132,8 +138,10 @@ def _dense(value: Any, where: str) -> np.ndarray:
             value = _selected(state, where)
         else:
             raise ValueError(f"{where} is a {value.class_name}, which is not understood; {_CURE}")
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not np.isfinite(value).all():
-        raise ValueError(f"{where} is not an array of finite numbers; {_CURE}")
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+    with np.errstate(over="ignore"):
+        if not numbers or not np.isfinite(value.astype(np.float32)).all():  # smplx computes in float32
+            raise ValueError(f"{where} is not an array of finite numbers; {_CURE}")
     return value.astype(np.float64) if value.dtype.kind == "f" else value
 
 

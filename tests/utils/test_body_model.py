@@ -216,6 +216,8 @@ def opaque(name, **state):
         ({"weights": np.zeros((6890, 24))}, "do not sum to 1"),
         ({"kintree_table": np.zeros((2, 24), int)}, "other parents"),
         ({"f": np.full((10, 3), 6890)}, "f names vertices beyond"),
+        ({"v_template": 100 * smpl_arrays()["v_template"]}, r"v_template is \d+ m high, so not in metres"),
+        ({"posedirs": np.full((6890, 3, 207), 1e60)}, "not an array of finite numbers"),
     ],
 )
 def test_arrays_are_checked_one_by_one(tmp_path, monkeypatch, changes, message):
@@ -243,8 +245,9 @@ def test_arrays_are_checked_one_by_one(tmp_path, monkeypatch, changes, message):
 )
 def test_files_that_are_no_models_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         load_body_model(tmp_path)
+    assert str(caught.value).count("take SMPL_MALE.pkl or") == 1
 
 
 def test_the_preparation_takes_joints_of_the_body(tmp_path, models, capsys, monkeypatch):
