@@ -244,6 +244,8 @@ class BodyModel:
 
         arrays = read_arrays(file)
         available = arrays.shapedirs.shape[-1]
+        if available < smplx.SMPL.SHAPE_SPACE_DIM:
+            available = min(available, 10)  # smplx takes no more of such files
         if len(betas) > available:
             raise ValueError(
                 f"{len(betas)} betas are given, but {file} has {available} shape coefficients; give fewer"

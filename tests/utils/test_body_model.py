@@ -167,6 +167,18 @@ def test_betas_that_do_not_fit_are_refused(models, betas, message):
         load_body_model(models, betas=betas)
 
 
+@pytest.mark.parametrize(("number", "usable"), [(3, 3), (16, 10), (300, 300)])
+def test_files_hold_any_number_of_betas(tmp_path, number, usable):
+    shapes = np.random.default_rng(0).normal(0, 0.001, (6890, 3, number)).astype(np.float32)
+    file = save_npz(tmp_path / "SMPL_MALE.npz", shapedirs=shapes)
+    betas = np.linspace(-1, 1, usable)
+    shaped = smpl_arrays()["v_template"] + shapes[..., :usable] @ betas
+    model = load_body_model(file, betas=tuple(betas.tolist()))
+    np.testing.assert_allclose(model.rest_vertices, shaped, atol=1e-5)
+    with pytest.raises(ValueError, match=f"{usable + 1} betas are given, but .* has {usable}"):
+        load_body_model(file, betas=(0.0,) * (usable + 1))
+
+
 def test_dances_of_other_skeletons_have_no_such_body(models):
     other = replace(SMPL_24, name="smpl_22", joints=SMPL_24.joints[:22], parents=SMPL_24.parents[:22])
     with pytest.raises(ValueError, match="cannot perform dances of skeleton 'smpl_22'"):
