@@ -149,6 +149,13 @@ class WriterInput:
         joints = fitted_joints(self.body, self.dance.skeleton).astype(np.float32)
         return replace(self.dance, joints=joints)
 
+    @property
+    def filmed(self) -> "tuple[Dance, BodyMotion | None]":
+        """The dance as videos and pictures show it, and SMPL's mesh if it is shown."""
+        if self.body_model is None:
+            return self.drawn, None
+        return replace(self.dance, joints=self.body_motion.joints), self.body_motion
+
     def fitted_for(self, name: str) -> Literal["", "body", "smpl"]:
         """The body that is fitted for a format: SMPL's where its mesh is written or shown."""
         meshes = self.body_model is not None and name in ("glb", "mp4")
@@ -210,9 +217,7 @@ def write_mp4(path: Path, given: WriterInput) -> None:
     """Draw a video with the song."""
     from utils.render import video
 
-    how = given.options
-    body = None if given.body_model is None else given.body_motion
-    shown = given.drawn if body is None else replace(given.dance, joints=body.joints)
+    how, (shown, body) = given.options, given.filmed
     video.render_video(
         path, shown, audio=given.audio, title=given.title, height=how.height, progress=how.progress, body=body
     )
@@ -323,7 +328,7 @@ def index_entry(
 
     thumbnail = folder / "thumbnails" / f"{stem}.jpg"
     with attempt(f"picture of {stem}", failures, thumbnail):
-        write_thumbnail(thumbnail, given.drawn)
+        write_thumbnail(thumbnail, *given.filmed)
     linked = sorted(
         paths.keys() - {"html", "mp4"}, key=lambda name: (name == "npz", list(WRITERS).index(name))
     )

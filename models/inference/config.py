@@ -53,7 +53,7 @@ class DanceConfig(ConfigModel):
     video_height: Annotated[int, Field(ge=64)] = 540
     """Height of the video in pixels."""
     body: BodyConfig = BodyConfig()
-    """Body that the video shows and glb holds."""
+    """Body that video and picture show and glb holds."""
 
     @model_validator(mode="before")
     @classmethod

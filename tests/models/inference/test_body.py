@@ -71,6 +71,9 @@ def test_the_body_of_a_model_is_in_glb_and_video(dance, songs, tmp_path, monkeyp
     assert shown["body"].model.gender == "neutral"
     np.testing.assert_array_equal(shown["body"].model.betas, [2, -1])
     assert len(shown["body"].root) == len(motion(tmp_path / "out", "three")["joints"])
+    with_body = (tmp_path / "out" / "thumbnails" / "three.jpg").read_bytes()
+    assert dance(songs / "three.m4a", "dance.formats=[]", out="limbs") == 0
+    assert (tmp_path / "limbs" / "thumbnails" / "three.jpg").read_bytes() != with_body
     file = pygltflib.GLTF2().load(str(tmp_path / "out" / "three.glb"))
     assert file.accessors[file.meshes[0].primitives[0].attributes.POSITION].count == 6890
     capsys.readouterr()
