@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from models.body import BodyConfig
 from utils.config import ConfigModel
 from utils.dance_formats import WRITERS
 
@@ -51,6 +52,8 @@ class DanceConfig(ConfigModel):
     """Whether planted feet are held in place, in all files but the .npz."""
     video_height: Annotated[int, Field(ge=64)] = 540
     """Height of the video in pixels."""
+    body: BodyConfig = BodyConfig()
+    """Body that video and picture show and glb holds."""
 
     @model_validator(mode="before")
     @classmethod

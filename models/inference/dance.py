@@ -41,6 +41,7 @@ from models.inference.songs import (
 )
 from models.stages.base import GPTRunConfig, RunConfig
 from models.vqvae import ChoreographicMemory, Codes
+from utils.body_model import BodyModel
 from utils.config import to_plain
 from utils.dance import Dance, Provenance
 from utils.dance_formats import WRITERS, Failures, attempt
@@ -109,6 +110,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
     log.info(
         "%s, epoch %s, of %s: %.1f s", facts["stage"], facts["epoch"], facts["checkpoint"], progress.total
     )
+    body_model = config.dance.body.load(networks.memory.skeleton)
     opening, locked = opening_codes(config, networks), locked_codes(config.dance, networks)
     found = find_songs([Path(song) for song in songs])
     for path, why in found.skipped.items():
@@ -126,7 +128,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
             "the beats of the pages, the .npz and dance.start change",
             rhythm.source,
         )
-    run = _Run(config, device, networks, (opening, locked), rhythm, folder, found, progress)
+    run = _Run(config, device, networks, (opening, locked), rhythm, folder, found, progress, body_model)
     with progress.bars(len(found.songs) * config.dance.variants):
         run.all_songs()
     if not run.entries:
@@ -260,9 +262,10 @@ class _Run:
         folder: Path,
         found: Found,
         progress: Progress,
+        body_model: BodyModel | None,
     ) -> None:
         self.config, self.device, self.networks, self.given = config, device, networks, given
-        self.rhythm = rhythm
+        self.rhythm, self.body_model = rhythm, body_model
         self.folder, self.songs, self.progress = folder, found.songs, progress
         self.names = FileNames(folder, [writer.suffix for writer in WRITERS.values()], found.songs)
         self.gpt = accelerated(networks.gpt, config.generation)
@@ -338,6 +341,7 @@ class _Run:
                     self.broken,
                     progress.of,
                     drift,
+                    self.body_model,
                 )
             notes = remarks(dance, self.config.generation)
             for note in notes:
