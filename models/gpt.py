@@ -8,7 +8,7 @@ a fixed size, so that shapes depend on the number of new codes only.
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,10 @@ class GPTConfig(ConfigModel):
     """Groups of music features, named as in `datasets.sequences`, that the GPT ignores; this needs
     `normalise_music`. Groups that the data's version lacks change nothing. The 384 columns of the tempogram
     (`standard`) identify each song, so with them a GPT overfits a small corpus song by song."""
+    embed: Literal["index", "codebook"] = "index"
+    """How past codes become tokens. `index` learns a vector for each code, as published. `codebook` maps the
+    memory's codebook vectors, which stay as they are, by a learned linear map for each half: similar movement
+    has similar tokens from the first step on, also for codes that are rare in training."""
     cross_conditional: bool = True
     """Let each half attend to the codes of the other half, as in the paper. With `false` a half attends to
     the music and its own codes only, for comparison: two GPTs that share their weights."""
@@ -263,21 +267,59 @@ class Block(nn.Module):
         return x + self.mlp(self.norm_mlp(x))
 
 
+class CodebookEmbedding(nn.Module):
+    """Tokens of codes by a linear map of their codebook vectors, which are not trained.
+
+    The vectors are centred and scaled to a total variance of 1 over the codes, as a group of music features
+    is, so that the scale of a memory's latents does not decide how large the first tokens are.
+
+    Buffers: vectors (K, D).
+
+    Args:
+        num_codes: K.
+        code_dim: D, length of a codebook vector.
+        width: channels C of a token.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, num_codes: int, code_dim: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(num_codes, code_dim))
+        self.linear = nn.Linear(code_dim, width)
+
+    @torch.no_grad()
+    def set_codebook(self, codebook: Tensor) -> None:
+        """Copy the codebook (K, D) of a memory."""
+        centred = codebook - codebook.mean(0)
+        self.vectors.copy_(centred / centred.square().sum(1).mean().sqrt().clamp(min=1e-12))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Tokens (B, t, C) of codes (B, t)."""
+        return self.linear(F.embedding(codes, self.vectors))
+
+
 class Base(nn.Module):
     """Embeddings and the first blocks: music and codes -> features (B, 3t, C)."""
 
     music_mean: Tensor
     music_deviation: Tensor
 
-    def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
+    def __init__(
+        self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int, code_dim: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         if config.normalise_music:
             self.register_buffer("music_mean", torch.zeros(music_channels))
             self.register_buffer("music_deviation", torch.ones(music_channels))
         self.embed_music = nn.Linear(music_channels, config.width)
-        self.embed_upper = nn.Embedding(num_codes[0], config.width)
-        self.embed_lower = nn.Embedding(num_codes[1], config.width)
+        self.embed_upper, self.embed_lower = (
+            CodebookEmbedding(number, code_dim, config.width)
+            if config.embed == "codebook"
+            else nn.Embedding(number, config.width)
+            for number in num_codes
+        )
         self.positions = nn.Parameter(torch.zeros(STREAMS, config.context, config.width))
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.base_blocks))
@@ -292,6 +334,12 @@ class Base(nn.Module):
         """Set the mean and the divisor (D,) of the features for `normalise_music`; inf excludes a feature."""
         self.music_mean.copy_(mean)
         self.music_deviation.copy_(std)
+
+    def set_codebooks(self, upper: Tensor, lower: Tensor) -> None:
+        """Set the codebook vectors (K, D) of both halves for `embed: codebook`."""
+        for embedding, codebook in zip((self.embed_upper, self.embed_lower), (upper, lower), strict=True):
+            assert isinstance(embedding, CodebookEmbedding)
+            embedding.set_codebook(codebook)
 
     def embed(self, music: Tensor, codes: Codes, cache: KVCache | None = None) -> Tensor:
         """Tokens (B, 3t, C) of music (B, t, D) and codes (B, t), at the window's start or behind a cache.
@@ -373,27 +421,39 @@ def bias_of(config: GPTConfig, steps: int, x: Tensor, cache: KVCache | None) -> 
 
 
 class MotionGPT(nn.Module):
-    """Base and policy head: logits of the next codes from music and past codes."""
+    """Base and policy head: logits of the next codes from music and past codes.
 
-    def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
+    Args:
+        config: architecture.
+        num_codes: K of the upper and of the lower half.
+        music_channels: D, music features per step.
+        code_dim: length of a codebook vector, which `embed: codebook` needs.
+    """
+
+    def __init__(
+        self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int, code_dim: int = 0
+    ) -> None:
         super().__init__()
         self.config, self.num_codes, self.music_channels = config, num_codes, music_channels
-        self.base = Base(config, num_codes, music_channels)
+        self.code_dim = code_dim if config.embed == "codebook" else 0
+        assert self.code_dim or config.embed == "index", "embed: codebook needs code_dim"
+        self.base = Base(config, num_codes, music_channels, self.code_dim)
         self.head = Head(config, config.head_blocks, num_codes, first_block=config.base_blocks)
         initialise(self)
 
     def architecture(self) -> dict[str, Any]:
         """The entries of a checkpoint from which `from_architecture` builds this GPT again."""
-        sizes = {"num_codes": list(self.num_codes), "music_channels": self.music_channels}
+        sizes: dict[str, Any] = {"num_codes": list(self.num_codes), "music_channels": self.music_channels}
+        sizes |= {"code_dim": self.code_dim} if self.code_dim else {}
         return {"gpt": to_plain(self.config), **sizes}
 
     @classmethod
     def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "MotionGPT":
         """Build the GPT that a checkpoint describes, with newly initialised weights."""
         upper, lower = architecture["num_codes"]
-        return cls(
-            check(GPTConfig, architecture["gpt"], source), (upper, lower), architecture["music_channels"]
-        )
+        config = check(GPTConfig, architecture["gpt"], source)
+        code_dim = architecture["code_dim"] if config.embed == "codebook" else 0
+        return cls(config, (upper, lower), architecture["music_channels"], code_dim)
 
     def forward(
         self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False

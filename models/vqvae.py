@@ -161,6 +161,12 @@ class ChoreographicMemory(nn.Module):
         lower = self.lower.quantizer.num_codes
         return lower if self.upper is None else self.upper.quantizer.num_codes, lower
 
+    @property
+    def code_vectors(self) -> tuple[Tensor, Tensor]:
+        """Codebook vectors (K, C) of the upper and the lower half, which decode to the codes' motion."""
+        lower = _code_vectors(self.lower)
+        return lower if self.upper is None else _code_vectors(self.upper), lower
+
     def set_pose_statistics(self, poses: Tensor) -> None:
         """Set the statistics that `normalise_pose` needs to those of the training poses (N, J*3)."""
         upper, lower = self.split(poses)
@@ -310,6 +316,12 @@ def _replaced(key: str, module: str, other: str, buffers: Mapping[str, str]) -> 
         return key
     half, name, rest = match.groups()
     return f"{half}.{other}.{buffers.get(name, name)}{rest}"
+
+
+@torch.no_grad()
+def _code_vectors(half: HalfVQVAE) -> Tensor:
+    codes = torch.arange(half.quantizer.num_codes, device=next(half.parameters()).device)
+    return half.quantizer.decode(codes.unsqueeze(0))[0].T.clone()
 
 
 def _channels(joints: tuple[int, ...] | list[int]) -> Tensor:

@@ -46,8 +46,12 @@ class MotionGPTStage(Stage):
                 f"{config.model.context} needs {config.model.context + 1} (data.clips.frames, model.context)"
             )
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
-        self.model = MotionGPT(config.model, self._memory.num_codes, self.data.num_features).to(device)
+        code_vectors = self._memory.code_vectors
+        sizes = self._memory.num_codes, self.data.num_features, code_vectors[0].shape[1]
+        self.model = MotionGPT(config.model, *sizes).to(device)
         self.trainable = self.model
+        if config.model.embed == "codebook":
+            self.model.base.set_codebooks(*code_vectors)
         if config.model.normalise_music and self.data.names("train"):  # else they are in the checkpoint
             self.model.base.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
 
@@ -109,7 +113,7 @@ class MotionGPTStage(Stage):
         return {**self.model.architecture(), "music": self.data.feature_version}
 
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Check the music features, the number of heads and the kind of attention.
+        """Check the music features, the number of heads, the kind of attention and the embedding of codes.
 
         Raises:
             ValueError: if one differs from the data or the config.
@@ -125,6 +129,12 @@ class MotionGPTStage(Stage):
             raise ValueError(
                 f"{path} was trained with model.cross_conditional {str(crossed).lower()}, "
                 f"the config says {str(model.cross_conditional).lower()}"
+            )
+        embed = gpt.get("embed", "index")
+        if embed != model.embed:
+            raise ValueError(
+                f"{path} was trained with model.embed {embed}, the config says {model.embed}; "
+                "restore it, or train under another name (name=...)"
             )
 
 
