@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -133,7 +134,7 @@ class PoseClips(Dataset[Tensor]):
 
 
 class CodeClip(NamedTuple):
-    """A clip for the motion GPT: codes (S,) of both halves and music (S, D), aligned step by step."""
+    """A clip for the motion GPT: codes (S,) of both halves and music (S + 2 * reach, D), step by step."""
 
     upper: Tensor
     lower: Tensor
@@ -143,12 +144,21 @@ class CodeClip(NamedTuple):
 class MusicClips(Dataset[CodeClip]):
     """The same clips as codes and music; `set_codes` must be called before clips are read.
 
+    Args:
+        data: prepared data.
+        split: of the sequences.
+        config: which clips.
+        frames_per_code: frames per code.
+        reach: steps of music before and after each clip; zeros where the song has none.
+
     Raises:
         ValueError: if no sequence has a clip's frames and music.
     """
 
-    def __init__(self, data: PreparedData, split: str, config: ClipsConfig, frames_per_code: int) -> None:
-        self.steps = config.frames // frames_per_code
+    def __init__(
+        self, data: PreparedData, split: str, config: ClipsConfig, frames_per_code: int, reach: int = 0
+    ) -> None:
+        self.steps, self.reach = config.frames // frames_per_code, reach
         self.frames_per_code = frames_per_code
         self.poses = PoseClips(data, split, config)
         self.poses.places = clip_places(data, self.poses.sequences, config, frames_per_code)
@@ -177,15 +187,48 @@ class MusicClips(Dataset[CodeClip]):
         assert self._codes is not None, "codes are set before clips are read"
         sequence, start = self.poses.places[index]
         first = start // self.frames_per_code
-        music = self.poses.sequences[sequence].music[first : first + self.steps]
+        song, before = self.poses.sequences[sequence].music, min(first, self.reach)
+        part = np.array(song[first - before : first + self.steps + self.reach], dtype=np.float32)
+        music = with_context(torch.from_numpy(part), before, self.steps, self.reach)
         upper, lower = self._codes
-        return CodeClip(upper[index], lower[index], torch.from_numpy(np.array(music, dtype=np.float32)))
+        return CodeClip(upper[index], lower[index], music)
 
 
-def whole_music(features: np.ndarray) -> Tensor:
-    """Return a song's features (1, T'+1, D), the last step repeated once, as published."""
+def whole_music(features: np.ndarray, frames: int = 0, frames_per_step: int = 1) -> Tensor:
+    """Return a song's features (1, N, D) for generation, the last step or frame repeated once, as published.
+
+    Args:
+        features: (T', D) of the whole song.
+        frames: length of the song in frames, for features with several frames in a step.
+        frames_per_step: how many frames a step holds.
+
+    Returns:
+        N = T' + 1 steps; of features with several frames in a step as many as hold the song's frames and one
+        more, filled up by zeros.
+    """
     music = torch.from_numpy(np.array(features, dtype=np.float32))
-    return torch.cat([music, music[-1:]]).unsqueeze(0)
+    if frames_per_step == 1:
+        return torch.cat([music, music[-1:]]).unsqueeze(0)
+    single = music.unflatten(1, (frames_per_step, -1)).flatten(0, 1)[:frames]
+    padding = -(len(single) + 1) % frames_per_step
+    single = torch.cat([single, single[-1:], single.new_zeros(padding, single.shape[1])])
+    return single.unflatten(0, (-1, frames_per_step)).flatten(1).unsqueeze(0)
+
+
+def with_context(music: Tensor, start: int, steps: int, reach: int) -> Tensor:
+    """Return the steps (steps + 2 * reach, D) of a song (N, D) around a window; zeros where there is none.
+
+    Args:
+        music: of the whole song.
+        start: first step of the window.
+        steps: length of the window.
+        reach: steps before and after it.
+    """
+    first, last = start - reach, start + steps + reach
+    inside = music[max(first, 0) : max(last, 0)]
+    before = min(max(-first, 0), steps + 2 * reach)
+    after = steps + 2 * reach - before - len(inside)
+    return F.pad(inside, (0, 0, before, after)) if before or after else inside
 
 
 def epoch_order(length: int, order: str, seed: int, epoch: int) -> list[int]:

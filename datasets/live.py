@@ -62,7 +62,7 @@ class LiveFeatures:
         if samples.ndim != 1:
             raise ValueError(f"expected mono samples (n,), got shape {samples.shape}")
         self.sound = np.concatenate([self.sound, samples.astype(np.float32, copy=False)])
-        parts = [np.zeros((0, num_features(self.version)), np.float32)]
+        parts = [np.zeros((0, num_features(self.version, self.fps)), np.float32)]
         while self._samples() >= (self.given + BLOCK + AHEAD) * self.step:
             parts.append(self._block((self.given + BLOCK + AHEAD) * self.step, BLOCK))
         while last and (left := 1 + self._samples() // self.step - self.given) > 0:

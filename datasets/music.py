@@ -1,7 +1,7 @@
 """Song -> features per step: timbre, harmony, onsets, beats, tempo; columns as in `feature_columns`.
 
 As in the published system's preparation: the song as mono at 512 samples per step, then librosa. There are
-three versions:
+four versions:
 
 * `beat_phase` (of data that is prepared without another choice): timbre and harmony as in `standard`, rhythm
   from an analysis at the rate of the motion, 60 frames per second. The onset column is the highest onset
@@ -16,6 +16,9 @@ three versions:
   tracked beat dropped. As published, though: at 7.5 steps per second half of that bank lies above the
   highest frequency, so the median over its bands is zero, and columns 52 to 437 are silent: the published
   GPT was trained on timbre and harmony only.
+* `frames`: the first 55 columns of `compat` at the rate of the motion, 60 frames per second, of which a step
+  holds those of its time one after the other. They are the input of the music transformer of Bailando++. At
+  this rate the rhythm columns have content.
 
 `compat` also resamples songs as the published system did (`utils.music.resampling`), the others by soxr. On a
 drum track the MFCC of `compat` come within 0.002 (60 steps per second) and 0.008 (7.5) of a coefficient's
@@ -31,7 +34,13 @@ import librosa
 import numpy as np
 
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
-from datasets.sequences import BEAT_COLUMN, FeatureGroup, feature_columns, num_features
+from datasets.sequences import (
+    BEAT_COLUMN,
+    FeatureGroup,
+    feature_columns,
+    frames_per_step,
+    num_features,
+)
 from utils.music import FeatureVersion, check_version
 from utils.music.audio import decode_audio, resample
 from utils.music.beat_phase import beat_phase
@@ -56,6 +65,7 @@ _MAX_OCTAVES = 7
 _LONGEST_SECONDS = 2.5  # of the filter of the lowest note: shorter songs are padded to it, for librosa warns
 _CHROMA_BINS = 36  # per octave, folded to 12
 _MEL_BANDS = 128
+_TEMPOGRAM_FRAMES = 384
 BEAT_FPS = 60.0  # frames per second at which beats are tracked
 
 
@@ -95,8 +105,8 @@ def song_features(
     """Features of a sound file at the code rate, and its beats at the motion's.
 
     Beats that follow a given tempo, or are given themselves, also fill the rhythm columns of `beat_phase` and
-    the beat column of `standard`; the features of `compat` stay as published: at 7.5 steps per second that
-    column is 0.
+    the beat column of `standard` and `frames`; the features of `compat` stay as published: at 7.5 steps per
+    second that column is 0.
 
     Args:
         path: any sound file.
@@ -112,7 +122,7 @@ def song_features(
     """
     samples, rate = decode_audio(path, mono_mix(version))
     try:
-        if version != "beat_phase":
+        if version in ("standard", "compat"):
             features = music_features(to_feature_rate(samples, rate, code_fps, version), code_fps, version)
         samples = to_feature_rate(samples, rate, beat_fps, version)  # minutes of it are tens of MB
         found = rhythm(samples, beat_fps, version, bpm)
@@ -120,6 +130,8 @@ def song_features(
             found = found._replace(beats=_frames_of(beat_times, len(found.onset), beat_fps))
         if version == "beat_phase":
             features = _beat_phase_features(samples, found, code_fps, beat_fps)
+        elif version == "frames":
+            features = _frame_features(samples, found, code_fps, beat_fps)
         elif version == "standard" and (bpm is not None or beat_times is not None):
             features[:, BEAT_COLUMN] = _flags(np.round(found.beats * code_fps / beat_fps), len(features))
         return SongFeatures(features, _flags(found.beats, len(found.onset)))
@@ -133,7 +145,7 @@ def sample_rate(fps: float, version: FeatureVersion) -> int:
     Raises:
         ValueError: if that is no whole number of samples per second, or the version is unknown.
     """
-    return feature_sample_rate(BEAT_FPS if check_version(version) == "beat_phase" else fps)
+    return feature_sample_rate(BEAT_FPS if check_version(version) in ("beat_phase", "frames") else fps)
 
 
 def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "standard") -> np.ndarray:
@@ -147,7 +159,8 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
         version: of the features.
 
     Returns:
-        (T', D) float32 with T' = 1 + floor(N / samples per step); columns as in `feature_columns`.
+        (T', D) float32 with T' = 1 + floor(N / samples per step); columns as in `feature_columns`. Of
+        `frames` as many steps as hold the 1 + floor(N / 512) frames, filled up by zeros.
 
     Raises:
         ValueError: if the samples are not mono, not finite or too short, or the version is unknown.
@@ -156,6 +169,8 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
     check_samples(samples, rate, version)
     if version == "beat_phase":
         return _beat_phase_features(samples, rhythm(samples, BEAT_FPS, version), fps, BEAT_FPS)
+    if version == "frames":
+        return _frame_features(samples, rhythm(samples, BEAT_FPS, version), fps, BEAT_FPS)
     if not samples.any():
         return np.zeros((1 + len(samples) // HOP, num_features(version)), np.float32)
     pad_mode = padding(version)
@@ -202,6 +217,23 @@ def _beat_phase_features(samples: np.ndarray, found: Rhythm, code_fps: float, be
         "tempo": phase.bpm[None],
     }
     return _in_columns(rows, "beat_phase")
+
+
+def _frame_features(samples: np.ndarray, found: Rhythm, code_fps: float, beat_fps: float) -> np.ndarray:
+    """Features (T', D) of version `frames`; arguments as of `_beat_phase_features`."""
+    per_step, columns = frames_per_step("frames", code_fps), feature_columns("frames")
+    single = np.zeros((len(found.onset), columns["sound"].stop), np.float32)
+    if samples.any():
+        rate, pad_mode = feature_sample_rate(beat_fps), padding("frames")
+        rows = {
+            **_timbre(samples, harmonic_percussive(samples, pad_mode)[0], rate, pad_mode),
+            "onset": found.onset[None],
+            "beat": _flags(found.beats, len(found.onset))[None],
+            "sound": tempogram(found.onset, _TEMPOGRAM_FRAMES, kept=1),
+        }
+        single = _in_columns(rows, "frames")
+    single = np.pad(single, ((0, -len(single) % per_step), (0, 0)))
+    return single.reshape(len(single) // per_step, -1)
 
 
 def _in_columns(rows: Mapping[FeatureGroup, np.ndarray], version: FeatureVersion) -> np.ndarray:

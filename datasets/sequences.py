@@ -2,7 +2,9 @@
 
     <root>/manifest.json                 what is here, how it was made, what was left out and why
     <root>/motion/<sequence>.npy         float32 (T, 24, 3), metres, y up, 60 fps
-    <root>/music/<song>.features.npy     float32 (T', D) of the whole song, 7.5 steps per second; D by version
+    <root>/music/<song>.features.npy     float32 (T', D) of the whole song, 7.5 steps per second; D by
+                                         version. `frames`: 8 frames of 55 features in a step, the last one
+                                         filled up by zeros
     <root>/music/<song>.beats.npy        bool (T60,) of the whole song, 60 fps
 
 Dance and song may differ in length; nothing is cut in the files, and code that needs both uses the shorter
@@ -27,7 +29,7 @@ MANIFEST = "manifest.json"
 MADE_BY = "python prepare_aistpp_data.py --source DIR --out {root} (or --sample, or --songs DIR alone)"
 
 FeatureGroup = Literal[
-    "mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram", "beat_phase", "beat_time", "tempo"
+    "mfcc", "mfcc_delta", "chroma", "onset", "beat", "tempogram", "beat_phase", "beat_time", "tempo", "sound"
 ]
 _SIZES: dict[FeatureGroup, int] = {
     "mfcc": 20,  # of the log-mel power spectrum, in dB below the song's loudest
@@ -39,19 +41,22 @@ _SIZES: dict[FeatureGroup, int] = {
     "beat_phase": 2,  # sine and cosine of the phase within the beat, 0 on a beat; both 0 without beats
     "beat_time": 1,  # seconds from the step to the next beat
     "tempo": 1,  # local tempo, beats per minute; 0 without beats
+    "sound": 1,  # 1 where there are onsets around, else 0: lag 0 of the tempogram
 }
 _SHARED: tuple[FeatureGroup, ...] = ("mfcc", "mfcc_delta", "chroma", "onset", "beat")
 _GROUPS: dict[FeatureVersion, tuple[FeatureGroup, ...]] = {
     "standard": (*_SHARED, "tempogram"),
     "compat": (*_SHARED, "tempogram"),
     "beat_phase": (*_SHARED, "beat_phase", "beat_time", "tempo"),
+    "frames": (*_SHARED, "sound"),
 }
 # raised when a version's numbers change: older data is then made again
-RECIPES: dict[FeatureVersion, int] = {"standard": 1, "compat": 2, "beat_phase": 1}
+RECIPES: dict[FeatureVersion, int] = {"standard": 1, "compat": 2, "beat_phase": 1, "frames": 1}
+FRAME_FPS = 60  # frames per second of version `frames`
 
 
 def feature_columns(version: str) -> dict[FeatureGroup, slice]:
-    """Columns of each group of the music features of a version, in their order.
+    """Columns of each group of the music features of a version, in their order; of `frames`, in a frame.
 
     Raises:
         ValueError: if the version is unknown.
@@ -61,13 +66,29 @@ def feature_columns(version: str) -> dict[FeatureGroup, slice]:
     return {group: slice(end - _SIZES[group], end) for group, end in zip(groups, ends, strict=True)}
 
 
-def num_features(version: str) -> int:
-    """Number of columns of the music features of a version: 438 as published, 58 of `beat_phase`.
+def frames_per_step(version: str, fps: float = 7.5) -> int:
+    """Frames of music in a step of the features: 1, or those at 60 per second of version `frames`.
 
     Raises:
-        ValueError: if the version is unknown.
+        ValueError: if the version is unknown, or a step holds no whole number of frames.
     """
-    return sum(_SIZES[group] for group in _GROUPS[check_version(version)])
+    if check_version(version) != "frames":
+        return 1
+    frames = FRAME_FPS / fps
+    if frames != int(frames):
+        raise ValueError(f"a step of 1/{fps:g} s is no whole number of frames at {FRAME_FPS} per second")
+    return int(frames)
+
+
+def num_features(version: str, fps: float = 7.5) -> int:
+    """Number of columns of the music features of a version: 438 as published, 58 of `beat_phase`.
+
+    Those of `frames` are 55 per frame, as many frames as a step holds.
+
+    Raises:
+        ValueError: as of `frames_per_step`.
+    """
+    return sum(_SIZES[group] for group in _GROUPS[check_version(version)]) * frames_per_step(version, fps)
 
 
 BEAT_COLUMN = feature_columns("standard")["beat"].start  # of every version
@@ -123,6 +144,11 @@ class PreparedData:
     def feature_version(self) -> str:
         """Version of the music features, see `datasets.music`."""
         return self.manifest["music"]["version"]
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames of music in a step of the features, 1 unless the version is `frames`."""
+        return frames_per_step(self.feature_version, self.music_fps)
 
     @property
     def music_fps(self) -> float:

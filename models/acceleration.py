@@ -51,7 +51,7 @@ def with_precision(gpt: MotionGPT, precision: Precision) -> MotionGPT:
         return gpt
     if precision == "bf16":
         gpt = copy.deepcopy(gpt)
-        for part in (gpt.base.blocks, gpt.head):
+        for part in (gpt.base.blocks, gpt.head, *([gpt.music.blocks] if gpt.music else [])):
             part.bfloat16()
         return gpt
     device = gpt.base.positions.device
@@ -61,7 +61,7 @@ def with_precision(gpt: MotionGPT, precision: Precision) -> MotionGPT:
             "use fp32 or bf16"
         )
     gpt = copy.deepcopy(gpt)
-    for block in [*gpt.base.blocks, *gpt.head.blocks]:
+    for block in [*gpt.base.blocks, *gpt.head.blocks, *(gpt.music.blocks if gpt.music else [])]:
         for module in block.modules():
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.Linear):

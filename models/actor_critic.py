@@ -25,7 +25,10 @@ class ValueConfig(ConfigModel):
 
 
 class ActorCritic(nn.Module):
-    """The motion GPT and a value stack on its base. The base is frozen, and dropout is off."""
+    """The motion GPT and a value stack on its base.
+
+    The base and what is before it are frozen, and dropout is off.
+    """
 
     has_unused_parameters = True  # a step trains the policy or the value
 
@@ -37,6 +40,8 @@ class ActorCritic(nn.Module):
         # Differs from the published code, which starts from uniform weights in [a, 1].
         initialise(self.value)
         self.gpt.base.requires_grad_(False)
+        if self.gpt.music is not None:
+            self.gpt.music.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "ActorCritic":
         """Stay in eval mode, whatever the mode: finetuning uses no dropout."""

@@ -4,6 +4,11 @@ Source: Bailando (CVPR 2022), section 3.4, with the attention window of the publ
 less than the GPT's context, whose positions count from the window's first code. `attention_window` defines
 which codes each code is predicted from, and `generate_naively` states the whole procedure in a few lines;
 `generate` gives the same codes with a batch, a KV cache and faster arithmetic.
+
+Behind a music transformer (Bailando++) the music of a code depends on the window that it is in. Windows do
+not depend on codes, though, so their music is encoded beforehand, many windows at a time. A KV cache would
+not be exact: with each code the vectors of up to 2 * reach earlier ones change. `generation.music_context:
+song` departs from that.
 """
 
 import hashlib
@@ -38,6 +43,10 @@ class GenerationConfig(ConfigModel):
     hop: PositiveInt | None = None
     """Number of codes by which the hop window moves: its length runs from window_codes - hop + 1 to
     window_codes. null is half the window."""
+    music_context: Literal["window", "song"] = "window"
+    """Context of the music transformer, if the GPT has one: `window`, as published, encodes the music of each
+    attention window by itself, so nothing can be cached between codes; `song` encodes the whole song once,
+    for less work and, with `window: hop`, a KV cache. The codes differ (docs/RESULTS.md)."""
     precision: Precision = "fp32"
     """Arithmetic of the GPT's blocks. `bf16` is faster, and may choose the other of two codes that are nearly
     tied. `fp32_onednn` computes fp32 by another library, on a CPU: faster on AMD processors."""
@@ -86,7 +95,8 @@ class Prompt(NamedTuple):
 
     Attributes:
         music: (N, D) features at the code rate; there will be N code pairs. Those of step 0 are not used, as
-            published, since the first pair is given.
+            published, since the first pair is given. For a GPT with a music transformer (N + 2 * reach, D):
+            with the steps before and after, see `datasets.clips.with_context`.
         given: codes (n,) each, 1 <= n <= N, that the dance must have, `FREE` where the GPT chooses; from step
             n on it chooses all. The first pair must be given.
         key: name of the dance, which with the config's seed determines its draws.
@@ -176,10 +186,15 @@ def generate_naively(gpt: MotionGPT, prompt: Prompt, config: GenerationConfig) -
     """
     window, hop = config.window_and_hop(gpt.config.context)
     draws, how = generator_of(config.seed, prompt.key), (config.temperature, config.top_k, config.top_p)
-    halves = [half.clone() for half in cut(prompt.given, 0, len(prompt.music))]
-    for k in range(1, len(prompt.music)):
+    music, number = prompt.music, len(prompt.music) - 2 * gpt.reach
+    around = 2 * gpt.reach
+    if gpt.music is not None and config.music_context == "song":
+        music, around = gpt.music.of_song(music), 0
+    halves = [half.clone() for half in cut(prompt.given, 0, number)]
+    for k in range(1, number):
         start = attention_window(k, window, hop).start
-        logits = gpt(prompt.music[None, start + 1 : k + 1], Codes(*(half[None, start:k] for half in halves)))
+        seen = music[None, start + 1 : k + 1 + around]
+        logits = gpt(seen, Codes(*(half[None, start:k] for half in halves)))
         uniform = torch.rand(2, generator=draws, dtype=torch.float64)
         for h, half in enumerate(halves):
             if half[k] == FREE:
@@ -191,7 +206,7 @@ class State:
     """Music, codes and cache of B dances, in memory that stays, so that graphs can use it.
 
     Attributes:
-        music: (B, window, D), the last steps, one step ahead of the codes.
+        music: (B, window, C), the last steps as the base receives them, one step ahead of the codes.
         codes: (B, window) each, the last ones. Of music and codes, what is not filled yet is zero.
         cache: the KV cache.
         graphs: the recorded work for a code, by its kind; None where it was seen once.
@@ -206,13 +221,13 @@ class State:
     def empty(cls, gpt: MotionGPT, batch: int, window: int) -> "State":
         """The state before the first code."""
         device = gpt.base.positions.device
-        music = torch.zeros(batch, window, gpt.music_channels, device=device)
+        music = torch.zeros(batch, window, gpt.conditioning_channels, device=device)
         codes = Codes(*torch.zeros(2, batch, window, dtype=torch.long, device=device))
         return cls(music, codes, gpt.new_cache(batch))
 
     def append_music(self, music: Tensor) -> None:
-        """Append the music (B, D) of a step."""
-        self.music.copy_(torch.cat([self.music[:, 1:], music[:, None]], 1))
+        """Append the music (B, C) of a step, or replace that of the whole window (B, window, C)."""
+        self.music.copy_(music if music.ndim == 3 else torch.cat([self.music[:, 1:], music[:, None]], 1))
 
     def append_codes(self, codes: Codes) -> None:
         """Append codes (B,) each."""
@@ -233,7 +248,7 @@ class Inputs(NamedTuple):
     """Inputs of a step.
 
     Attributes:
-        music: (B, D) features of the step.
+        music: (B, C), of the step; (B, window, C), of the window, if the music of earlier codes changes.
         given: (B,) each; codes that are given, `FREE` where the GPT chooses; None if it chooses all.
         uniform: (B, 2) draws; None if the most probable code is taken.
         new: number of codes in the window that the cache does not hold; 0 if all codes of the step are given.
@@ -266,6 +281,7 @@ class Generator:
         self.window, self.hop = config.window_and_hop(self.forward.gpt.config.context)
         self._how = config.temperature, config.top_k, config.top_p
         self.generators = [generator_of(config.seed, key) for key in keys]
+        self.caches = not encodes_windows(self.forward.gpt, config)
         self.steps = 0
         self.cached = 0  # how many codes the cache holds
         self._memory = len(keys), self.window
@@ -278,7 +294,9 @@ class Generator:
         """Return the next code pair (B,) each; with CUDA graphs the next step overwrites it.
 
         Args:
-            music: (B, D) features of this step; those of step 0 are not used.
+            music: (B, C) of this step, as the base receives it; that of step 0 is not used. If windows are
+                encoded by themselves: (B, window, C), of the window's codes, which end with this step; what
+                is before them is not used.
             given: (B,) each, on the CPU; codes that are given already, `FREE` where the GPT chooses, which is
                 everywhere if None. In step 0 all must be given.
         """
@@ -295,7 +313,7 @@ class Generator:
         if window.rebuild:
             self.cached = 0
         uniform, new = self._draw(music.device), 0
-        uses_cache = self.cached > 0 or window.grows
+        uses_cache = self.caches and (self.cached > 0 or window.grows)
         if window.rebuild and uses_cache:
             self.state.cache.clear()
         if is_free:
@@ -356,6 +374,75 @@ class Generator:
         return to_device(drawn, device)
 
 
+def encodes_windows(gpt: MotionGPT, config: GenerationConfig) -> bool:
+    """Whether the music of each attention window is encoded by itself."""
+    return gpt.music is not None and config.music_context == "window"
+
+
+class EncodedMusic:
+    """The music of songs as the base receives it, step by step.
+
+    Without a music transformer these are the features. With one, the vectors of whole songs are computed at
+    once, or those of the windows of the next steps, in batches of bounded memory.
+
+    Args:
+        gpt: the motion GPT, in eval mode.
+        songs: (N_i + 2 * reach, D) each, the longest first.
+        config: how codes are generated.
+        device: that of the GPT.
+    """
+
+    def __init__(
+        self, gpt: MotionGPT, songs: Sequence[Tensor], config: GenerationConfig, device: torch.device
+    ) -> None:
+        self.gpt = gpt
+        self.window, self.hop = config.window_and_hop(gpt.config.context)
+        self.by_window = encodes_windows(gpt, config)
+        self.steps = len(songs[0]) - 2 * gpt.reach
+        on_device = [song.to(device) for song in songs]
+        if gpt.music is not None and not self.by_window:
+            on_device = [gpt.music.of_song(song) for song in on_device]
+        self._songs = torch.nn.utils.rnn.pad_sequence(on_device, batch_first=True)
+        self._first, self._encoded = 0, self._songs[:, :0]  # windows of which step on, and these
+
+    def of_step(self, k: int, batch: int) -> Tensor:
+        """Music of code k of the first dances, as `Generator.step` takes it."""
+        if not self.by_window:
+            return self._songs[:batch, k]
+        if k == 0:  # not used
+            return self._songs.new_zeros(batch, self.window, self.gpt.conditioning_channels)
+        if not 0 <= k - self._first < self._encoded.shape[1]:
+            self._encode(k, batch)
+        return self._encoded[:batch, k - self._first]
+
+    @torch.no_grad()
+    def _encode(self, k: int, batch: int) -> None:
+        """Encode the windows of code k and of those that follow.
+
+        Windows of one length are one batch, so the vectors of a code do not depend on what is encoded beside
+        it. A window that still grows is as long as its codes.
+        """
+        assert self.gpt.music is not None
+        last = min(self.steps, k + max(1, _WINDOWS // batch))
+        windows = [attention_window(step, self.window, self.hop) for step in range(k, last)]
+        by_length: dict[int, list[int]] = {}
+        for place, window in enumerate(windows):
+            by_length.setdefault(window.stop - window.start, []).append(place)
+        shape = batch, len(windows), self.window, self.gpt.conditioning_channels
+        self._first, self._encoded = k, self._songs.new_zeros(shape)
+        around = 2 * self.gpt.reach
+        for length, places in by_length.items():
+            starts = torch.tensor([windows[place].start + 1 for place in places])
+            rows = (starts.unsqueeze(1) + torch.arange(length + around)).to(self._songs.device)
+            music = self._songs[:batch, rows].flatten(0, 1)
+            vectors = torch.cat([self.gpt.music(part) for part in music.split(_ENCODED)])
+            self._encoded[:, places, self.window - length :] = vectors.unflatten(0, (batch, -1))
+
+
+_WINDOWS = 1024  # windows whose music is kept; with the published sizes 86 kB each
+_ENCODED = 32  # windows that are encoded at a time
+
+
 def accelerated(gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig) -> AcceleratedGPT:
     """The GPT's forward pass in the way that the config asks for; what is one already is returned as it is.
 
@@ -401,8 +488,8 @@ def generate(
         return []
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].music))  # finished ones come last
     ordered = [prompts[i] for i in order]
-    lengths = [len(prompt.music) for prompt in ordered]
-    music = torch.nn.utils.rnn.pad_sequence([p.music for p in ordered], batch_first=True).to(device)
+    lengths = [len(prompt.music) - 2 * plain.reach for prompt in ordered]
+    music = EncodedMusic(plain, [prompt.music for prompt in ordered], config, device)
     given = [torch.stack(half) for half in zip(*(cut(p.given, 0, lengths[0]) for p in ordered), strict=True)]
     free = (torch.cat(given) == FREE).all(0).tolist()  # steps in which nothing is given
     upper, lower = (torch.zeros_like(half, device=device) for half in given)
@@ -413,7 +500,7 @@ def generate(
             batch = graphed_size(batch, len(ordered))
         generator.keep(batch)
         codes = generator.step(
-            music[:batch, k], None if free[k] else Codes(*(half[:batch, k] for half in given))
+            music.of_step(k, batch), None if free[k] else Codes(*(half[:batch, k] for half in given))
         )
         upper[:batch, k], lower[:batch, k] = codes
     generator.close()
@@ -449,14 +536,13 @@ def check_prompt(gpt: MotionGPT, prompt: Prompt) -> None:
     Raises:
         ValueError: if shapes do not fit, the first pair is not given, or a code is not in its codebook.
     """
-    music, given = prompt.music, prompt.given
-    if music.ndim != 2 or music.shape[1] != gpt.music_channels or not len(music):
-        raise ValueError(
-            f"music must be (N, {gpt.music_channels}) with at least one step, got {tuple(music.shape)}"
-        )
+    music, given, around = prompt.music, prompt.given, 2 * gpt.reach
+    if music.ndim != 2 or music.shape[1] != gpt.music_channels or len(music) <= around:
+        needed = f"(N + {around}, {gpt.music_channels})" if around else f"(N, {gpt.music_channels})"
+        raise ValueError(f"music must be {needed} with at least one step, got {tuple(music.shape)}")
     check_given(gpt.num_codes, given)
-    if len(given.upper) > len(music):
-        raise ValueError(f"{len(given.upper)} codes are given for {len(music)} steps of music")
+    if len(given.upper) > len(music) - around:
+        raise ValueError(f"{len(given.upper)} codes are given for {len(music) - around} steps of music")
 
 
 def check_given(num_codes: tuple[int, int], given: Codes) -> None:

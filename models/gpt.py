@@ -4,11 +4,14 @@ Source: Bailando (CVPR 2022), section 3.4. Three token streams (music, upper cod
 are concatenated along time to 3t tokens. A token of step i attends to the tokens of steps <= i of all
 streams. The same `forward` serves training and generation; generation passes a `KVCache`, whose buffers have
 a fixed size, so that shapes depend on the number of new codes only.
+
+Bailando++ (TPAMI 2023) puts a music transformer in front of the GPT: it turns the music of a window, at the
+rate of the motion and with some steps on either side, into a vector per code.
 """
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,28 @@ from utils.config import ConfigModel, check, to_plain
 STREAMS = 3  # music, upper codes, lower codes
 ALL = slice(None)  # rows
 _LEVELS = 256  # values of the random byte that decides whether an element is dropped
+
+
+class MusicTransformerConfig(ConfigModel):
+    """Architecture of the music transformer of Bailando++."""
+
+    width: PositiveInt = 768
+    """Channels of a frame, and of the vector per code."""
+    heads: PositiveInt = 12
+    """Attention heads per block."""
+    blocks: PositiveInt = 3
+    """Number of transformer blocks."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout rate of embeddings, attention weights and residuals during training."""
+    reach: PositiveInt = 5
+    """Codes to either side whose frames a frame attends to, and that a window has as context. The published
+    `window_size` is 2 * reach + 1."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be divisible by heads {self.heads}")
+        return self
 
 
 class GPTConfig(ConfigModel):
@@ -56,6 +81,9 @@ class GPTConfig(ConfigModel):
     cross_conditional: bool = True
     """Let each half attend to the codes of the other half, as in the paper. With `false` a half attends to
     the music and its own codes only, for comparison: two GPTs that share their weights."""
+    music_transformer: MusicTransformerConfig | None = None
+    """A transformer over the music in front of the GPT, as in Bailando++; see MusicTransformerConfig. It
+    needs data with `--features frames`. null feeds the features of each step to the GPT, as in Bailando."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -213,6 +241,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: flo
     return fast_dropout(scores.softmax(-1), dropout) @ value
 
 
+class BlockConfig(Protocol):
+    """Sizes of a transformer block."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+
+    @property
+    def dropout(self) -> float:
+        """Dropout rate of attention weights and residuals."""
+
+
 class Attention(nn.Module):
     """Multi-head self-attention under a mask.
 
@@ -221,7 +265,7 @@ class Attention(nn.Module):
         block: index of the block in a `KVCache`.
     """
 
-    def __init__(self, config: GPTConfig, block: int) -> None:
+    def __init__(self, config: BlockConfig, block: int) -> None:
         super().__init__()
         self.heads, self.dropout, self.block = config.heads, config.dropout, block
         self.qkv = nn.Linear(config.width, 3 * config.width)
@@ -251,7 +295,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block with exact GELU."""
 
-    def __init__(self, config: GPTConfig, block: int) -> None:
+    def __init__(self, config: BlockConfig, block: int) -> None:
         super().__init__()
         width = config.width
         self.norm_attention = nn.LayerNorm(width)
@@ -299,6 +343,88 @@ class CodebookEmbedding(nn.Module):
         return self.linear(F.embedding(codes, self.vectors))
 
 
+def band_mask(frames: int, reach: int, device: torch.device | None = None) -> Tensor:
+    """(frames, frames) bool, true where the two frames are at most `reach` frames apart."""
+    places = torch.arange(frames, device=device)
+    return (places - places.unsqueeze(1)).abs() <= reach
+
+
+class MusicTransformer(nn.Module):
+    """Music at the rate of the motion -> a vector per code. Bailando++ (TPAMI 2023), section 3.4.
+
+    A step of its input is the features of one code's frames, one frame after the other. The frames of a
+    window attend to frames at most `reach` codes away, within the window: without positions, so that equal
+    surroundings give equal vectors. The frames of the `reach` codes at either end are dropped in the end, and
+    a linear map joins the frames of each code.
+
+    A window is a definition, not a matter of speed: its ends limit the context of all blocks but the first,
+    so the vector of a code differs between windows.
+
+    Args:
+        config: sizes.
+        frames_per_code: frames of music per code.
+        frame_channels: features of a frame.
+        context: codes of the longest window.
+        normalise: whether features are normalised, see `GPTConfig.normalise_music`.
+    """
+
+    music_mean: Tensor
+    music_deviation: Tensor
+    unused_positions: Tensor
+
+    def __init__(
+        self,
+        config: MusicTransformerConfig,
+        frames_per_code: int,
+        frame_channels: int,
+        context: int,
+        normalise: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config, self.frames_per_code, self.frame_channels = config, frames_per_code, frame_channels
+        self.normalise = normalise
+        if normalise:
+            self.register_buffer("music_mean", torch.zeros(frame_channels))
+            self.register_buffer("music_deviation", torch.ones(frame_channels))
+        # As published, though: a table of positions that is saved and never added.
+        rows = (context + 2 * config.reach) * frames_per_code
+        self.register_buffer("unused_positions", torch.zeros(1, rows, config.width))
+        self.embed = nn.Linear(frame_channels, config.width)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.blocks))
+        self.join = nn.Linear(frames_per_code * config.width, config.width)
+
+    def forward(self, music: Tensor) -> Tensor:
+        """Vectors (B, t, C) of the codes of windows (B, t + 2 * reach, frames_per_code * frame_channels)."""
+        reach, frames = self.config.reach, self.frames_per_code
+        x = music.unflatten(-1, (frames, self.frame_channels)).flatten(1, 2)
+        if self.normalise:
+            x = (x - self.music_mean) / self.music_deviation
+        x = self.dropout(self.embed(x)).to(next(self.blocks.parameters()).dtype)
+        bias = attention_bias(band_mask(x.shape[1], reach * frames, x.device), x)
+        for block in self.blocks[:-1]:
+            x = block(x, bias)
+        inner = slice(reach * frames, x.shape[1] - reach * frames)  # rows of the last block that are kept
+        x = self.blocks[-1](x, bias[inner], rows=inner)
+        return self.join(x.to(self.join.weight.dtype).unflatten(1, (-1, frames)).flatten(2))
+
+    @torch.no_grad()
+    def of_song(self, music: Tensor, steps: int = 128) -> Tensor:
+        """Vectors (N, C) of a whole song (N + 2 * reach, D) as one window.
+
+        It is computed in pieces that overlap by the reach of all blocks, so an hour needs no more memory than
+        a minute. Differs from the paper, where the context of a code ends with its window.
+        """
+        reach, number = self.config.reach, len(music) - 2 * self.config.reach
+        margin, parts = reach * (self.config.blocks - 1), []
+        for start in range(0, number, steps):
+            end = min(start + steps, number)
+            first, last = max(0, start - margin), min(number, end + margin)
+            piece = self(music[None, first : last + 2 * reach])[0]
+            parts.append(piece[start - first : end - first])
+        return torch.cat(parts)
+
+
 class Base(nn.Module):
     """Embeddings and the first blocks: music and codes -> features (B, 3t, C)."""
 
@@ -310,7 +436,8 @@ class Base(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        if config.normalise_music:
+        self.normalises = config.normalise_music and config.music_transformer is None
+        if self.normalises:
             self.register_buffer("music_mean", torch.zeros(music_channels))
             self.register_buffer("music_deviation", torch.ones(music_channels))
         self.embed_music = nn.Linear(music_channels, config.width)
@@ -328,12 +455,6 @@ class Base(nn.Module):
     def dtype(self) -> torch.dtype:
         """The data type of the blocks' weights."""
         return next(self.blocks.parameters()).dtype
-
-    @torch.no_grad()
-    def set_music_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and the divisor (D,) of the features for `normalise_music`; inf excludes a feature."""
-        self.music_mean.copy_(mean)
-        self.music_deviation.copy_(std)
 
     def set_codebooks(self, upper: Tensor, lower: Tensor) -> None:
         """Set the codebook vectors (K, D) of both halves for `embed: codebook`."""
@@ -353,7 +474,7 @@ class Base(nn.Module):
                 f"{steps} codes need {steps} music steps and a context of at least {steps}; "
                 f"got {music.shape[1]} music steps and a context of {self.config.context}"
             )
-        if self.config.normalise_music:
+        if self.normalises:
             music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
         places = self.positions[:, :steps] if cache is None else self.positions[:, cache.positions]
@@ -421,22 +542,45 @@ def bias_of(config: GPTConfig, steps: int, x: Tensor, cache: KVCache | None) -> 
 
 
 class MotionGPT(nn.Module):
-    """Base and policy head: logits of the next codes from music and past codes.
+    """Base and policy head, perhaps behind a music transformer: logits of the next codes.
 
     Args:
         config: architecture.
-        num_codes: K of the upper and of the lower half.
-        music_channels: D, music features per step.
-        code_dim: length of a codebook vector, which `embed: codebook` needs.
+        num_codes: codes of the upper and of the lower codebook.
+        music_channels: D, features of a step of music; with a music transformer those of all its frames.
+        frames_per_step: frames of music in a step, for the music transformer.
+        code_dim: length of a codebook vector, for `embed: codebook`.
+
+    Raises:
+        ValueError: if the features of a step are not those of as many frames.
     """
 
     def __init__(
-        self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int, code_dim: int = 0
+        self,
+        config: GPTConfig,
+        num_codes: tuple[int, int],
+        music_channels: int,
+        frames_per_step: int = 1,
+        code_dim: int = 0,
     ) -> None:
         super().__init__()
         self.config, self.num_codes, self.music_channels = config, num_codes, music_channels
+        self.frames_per_step = frames_per_step
         self.code_dim = code_dim if config.embed == "codebook" else 0
         assert self.code_dim or config.embed == "index", "embed: codebook needs code_dim"
+        self.music: MusicTransformer | None = None
+        if config.music_transformer is not None:
+            if frames_per_step < 2 or music_channels % frames_per_step:
+                raise ValueError(
+                    "model.music_transformer needs music at the rate of the motion, several frames per code; "
+                    f"got {music_channels} features in {frames_per_step} frame(s) per code: prepare the data "
+                    "with --features frames"
+                )
+            channels, normalise = music_channels // frames_per_step, config.normalise_music
+            self.music = MusicTransformer(
+                config.music_transformer, frames_per_step, channels, config.context, normalise
+            )
+            music_channels = config.music_transformer.width
         self.base = Base(config, num_codes, music_channels, self.code_dim)
         self.head = Head(config, config.head_blocks, num_codes, first_block=config.base_blocks)
         initialise(self)
@@ -444,7 +588,10 @@ class MotionGPT(nn.Module):
     def architecture(self) -> dict[str, Any]:
         """The entries of a checkpoint from which `from_architecture` builds this GPT again."""
         sizes: dict[str, Any] = {"num_codes": list(self.num_codes), "music_channels": self.music_channels}
-        sizes |= {"code_dim": self.code_dim} if self.code_dim else {}
+        if self.code_dim:
+            sizes["code_dim"] = self.code_dim
+        if self.music is not None:
+            sizes["frames_per_step"] = self.frames_per_step
         return {"gpt": to_plain(self.config), **sizes}
 
     @classmethod
@@ -452,8 +599,35 @@ class MotionGPT(nn.Module):
         """Build the GPT that a checkpoint describes, with newly initialised weights."""
         upper, lower = architecture["num_codes"]
         config = check(GPTConfig, architecture["gpt"], source)
-        code_dim = architecture["code_dim"] if config.embed == "codebook" else 0
-        return cls(config, (upper, lower), architecture["music_channels"], code_dim)
+        return cls(
+            config,
+            (upper, lower),
+            architecture["music_channels"],
+            architecture.get("frames_per_step", 1),
+            architecture["code_dim"] if config.embed == "codebook" else 0,
+        )
+
+    @property
+    def reach(self) -> int:
+        """Steps of music that a window needs before its first and after its last one."""
+        return 0 if self.music is None else self.music.config.reach
+
+    @property
+    def conditioning_channels(self) -> int:
+        """Channels of the music as the base receives it: features, or vectors of the music transformer."""
+        return self.music_channels if self.music is None else self.music.config.width
+
+    @torch.no_grad()
+    def set_music_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set the mean and the divisor of the features for `normalise_music`; inf excludes a feature.
+
+        Args:
+            mean: (D,), or those of a frame with a music transformer.
+            std: as many.
+        """
+        holder = self.base if self.music is None else self.music
+        holder.music_mean.copy_(mean)
+        holder.music_deviation.copy_(std)
 
     def forward(
         self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False
@@ -461,7 +635,9 @@ class MotionGPT(nn.Module):
         """Logits of the codes that follow each of the given ones.
 
         Args:
-            music: (B, t, D), one step ahead of the codes: steps i + 1 to i + t for codes i to i + t - 1.
+            music: (B, t, D), one step ahead of the codes: steps i + 1 to i + t for codes i to i + t - 1. With
+                a music transformer (B, t + 2 * reach, D), with the steps before and after, or the vectors
+                (B, t, C) that it has made of them.
             codes: (B, t).
             cache: the window's codes before these; these are appended to it. None: the window begins here.
             last_only: return the last step only, for less work.
@@ -474,6 +650,8 @@ class MotionGPT(nn.Module):
         """
         if cache is not None:
             cache.advance(codes.upper.shape[1])
+        if self.music is not None and music.shape[1] != codes.upper.shape[1]:
+            music = self.music(music)
         return self.head(self.base(music, codes, cache), cache, last_only)
 
     def new_cache(self, batch: int) -> KVCache:

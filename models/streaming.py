@@ -1,8 +1,9 @@
 """Generate a dance while its music arrives: music features in, codes and joints out, in constant memory.
 
-A code needs no more music than its own step. The convolutions that decode it look ahead, though: a frame is
-final once no later code can change it, `ConvConfig.look_ahead` codes after its own (26 codes, 3.5 s, with the
-published sizes). The output equals that of `generate` and of decoding the whole song at once.
+A code needs no more music than its own step; with a music transformer `reach` steps more (5: with its own
+step 48 frames, 0.8 s). The convolutions that decode it look ahead, though: a frame is final once no later
+code can change it, `ConvConfig.look_ahead` codes after its own (26 codes, 3.5 s, with the published sizes).
+The output equals that of `generate` and of decoding the whole song at once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.conv import ConvConfig, Decoder, ResidualBlock
-from models.generation import GenerationConfig, Generator, check_given
+from models.generation import (
+    GenerationConfig,
+    Generator,
+    attention_window,
+    check_given,
+    encodes_windows,
+)
 from models.gpt import MotionGPT
 from models.vqvae import ChoreographicMemory, Codes
 from utils.motion import with_root
@@ -129,6 +136,46 @@ class PoseStream:
         return torch.cat([place, pose[..., 3:].unflatten(-1, (-1, 3)) + place], -2)
 
 
+class MusicStream:
+    """The music of each code as `Generator.step` takes it, from features that are still arriving.
+
+    Args:
+        gpt: the motion GPT, in eval mode.
+        config: how codes are generated.
+
+    Raises:
+        ValueError: if the config needs the whole song.
+    """
+
+    def __init__(self, gpt: MotionGPT, config: GenerationConfig) -> None:
+        self.by_window = encodes_windows(gpt, config)
+        if gpt.music is not None and not self.by_window:
+            raise ValueError(
+                "generation.music_context song needs the whole song; use generation.music_context=window"
+            )
+        self.gpt, self.reach = gpt, gpt.reach
+        self.window, self.hop = config.window_and_hop(gpt.config.context)
+        self.first = -self.reach  # step of the first row
+        self.rows = gpt.base.positions.new_zeros(self.reach, gpt.music_channels)
+
+    def push(self, music: Tensor, last: bool) -> None:
+        """Append features (n, D); with `last` also the zeros that follow a song."""
+        self.rows = torch.cat([self.rows, music, music.new_zeros(self.reach if last else 0, music.shape[1])])
+
+    def of_step(self, k: int) -> Tensor | None:
+        """Music of code k, for a batch of one; None if it has not arrived yet. k must not decrease."""
+        if k + self.reach >= self.first + len(self.rows):
+            return None
+        start = attention_window(k, self.window, self.hop).start if self.by_window and k else k - 1
+        self.rows = self.rows[max(0, start + 1 - self.reach - self.first) :]
+        self.first = max(self.first, start + 1 - self.reach)
+        if not self.by_window:
+            return self.rows[:1]
+        assert self.gpt.music is not None
+        vectors = self.gpt.music(self.rows[None, : k - start + 2 * self.reach])
+        return F.pad(vectors, (0, 0, self.window - vectors.shape[1], 0))
+
+
 class DanceStream:
     """One dance, generated and decoded while its music arrives.
 
@@ -152,7 +199,9 @@ class DanceStream:
         key: str = "",
     ) -> None:
         check_given(gpt.num_codes, given)
-        self.generator = Generator(gpt, config or GenerationConfig(), [key])
+        config = config or GenerationConfig()
+        self.generator = Generator(gpt, config, [key])
+        self.music = MusicStream(gpt, config)
         self.poses = PoseStream(memory)
         self.device = gpt.base.positions.device
         self.given = Codes(*(half.cpu() for half in given))
@@ -161,14 +210,18 @@ class DanceStream:
     def push(self, music: Tensor, last: bool = False) -> DanceChunk:
         """Append music (n >= 0, D) at the code rate and return the codes and frames that it completes.
 
-        With `last`, all frames that are left are returned.
+        With a music transformer the codes of the last `reach` steps wait for more music. With `last`, all
+        codes and frames that are left are returned.
 
         Raises:
             ValueError: if the music is of another shape.
         """
         if music.ndim != 2 or music.shape[1] != self.channels:
             raise ValueError(f"music must be (n, {self.channels}), got {tuple(music.shape)}")
-        pairs = [self._step(features) for features in music.to(self.device)]
+        self.music.push(music.to(self.device), last)
+        pairs = []
+        while (conditions := self.music.of_step(self.generator.steps)) is not None:
+            pairs.append(self._step(conditions))
         none = torch.zeros(0, dtype=torch.long, device=self.device)
         codes = Codes(*(torch.cat([none, *(pair[half] for pair in pairs)]) for half in (0, 1)))
         joints = self.poses.push(Codes(codes.upper.unsqueeze(0), codes.lower.unsqueeze(0)), last)
@@ -177,7 +230,7 @@ class DanceStream:
     def _step(self, music: Tensor) -> Codes:
         k = self.generator.steps
         given = Codes(*(half[k : k + 1] for half in self.given)) if k < len(self.given.upper) else None
-        return Codes(*(half.clone() for half in self.generator.step(music.unsqueeze(0), given)))
+        return Codes(*(half.clone() for half in self.generator.step(music, given)))
 
 
 def stream(

@@ -66,7 +66,7 @@ def add_songs(plan: Plan, found: Source, music: MusicOptions) -> None:
             + "; give --songs DIR, or --no-songs to prepare the dances alone"
         )
     options = f"music {RECIPES[music.version]} {music.version} {music.fps:g}"
-    columns = num_features(music.version)
+    columns = num_features(music.version, music.fps)
     read = partial(_read_song, version=music.version, fps=music.fps)
     none = np.zeros(0, bool)
     for song, flags in beats.items():

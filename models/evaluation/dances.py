@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.clips import usable_frames
+from datasets.clips import usable_frames, with_context
 from datasets.sequences import PreparedData
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
@@ -114,8 +114,11 @@ class DanceMaker:
         if not found:  # more processes than songs
             return distributed.gather_shares([])
         whole = self.length == "song"
-        music = [p.music if whole or not p.frames else p.music[: len(p.codes.upper)] for p in found]
-        prompts = [Prompt(song, p.first, p.name) for song, p in zip(music, found, strict=True)]
+        steps = [len(p.music) if whole or not p.frames else len(p.codes.upper) for p in found]
+        prompts = [
+            Prompt(with_context(p.music, 0, min(n, len(p.music)), gpt.reach), p.first, p.name)
+            for p, n in zip(found, steps, strict=True)
+        ]
         codes = generate(gpt.eval(), prompts, how, self.device, progress=distributed.is_main())
         dances = []
         for piece, dance in zip(found, codes, strict=True):

@@ -65,8 +65,7 @@ def kl_to_gpt(
     total = 0.0
     for part in zip(*(field.split(batch_size) for field in dance), strict=True):
         upper, lower, music, _, mask = (x.to(device) for x in part)
-        steps = mask.shape[1]
-        seen = music[:, 1 : 1 + steps], Codes(upper[:, :steps], lower[:, :steps])
+        seen = music[:, 1:-1], Codes(upper[:, :-2], lower[:, :-2])
         total += float((divergence(policy(*seen), gpt(*seen)) * mask).sum())
     return total / float(dance.mask.sum())
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from datasets.clips import with_context
 from models.acceleration import AcceleratedGPT
 from models.generation import FREE, GenerationConfig, Prompt, accelerated, cut, generate, overlay
 from models.inference.config import DanceConfig
@@ -416,11 +417,12 @@ def generate_codes(
     """
     prompts = []
     for request in requests:
-        music = request.song.features[request.first_step :]
-        given = cut(opening, 0, len(music))
+        features, first = request.song.features, request.first_step
+        steps = len(features) - first
+        given = cut(opening, 0, steps)
         if locked is not None:
-            given = overlay(given, cut(locked, request.first_step, len(music)))
-        prompts.append(Prompt(music, given, request.key))
+            given = overlay(given, cut(locked, first, steps))
+        prompts.append(Prompt(with_context(features, first, steps, gpt.gpt.reach), given, request.key))
     order = sorted(range(len(requests)), key=lambda i: -len(prompts[i].music))
     generated: dict[int, Codes] = {}
     while order:

@@ -64,7 +64,8 @@ def load_networks(config: GPTRunConfig, device: torch.device) -> Networks:
             f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {vqvae} has {memory.num_codes}; "
             "they must be of one training"
         )
-    given = num_features(features)
+    per_second = memory.skeleton.fps / memory.frames_per_code
+    given = num_features(features, per_second)
     if gpt.music_channels != given:
         raise ValueError(
             f"{path} needs {gpt.music_channels} music features; a song gives {given} of version {features!r}"

@@ -1,9 +1,10 @@
 """Published checkpoints as ours, and back; `python -m models.published` is the command.
 
 The kind of network is recognised by its keys: a choreographic memory (SepVQVAE), one with its velocity branch
-(SepVQVAER), a motion GPT (CrossCondGPT2), an actor-critic one (CrossCondGPT2AC). Weights are the same bits in
-both forms. Published files do not state the version of the music features a GPT was trained on: it is
-`compat`, unless the file was exported from a GPT that was trained on others.
+(SepVQVAER), a motion GPT (CrossCondGPT2), an actor-critic one (CrossCondGPT2AC), and these two with the music
+transformer of Bailando++ (CrossCondGPT2MW, CrossCondGPT2MWAC). Weights are the same bits in both forms.
+Published files do not state the version of the music features a GPT was trained on: it is `compat`, with a
+music transformer `frames`, unless the file was exported from a GPT that was trained on others.
 """
 
 import re
@@ -13,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from models.conv import ConvConfig
-from models.gpt import GPTConfig
+from models.gpt import GPTConfig, MusicTransformerConfig
 from models.published.files import Published, check_form
 from models.published.names import gpt_table, memory_table, to_ours, to_theirs
 from models.quantizer import CodebookConfig
@@ -21,6 +22,7 @@ from models.vqvae import ChoreographicMemory, MemoryConfig
 from utils.config import check, to_plain
 
 FEATURES = "compat"  # of published GPTs
+FEATURES_MUSIC = "frames"  # of those with a music transformer
 HEADS = 12  # of published GPTs; no tensor shows it
 # Settings of a published memory that no tensor's shape shows, and the only value that can be built.
 _BUILT = {"vqvae_reverse_decoder_dilation": True, "use_bottleneck": True}
@@ -47,10 +49,16 @@ def from_published(published: Published) -> dict[str, Any]:
     else:
         gpt, num_codes, music_channels, value_blocks = _gpt_sizes(published)
         stage = "motion_gpt" if value_blocks is None else "actor_critic"
-        table = gpt_table(gpt, num_codes, music_channels, value_blocks)
+        frames = 1
+        if gpt.music_transformer is not None:
+            frames = _frames_per_step(published, gpt.music_transformer)
+            music_channels *= frames
+        table = gpt_table(gpt, num_codes, music_channels, value_blocks, frames)
         architecture = {"gpt": to_plain(gpt), "num_codes": list(num_codes), "music_channels": music_channels}
         architecture |= {} if value_blocks is None else {"value_blocks": value_blocks}
-        architecture["music"] = published.config.get("music_features", FEATURES)
+        architecture |= {} if frames == 1 else {"frames_per_step": frames}
+        features = FEATURES if gpt.music_transformer is None else FEATURES_MUSIC
+        architecture["music"] = published.config.get("music_features", features)
     check_form(published, table, NETWORKS[stage])
     return {
         "stage": stage,
@@ -90,7 +98,8 @@ def to_published(content: Mapping[str, Any], source: str) -> dict[str, Any]:
                 raise ValueError("it embeds codebook vectors (embed: codebook), published ones embed indices")
             upper, lower = architecture["num_codes"]
             blocks = architecture.get("value_blocks")
-            table = gpt_table(gpt, (upper, lower), architecture["music_channels"], blocks)
+            frames = architecture.get("frames_per_step", 1)
+            table = gpt_table(gpt, (upper, lower), architecture["music_channels"], blocks, frames)
             config |= {"n_head": gpt.heads, "music_features": architecture["music"]}
         state = to_theirs(table, model)
     except (KeyError, ValueError) as error:
@@ -182,17 +191,56 @@ def _gpt_sizes(published: Published) -> tuple[GPTConfig, tuple[int, int], int, i
         raise ValueError(
             f"{published.path}: block_size is {size!r} in its config, its tensors show {context}"
         )
+    music = _music_sizes(published, context, heads[0])
     gpt = GPTConfig(
         width=width,
         heads=heads[0],
         base_blocks=_count(state, r"gpt_base\.blocks\.(\d+)\.", plain.base_blocks),
         head_blocks=_count(state, r"gpt_head\.blocks\.(\d+)\.", plain.head_blocks),
         context=context,
+        music_transformer=music,
     )
     value_blocks = None
     if published.kind == "actor_critic":
         value_blocks = _count(state, r"critic_net\.blocks\.(\d+)\.", 3)
+    if music is not None:
+        return gpt, (upper, lower), _size(state, "music_trans.cond_emb.weight", 1, 55), value_blocks
     return gpt, (upper, lower), _size(state, "gpt_base.cond_emb.weight", 1, 438), value_blocks
+
+
+def _music_sizes(published: Published, context: int, heads: int) -> MusicTransformerConfig | None:
+    """Sizes of the music transformer of a published GPT; None if it has none.
+
+    Raises:
+        ValueError: if its width cannot be split over its heads.
+    """
+    state, plain = published.state, MusicTransformerConfig()
+    if not any(key.startswith("music_trans.") for key in state):
+        return None
+    width = max(_size(state, "music_trans.cond_emb.weight", 0, plain.width), 1)
+    if width % heads:
+        raise ValueError(
+            f"{published.path}: the width {width} of its music transformer cannot be split over {heads} "
+            "attention heads"
+        )
+    sizes = MusicTransformerConfig(
+        width=width, heads=heads, blocks=max(_count(state, r"music_trans\.blocks\.(\d+)\.", plain.blocks), 1)
+    )
+    rows = _size(state, "music_trans.pos_emb", 1, 0)
+    spare = rows // _frames_per_step(published, sizes) - context
+    window = _one_setting(published, "window_size", spare + 1)
+    if spare < 2 or spare % 2 or window != spare + 1:
+        raise ValueError(
+            f"{published.path}: its music transformer has {rows} places for frames and window_size "
+            f"{window!r}; a context of {context} codes needs window_size - 1 more, an even number"
+        )
+    return sizes.model_copy(update={"reach": spare // 2})
+
+
+def _frames_per_step(published: Published, music: MusicTransformerConfig) -> int:
+    """Frames of music per code by the map that joins them."""
+    joined = _size(published.state, "music_trans.downsample.weight", 1, 8 * music.width)
+    return max(joined // music.width, 1)
 
 
 def _named(config: Any, name: str) -> list[Any]:

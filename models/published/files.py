@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.published.names import HALVES, MASK, PARTS, Table, causal_mask
+from models.published.names import HALVES, MASK, PARTS, Table
 
 DOCUMENT = "docs/PUBLISHED_WEIGHTS.md"
 _OLD_FORMAT = (
@@ -178,8 +178,8 @@ def check_form(published: Published, table: Table, what: str) -> None:
         what: the network, for the message.
 
     Raises:
-        ValueError: in one line: missing and unknown keys, wrong shapes and types, masks that are not causal,
-            weights that are not finite; the first few of each, and how many.
+        ValueError: in one line: missing and unknown keys, wrong shapes and types, masks that are not those of
+            their blocks, weights that are not finite; the first few of each, and how many.
     """
     state = published.state
     both = {key: entry.shape for key, entry in table.items() if key in state}
@@ -201,9 +201,9 @@ def check_form(published: Published, table: Table, what: str) -> None:
     ]
     if not any(problems):
         masks = [key for key in table if key.endswith(MASK)]
-        masks = [key for key in masks if not torch.equal(state[key], causal_mask(table[key].shape[-1]))]
+        masks = [key for key in masks if not torch.equal(state[key], table[key].mask)]
         broken = [key for key in table if not bool(torch.isfinite(state[key]).all())]
-        problems = [_some("not the causal mask", masks), _some("not finite", broken)]
+        problems = [_some("not the mask of its block", masks), _some("not finite", broken)]
     if any(problems):
         raise ValueError(f"{published.path} is no published {what}: {'; '.join(p for p in problems if p)}")
 

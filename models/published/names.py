@@ -5,7 +5,7 @@ of our state dict that holds the same numbers. Shapes are those of our modules.
 
 Source: the published system's checkpoint keys (names are facts, the code is ours). Only names differ, except
 for three things: query, key and value are one linear map here; the positions of the three streams are an axis
-of their own here; and each published GPT block holds a causal mask. Published files lack the moving averages
+of their own here; and each published GPT block holds its mask. Published files lack the moving averages
 of the codebooks.
 """
 
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from models.actor_critic import ActorCritic, ValueConfig
-from models.gpt import GPTConfig, MotionGPT
+from models.gpt import GPTConfig, MotionGPT, band_mask
 from models.vqvae import ChoreographicMemory, MemoryConfig
 
 HALVES = {"vqvae_up": "upper", "vqvae_down": "lower"}
-PARTS = ("gpt_base", "gpt_head", "critic_net")
+PARTS = ("music_trans", "gpt_base", "gpt_head", "critic_net")
 MASK = "attn.mask"
 _MOVING_AVERAGES = (".ema_sum", ".ema_count", ".initialised", ".restarted")
 _NOT_PUBLISHED = "this is not the published architecture"
@@ -32,13 +32,22 @@ class Entry(NamedTuple):
 
     Attributes:
         shape: in the published file.
-        ours: the key of our state dict that holds it; '' for a causal mask, which we do not store.
+        ours: the key of our state dict that holds it; '' for a mask, which we do not store.
         part: 0, 1 or 2 if it is the first, second or last third of our tensor; 0 otherwise.
+        band: of a mask: the largest distance that it lets through to either side; None for a causal one.
     """
 
     shape: tuple[int, ...]
     ours: str
     part: int = 0
+    band: int | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """The published mask (1, 1, n, n) of an entry without a key of ours: 1 where row may attend."""
+        size = self.shape[-1]
+        found = torch.ones(size, size).tril() if self.band is None else band_mask(size, self.band).float()
+        return found.view(1, 1, size, size)
 
 
 Table = dict[str, Entry]  # published key, without `module.`; in the file's order
@@ -78,11 +87,24 @@ def memory_table(config: MemoryConfig, velocity: bool) -> Table:
 
 
 def gpt_table(
-    config: GPTConfig, num_codes: tuple[int, int], music_channels: int, value_blocks: int | None = None
+    config: GPTConfig,
+    num_codes: tuple[int, int],
+    music_channels: int,
+    value_blocks: int | None = None,
+    frames_per_step: int = 1,
 ) -> Table:
-    """Table of a motion GPT (CrossCondGPT2), with value blocks of an actor-critic one (CrossCondGPT2AC)."""
+    """Table of a motion GPT (CrossCondGPT2), with value blocks of an actor-critic one (CrossCondGPT2AC).
+
+    With a music transformer: CrossCondGPT2MW and CrossCondGPT2MWAC.
+    """
     gpt = "" if value_blocks is None else "gpt."
-    layers = {
+    layers = {}
+    if config.music_transformer is not None:
+        layers = {
+            "music_trans.pos_emb": f"{gpt}music.unused_positions",
+            "music_trans.cond_emb": f"{gpt}music.embed",
+        }
+    base_layers = {
         "gpt_base.pos_emb": f"{gpt}base.positions",
         "gpt_base.tok_emb_up": f"{gpt}base.embed_upper",
         "gpt_base.tok_emb_down": f"{gpt}base.embed_lower",
@@ -101,19 +123,32 @@ def gpt_table(
     }
     parts = [("gpt_base", f"{gpt}base", config.base_blocks), ("gpt_head", f"{gpt}head", config.head_blocks)]
     parts += [] if value_blocks is None else [("critic_net", "value", value_blocks)]
+    if config.music_transformer is not None:
+        parts = [("music_trans", f"{gpt}music", config.music_transformer.blocks), *parts]
     for theirs, ours, blocks in parts:
+        if theirs == "gpt_base":
+            layers |= base_layers
         for block, (layer, own) in product(range(blocks), block_layers.items()):
             layers[f"{theirs}.blocks.{block}.{layer}"] = own and f"{ours}.blocks.{block}.{own}"
-        if theirs != "gpt_base":
+        if theirs == "music_trans":
+            layers[f"{theirs}.downsample"] = f"{ours}.join"
+        elif theirs != "gpt_base":
             layers[f"{theirs}.ln_f"] = f"{ours}.norm"
             layers[f"{theirs}.head_up"] = f"{ours}.to_upper"
             layers[f"{theirs}.head_down"] = f"{ours}.to_lower"
     with torch.device("meta"):
-        gpt_model = MotionGPT(config, num_codes, music_channels)
+        gpt_model = MotionGPT(config, num_codes, music_channels, frames_per_step)
         model: torch.nn.Module = gpt_model
         if value_blocks is not None:
             model = ActorCritic(gpt_model, ValueConfig(blocks=value_blocks))
-        return _tensors(layers, model.state_dict(), config.context)
+        table = _tensors(layers, model.state_dict(), config.context)
+    if config.music_transformer is not None:
+        reach = config.music_transformer.reach
+        frames = (config.context + 2 * reach) * frames_per_step
+        for key in table:
+            if key.startswith("music_trans") and key.endswith(MASK):
+                table[key] = Entry((1, 1, frames, frames), "", band=reach * frames_per_step)
+    return table
 
 
 def _tensors(layers: Mapping[str, str], state: Mapping[str, Tensor], context: int) -> Table:
@@ -176,13 +211,8 @@ def to_theirs(table: Table, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     fused = {entry.ours for entry in table.values() if entry.part}
     published: dict[str, Tensor] = {}
     for key, entry in table.items():
-        value = ours[entry.ours] if entry.ours else causal_mask(entry.shape[-1])
+        value = ours[entry.ours] if entry.ours else entry.mask
         if entry.ours in fused:
             value = value.chunk(3)[entry.part]
         published[f"module.{key}"] = value.reshape(entry.shape).clone()
     return published
-
-
-def causal_mask(context: int) -> Tensor:
-    """The mask (1, 1, context, context) of every published block: 1 where row may attend to column."""
-    return torch.ones(context, context).tril().view(1, 1, context, context)

@@ -44,6 +44,7 @@ from models.stages.rollouts import (
     TargetSong,
     WindowBatch,
     WindowBatches,
+    WindowEncoder,
     mean_rewards,
     real_levels,
     target_songs,
@@ -148,7 +149,12 @@ class ActorCriticStage(Stage):
             self.model.gpt.config.context + 1,
             device,
             real_levels(self.data, config.reward, self._memory.frames_per_code),
+            self.model.gpt.reach,
         )
+        self.encoder: WindowEncoder | None = None
+        if self.model.gpt.music is not None:
+            self._check_windows()
+            self.encoder = WindowEncoder(self.model.gpt, self.collector.steps, config.training.batch_size)
         self.selection = Selection(config.selection)
         self.epoch = 0  # the epoch in progress, or the last one
         self.rollouts: tuple[int, list[Rollout]] | None = None  # the epoch that they are for, and the dances
@@ -165,6 +171,20 @@ class ActorCriticStage(Stage):
                 f"{self._memory.num_codes}; they must be of one training"
             )
         return gpt.to(self.device).eval()
+
+    def _check_windows(self) -> None:
+        """Check that the windows of GRPO are those that codes are drawn in, whose music has no others.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        config, how = self.config, self.config.generation
+        if config.algorithm == "grpo" and (how.window, how.music_context) != ("exact", "window"):
+            raise ValueError(
+                "algorithm grpo of a GPT with a music transformer needs generation.window exact and "
+                f"generation.music_context window, got {how.window} and {how.music_context}: the "
+                "probabilities of drawn codes would be those of other windows"
+            )
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -205,7 +225,7 @@ class ActorCriticStage(Stage):
         if self.config.selection.by == "reward" and self.selection.epoch < 0:
             self._consider(0, rollouts if self._judges_rollouts else None)
         indices = self.epoch_batches(sum(len(rollout.windows.mask) for rollout in rollouts), epoch)
-        return WindowBatches(rollouts, self.songs, indices, self.config.turn, self.device)
+        return WindowBatches(rollouts, self.songs, indices, self.config.turn, self.device, self.encoder)
 
     def _collect(self, epoch: int) -> list[Rollout]:
         """Return dances for an epoch of training: one per song, or groups of drawn ones."""
@@ -219,12 +239,16 @@ class ActorCriticStage(Stage):
         return self.collector.draw(self.model.gpt, self.songs, chosen, draws)
 
     def loss(self, batch: WindowBatch | DrawnBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Return the policy loss or the value loss; one pass of the frozen base serves both."""
+        """Return the policy loss or the value loss; one pass of the frozen base serves both.
+
+        With a music transformer the policy needs a pass of its own: its window ends one step earlier.
+        """
         upper, lower, music, _, mask = batch.windows
-        signals = [x for x in batch[1:] if torch.is_tensor(x)]
+        signals, vectors = [x for x in batch[1:] if torch.is_tensor(x)], batch.vectors
         actions = Codes(upper[:, 1:-1], lower[:, 1:-1])
         with torch.no_grad():
-            states = self.model.gpt.base(music[:, 1:], Codes(upper[:, :-1], lower[:, :-1]))
+            conditions = music[:, 1:] if vectors is None else vectors.value
+            states = self.model.gpt.base(conditions, Codes(upper[:, :-1], lower[:, :-1]))
 
         if isinstance(batch, WindowBatch) and not batch.updates_policy:
             values = self.trainable(states, "values")
@@ -233,6 +257,9 @@ class ActorCriticStage(Stage):
             return loss, {"value_loss": loss, "explained_variance": explained_variance(error, values)}
 
         actor_states = first_steps(states, mask.shape[1])
+        if vectors is not None:
+            with torch.no_grad():
+                actor_states = self.model.gpt.base(vectors.policy, Codes(upper[:, :-2], lower[:, :-2]))
         logits = self.trainable(actor_states, "policy")
         weight = distributed.mean_over_processes(mask.sum())
         if isinstance(batch, DrawnBatch):

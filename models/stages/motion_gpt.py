@@ -46,14 +46,20 @@ class MotionGPTStage(Stage):
                 f"{config.model.context} needs {config.model.context + 1} (data.clips.frames, model.context)"
             )
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
+        check_music(config.model, self.data)
         code_vectors = self._memory.code_vectors
-        sizes = self._memory.num_codes, self.data.num_features, code_vectors[0].shape[1]
-        self.model = MotionGPT(config.model, *sizes).to(device)
+        self.model = MotionGPT(
+            config.model,
+            self._memory.num_codes,
+            self.data.num_features,
+            self.data.frames_per_step,
+            code_vectors[0].shape[1],
+        ).to(device)
         self.trainable = self.model
         if config.model.embed == "codebook":
             self.model.base.set_codebooks(*code_vectors)
         if config.model.normalise_music and self.data.names("train"):  # else they are in the checkpoint
-            self.model.base.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
+            self.model.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -63,7 +69,9 @@ class MotionGPTStage(Stage):
     @cached_property
     def clips(self) -> MusicClips:
         """The training clips, encoded."""
-        clips = MusicClips(self.data, "train", self.config.data.clips, self.memory.frames_per_code)
+        assert isinstance(self.model, MotionGPT)
+        per_code, reach = self.memory.frames_per_code, self.model.reach
+        clips = MusicClips(self.data, "train", self.config.data.clips, per_code, reach)
         if self.config.data.clips.codes == "per_clip":
             clips.set_codes(*encode_clips(self.memory, clips.poses, self.device))
         else:
@@ -148,6 +156,19 @@ def check_rate(music_fps: float, fps: float, frames_per_code: int, root: str) ->
         )
 
 
+def check_music(config: GPTConfig, data: PreparedData) -> None:
+    """Raise ValueError unless the data hold music at the rate that the GPT needs."""
+    has_frames, needs_frames = data.frames_per_step > 1, config.music_transformer is not None
+    if has_frames != needs_frames:
+        why = "needs" if needs_frames else "null takes"
+        features = "frames" if needs_frames else "beat_phase"
+        raise ValueError(
+            f"model.music_transformer {why} music of {'several frames' if needs_frames else 'one step'} per "
+            f"code, {data.root} holds {data.feature_version!r} features; prepare the data with "
+            f"--features {features} --out DIR and name it (data.root)"
+        )
+
+
 def check_features(architecture: Mapping[str, Any], data_version: str, path: Path, root: str) -> None:
     """Raise ValueError unless the checkpoint was trained on the version of features that the data holds."""
     trained_on = architecture["music"]
@@ -162,9 +183,10 @@ def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[
     """Return mean and scaled std (D,) of the training songs' features, for `normalise_music`.
 
     The std is scaled such that each group of columns has a total variance of 1: the single beat column weighs
-    as much as the 20 MFCC. A nearly constant column must not be amplified on other songs, so its
-    std is at least a tenth of its group's root mean square. Silent groups are not scaled; the std of excluded
-    groups is infinite, which makes their normalised features 0.
+    as much as the 20 MFCC. With several frames in a step D are the features of a frame. A nearly constant
+    column must not be amplified on other songs, so its std is at least a tenth of its group's root mean
+    square. Silent groups are not scaled; the std of excluded groups is infinite, which makes their normalised
+    features 0.
 
     Raises:
         ValueError: if no training dance has the features of its song.
@@ -177,6 +199,7 @@ def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[
             "song, which the GPT is conditioned on; prepare the data with their songs (--songs DIR)"
         )
     music = np.concatenate(features).astype(np.float64)
+    music = music.reshape(len(music) * data.frames_per_step, -1)
     std = music.std(0)
     for name, columns in feature_columns(data.feature_version).items():
         if name in excluded:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.clips import usable_frames, whole_music
+from datasets.clips import usable_frames, whole_music, with_context
 from datasets.sequences import PreparedData
 from models.actor_critic import action_nll, group_advantage, returns
 from models.generation import GenerationConfig, Prompt, generate
@@ -67,7 +67,7 @@ def target_songs(
             )
         codes = Codes(torch.tensor(fixed[:1]), torch.tensor(fixed[1:]))
         for song in (data.song(name) for name in data.songs):
-            music, beats = whole_music(song.features)[0], torch.from_numpy(song.beats.copy())
+            music, beats = _whole(data, song.features, song.beats), torch.from_numpy(song.beats.copy())
             found.append(TargetSong(song.name, song.name, music, beats, codes, 0))
     else:
         for name in data.names(split):
@@ -76,11 +76,17 @@ def target_songs(
                 raise ValueError(f"sequence {name} in {data.root} has no music; prepare it with its song")
             frames = usable_frames(sequence)
             codes = memory.encode_dance(sequence.joints[:frames])
-            music, beats = whole_music(sequence.music)[0], torch.from_numpy(sequence.beats.copy())
+            music = _whole(data, sequence.music, sequence.beats)
+            beats = torch.from_numpy(sequence.beats.copy())
             found.append(TargetSong(name, sequence.song, music, beats, codes, frames))
     if not found:
         raise ValueError(f"{data.root} has no song in split {split!r}")
     return found
+
+
+def _whole(data: PreparedData, features: np.ndarray, beats: np.ndarray) -> Tensor:
+    """Return a song's music (N, D) for generation; its frames are those of its beats."""
+    return whole_music(features, len(beats), data.frames_per_step)[0]
 
 
 class Windows(NamedTuple):
@@ -89,7 +95,8 @@ class Windows(NamedTuple):
     Attributes:
         upper: (N, S) upper codes.
         lower: (N, S) lower codes.
-        music: (N, S, D) music features.
+        music: (N, S + 2 * reach, D) music features, with the steps before and after that a music transformer
+            needs.
         beats: (N, S * frames_per_code) music beat flags of the window's frames, the last one repeated beyond
             the end of the song.
         mask: (N, S - 2) actions (codes 1..S-2) that count: all in a dance's first window, else the last, so
@@ -110,6 +117,7 @@ def cut_windows(
     steps: int,
     frames_per_code: int,
     hop: int = 1,
+    reach: int = 0,
 ) -> Windows:
     """Return windows of one dance, one code apart, or those of generation by a hop window.
 
@@ -123,6 +131,7 @@ def cut_windows(
         steps: codes in a window.
         frames_per_code: frames per code.
         hop: codes between the starts of windows, after the first two, which are one apart.
+        reach: steps of music before and after each window; zeros beyond the song.
 
     Raises:
         ValueError: if the dance is shorter than one window.
@@ -141,7 +150,7 @@ def cut_windows(
     windows = Windows(  # views, not copies: windows overlap in all but one step
         upper.unfold(0, steps, 1),
         lower.unfold(0, steps, 1),
-        music[: len(upper)].unfold(0, steps, 1).transpose(1, 2),
+        with_context(music, 0, len(upper), reach).unfold(0, steps + 2 * reach, 1).transpose(1, 2),
         beats.unfold(0, steps * frames_per_code, frames_per_code),
         mask,
     )
@@ -222,6 +231,7 @@ class RolloutCollector:
         steps: codes in a window.
         device: device of the computation.
         real: levels of real dances that rewards compare with; None if they are not known.
+        reach: steps of music around a window that the policy needs, see `MotionGPT.reach`.
     """
 
     def __init__(
@@ -233,7 +243,9 @@ class RolloutCollector:
         steps: int,
         device: torch.device,
         real: RealMotion | None = None,
+        reach: int = 0,
     ) -> None:
+        self.reach = reach
         self.memory, self.generation, self.rules = memory, generation, rules
         self.batch_size, self.steps, self.device, self.real = batch_size, steps, device, real
 
@@ -327,11 +339,15 @@ class RolloutCollector:
         self, policy: MotionGPT, songs: Sequence[tuple[TargetSong, str]], how: GenerationConfig
     ) -> list[Codes]:
         """Return a dance to each song; the text beside a song determines its draws."""
-        prompts = [Prompt(song.music, song.first, key) for song, key in songs]
+        prompts = [
+            Prompt(with_context(song.music, 0, len(song.music), self.reach), song.first, key)
+            for song, key in songs
+        ]
         return generate(policy.eval(), prompts, how, self.device, progress=True)
 
     def _windows(self, codes: Codes, song: TargetSong, hop: int = 1) -> Windows:
-        return cut_windows(codes, song.music, song.beats, self.steps, self.memory.frames_per_code, hop)
+        per_code, reach = self.memory.frames_per_code, self.reach
+        return cut_windows(codes, song.music, song.beats, self.steps, per_code, hop, reach)
 
     def _nll(self, policy: MotionGPT, windows: Windows, temperature: float) -> Tensor:
         """Return -log p (N, S - 2) of each window's actions under the policy, nats, both halves added."""
@@ -396,20 +412,75 @@ def real_levels(data: PreparedData, rules: RewardConfig, frames_per_code: int) -
 _RENAMED = {"piece": "song", "earned": "rewards"}  # entries of checkpoints of formats 1 and 2
 
 
+class WindowVectors(NamedTuple):
+    """Vectors of the music transformer for windows: those of the value and, one step shorter, of the policy.
+
+    Attributes:
+        value: (B, S - 1, C), of codes 1 to S - 1.
+        policy: (B, S - 2, C), of codes 1 to S - 2; other numbers, as the window ends earlier.
+    """
+
+    value: Tensor
+    policy: Tensor
+
+
 class WindowBatch(NamedTuple):
-    """A batch of windows, the reward (B, S - 2) of their actions, and the network that it updates."""
+    """A batch of windows, the reward (B, S - 2) of their actions, and the network that it updates.
+
+    `vectors` replaces the windows' music if the GPT has a music transformer.
+    """
 
     windows: Windows
     reward: Tensor
     updates_policy: bool
+    vectors: WindowVectors | None = None
 
 
 class DrawnBatch(NamedTuple):
-    """A batch of windows of drawn dances; (B, S - 2) advantage and behaviour NLL (nats) of their actions."""
+    """A batch of windows of drawn dances; (B, S - 2) advantage and behaviour NLL (nats) of their actions.
+
+    `vectors` as of `WindowBatch`.
+    """
 
     windows: Windows
     advantage: Tensor
     behaviour_nll: Tensor
+    vectors: WindowVectors | None = None
+
+
+class WindowEncoder:
+    """The vectors of the music transformer for all windows of the target songs, computed once per run.
+
+    The transformer is frozen in finetuning, and windows do not depend on codes. Policy and value need two
+    passes: a window that ends earlier has other vectors.
+
+    Args:
+        gpt: with a music transformer, in eval mode; its weights must not change.
+        steps: S, codes in a window.
+        batch_size: windows at a time.
+    """
+
+    def __init__(self, gpt: MotionGPT, steps: int, batch_size: int) -> None:
+        assert gpt.music is not None
+        self._transformer, self._reach, self._steps = gpt.music, gpt.reach, steps
+        self._batch_size = batch_size
+        self._songs: dict[str, WindowVectors] = {}
+
+    def of(self, song: TargetSong, device: torch.device) -> WindowVectors:
+        """Vectors (W, S - 1, C) and (W, S - 2, C) of all windows of a song, one code apart."""
+        if song.song not in self._songs:
+            around, padded = 2 * self._reach, with_context(song.music, 0, len(song.music), self._reach)
+            windows = padded.to(device).unfold(0, self._steps + around, 1).transpose(1, 2)
+            parts = [
+                self._encode(windows[:, 1 : 1 + length + around])
+                for length in (self._steps - 1, self._steps - 2)
+            ]
+            self._songs[song.song] = WindowVectors(*parts)
+        return self._songs[song.song]
+
+    @torch.no_grad()
+    def _encode(self, music: Tensor) -> Tensor:
+        return torch.cat([self._transformer(part) for part in music.split(self._batch_size)])
 
 
 class WindowSource:
@@ -419,10 +490,15 @@ class WindowSource:
         rollouts: the dances.
         songs: the target songs.
         device: where batches are used.
+        encoder: of the music, if the GPT has a music transformer.
     """
 
     def __init__(
-        self, rollouts: Sequence[Rollout], songs: Sequence[TargetSong], device: torch.device
+        self,
+        rollouts: Sequence[Rollout],
+        songs: Sequence[TargetSong],
+        device: torch.device,
+        encoder: WindowEncoder | None = None,
     ) -> None:
         windows = rollouts[0].windows
         self.steps = windows.upper.shape[1]
@@ -440,6 +516,14 @@ class WindowSource:
         beats = [padded(songs[i].beats, len(songs[i].music) * self.per_code) for i in danced]
         self._beats = torch.cat(beats).to(device)
         self._mask = torch.cat([rollout.windows.mask for rollout in rollouts]).to(device)
+        self._vectors: WindowVectors | None = None
+        if encoder is not None:
+            encoded = {songs[i].song: encoder.of(songs[i], device) for i in danced}
+            rows = dict(zip(encoded, _starts(len(v.value) for v in encoded.values()), strict=True))
+            offsets = [rows[songs[r.song].song] - music_starts[r.song] for r in rollouts]
+            lengths = torch.tensor([len(rollout.windows.mask) for rollout in rollouts])
+            self._rows = self._places[1] + torch.tensor(offsets).repeat_interleave(lengths).to(device)
+            self._vectors = WindowVectors(*(torch.cat(x) for x in zip(*encoded.values(), strict=True)))
         self.signals = {
             name: torch.cat([rollout.rewards[name] for rollout in rollouts]).to(device)
             for name in SIGNALS
@@ -455,10 +539,16 @@ class WindowSource:
         return Windows(
             upper,
             lower,
-            self._music[music + steps],
+            self._music[music + (steps if self._vectors is None else steps[:0])],
             self._beats[music * self.per_code + frames],
             self._mask[chosen],
         )
+
+    def vectors(self, chosen: Tensor) -> WindowVectors | None:
+        """The music transformer's vectors of the chosen windows (B,); None without one."""
+        if self._vectors is None:
+            return None
+        return WindowVectors(*(part[self._rows[chosen]] for part in self._vectors))
 
 
 SIGNALS = ("reward", *_LEARNING_SIGNALS)  # that losses use
@@ -481,6 +571,7 @@ class WindowBatches:
         batches: indices of the windows of each batch, over all processes.
         turn: number of batches that update the policy before as many update the value.
         device: where the batches are used.
+        encoder: of the music, if the GPT has a music transformer.
     """
 
     def __init__(
@@ -490,9 +581,10 @@ class WindowBatches:
         batches: Sequence[Sequence[int]],
         turn: int,
         device: torch.device,
+        encoder: WindowEncoder | None = None,
     ) -> None:
         self.rollouts, self.songs, self.batches = rollouts, songs, batches
-        self.turn, self.device, self.done = turn, device, 0
+        self.turn, self.device, self.encoder, self.done = turn, device, encoder, 0
         self._drawn = all("advantage" in rollout.rewards for rollout in rollouts)
         self._dances = [rollout.song for rollout in rollouts for _ in rollout.windows.mask]
 
@@ -508,13 +600,15 @@ class WindowBatches:
         return len(self.batches) - self.done
 
     def __iter__(self) -> Iterator[WindowBatch | DrawnBatch]:
-        source = WindowSource(self.rollouts, self.songs, self.device)
+        source = WindowSource(self.rollouts, self.songs, self.device, self.encoder)
         own = [distributed.share(list(batch)) for batch in self.batches[self.done :]]
         for number, chosen in enumerate(
             to_device(torch.tensor(own, dtype=torch.long), self.device), self.done
         ):
-            windows, signals = source.windows(chosen), source.signals
+            windows, signals, vectors = source.windows(chosen), source.signals, source.vectors(chosen)
             if self._drawn:
-                yield DrawnBatch(windows, signals["advantage"][chosen], signals["behaviour_nll"][chosen])
+                drawn = signals["advantage"][chosen], signals["behaviour_nll"][chosen]
+                yield DrawnBatch(windows, *drawn, vectors)
             else:
-                yield WindowBatch(windows, signals["reward"][chosen], number // self.turn % 2 == 0)
+                turn = number // self.turn % 2 == 0
+                yield WindowBatch(windows, signals["reward"][chosen], turn, vectors)

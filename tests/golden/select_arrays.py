@@ -26,9 +26,13 @@ HERE = Path(__file__).resolve().parent
 OUTPUTS, CODEBOOK, WEIGHTS = 2048, 1024, 64  # values kept of each array
 EVERY_WINDOW = 4  # of those a hop of 8 apart
 POSE_INPUTS, MUSIC_INPUTS = "vq_small_eval.npz", "gptac_small_vectors.npz"
+FRAME_INPUTS = "pp_gptmwac_small_vectors.npz"
 CLIPS = 6  # of eight
 PFC_JOINTS = [0, 7, 8, 10, 11]
-MODELS = ("SepVQVAE", "SepVQVAER", "CrossCondGPT2", "CrossCondGPT2AC", "CrossCondGPT2AC_demo")
+MODELS = (
+    "SepVQVAE", "SepVQVAER", "CrossCondGPT2", "CrossCondGPT2AC", "CrossCondGPT2AC_demo",
+    "pp_CrossCondGPT2MW", "pp_CrossCondGPT2MWAC", "pp_CrossCondGPT2MWAC_rotmat",
+)  # fmt: skip
 LOSSES = "(recons_loss|velocity_loss|acceleration_loss|commit_loss)$"
 
 Full = Callable[[str], Arrays]
@@ -52,7 +56,9 @@ def same_keys(arrays: Arrays, file: str, *patterns: str) -> dict[str, str]:
 
 def weights(full: Full, name: str) -> Selected:
     arrays = full(name)
-    larger = {"vq_small": "vqr_small", "gpt_small": "gptac_small"}.get(name.removesuffix("_weights.npz"))
+    larger = {"vq_small": "vqr_small", "gpt_small": "gptac_small", "pp_gptmw_small": "pp_gptmwac_small"}.get(
+        name.removesuffix("_weights.npz")
+    )
     return arrays, same_keys(arrays, f"{larger}_weights.npz") if larger else {}
 
 
@@ -82,16 +88,16 @@ def weights_after(full: Full, name: str) -> Selected:
 
 
 def gpt_vectors(full: Full, name: str) -> Selected:
-    g = full(name)
+    g, inputs = full(name), FRAME_INPUTS if name.startswith("pp_") else MUSIC_INPUTS
     arrays = keep(g, "b_cond") | keep(
         g, "idx", "target", "music$", "logits", "loss", "._x0", "._codes", "._win_tokens", "b_cond", "s_cond"
     )
-    arrays |= sampled(g, OUTPUTS, "base_feat")
-    if name == MUSIC_INPUTS:
+    arrays |= sampled(g, OUTPUTS, "base_feat", "music_emb")
+    if name == inputs:
         arrays |= keep(g, "critic_values", "actor_logits_up", "actor_nll", "actor_entropy")
         return arrays, {"s_cond": ":b_cond"}
-    arrays |= keep(g, r"s_shift\d+_(codes|win_tokens)", "adam_losses", "gradnorm", "opt")
-    return arrays, same_keys(arrays, MUSIC_INPUTS, "music", "._cond", "logits", "base_feat_sample")
+    arrays |= keep(g, r"s_shift\d+_(codes|win_tokens)", "adam_losses", "gradnorm", "nograd", "opt")
+    return arrays, same_keys(arrays, inputs, "music", "._cond", "logits", "base_feat_sample")
 
 
 def actor_critic(full: Full, name: str) -> Selected:
@@ -192,6 +198,10 @@ SELECTION: dict[str, Callable[[Full, str], Selected]] = {  # a base comes before
     "vqr_small_train_fresh_weights_after3.npz": weights_after,
     "gptac_small_vectors.npz": gpt_vectors,
     "gpt_small_vectors.npz": gpt_vectors,
+    "pp_gptmwac_small_weights.npz": weights,
+    "pp_gptmw_small_weights.npz": weights,
+    "pp_gptmwac_small_vectors.npz": gpt_vectors,
+    "pp_gptmw_small_vectors.npz": gpt_vectors,
     "ac_update_vectors.npz": actor_critic,
     "ac_update_weights_after4.npz": weights_after,
     "float64_vectors.npz": float64,

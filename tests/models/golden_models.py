@@ -4,13 +4,16 @@ import torch
 
 from models.actor_critic import ActorCritic, ValueConfig
 from models.conv import ConvConfig
-from models.gpt import GPTConfig, MotionGPT
+from models.gpt import GPTConfig, MotionGPT, MusicTransformerConfig
 from models.published.names import gpt_table, memory_table, to_ours
 from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
 from tests.helpers import golden
 
 GPT_SMALL = GPTConfig(width=96, heads=6, base_blocks=2, head_blocks=2, context=29, dropout=0.0)
+GPT_MUSIC_SMALL = GPT_SMALL.model_copy(
+    update={"music_transformer": MusicTransformerConfig(width=96, heads=6, blocks=1, dropout=0.0)}
+)
 NUM_CODES = (64, 48)
 
 
@@ -51,4 +54,18 @@ def actor_critic_small() -> ActorCritic:
     model = ActorCritic(MotionGPT(GPT_SMALL, NUM_CODES, 438), ValueConfig(blocks=1))
     table = gpt_table(GPT_SMALL, NUM_CODES, 438, value_blocks=1)
     model.load_state_dict(to_ours(table, published("gptac_small_weights.npz")))
+    return model.eval()
+
+
+def gpt_music_small() -> MotionGPT:
+    gpt = MotionGPT(GPT_MUSIC_SMALL, NUM_CODES, 440, 8)
+    table = gpt_table(GPT_MUSIC_SMALL, NUM_CODES, 440, None, 8)
+    gpt.load_state_dict(to_ours(table, published("pp_gptmw_small_weights.npz")))
+    return gpt.eval()
+
+
+def actor_critic_music_small() -> ActorCritic:
+    model = ActorCritic(MotionGPT(GPT_MUSIC_SMALL, NUM_CODES, 440, 8), ValueConfig(blocks=1))
+    table = gpt_table(GPT_MUSIC_SMALL, NUM_CODES, 440, 1, 8)
+    model.load_state_dict(to_ours(table, published("pp_gptmwac_small_weights.npz")))
     return model.eval()

@@ -18,7 +18,7 @@ SIZES = {"width": 32, "heads": 4, "base_blocks": 2, "head_blocks": 2, "context":
 def gpt_of(embed="codebook"):
     """Large weights, so that logits depend on every code."""
     torch.manual_seed(0)
-    gpt = MotionGPT(GPTConfig(**SIZES, embed=embed), CODES, 6, DIM)
+    gpt = MotionGPT(GPTConfig(**SIZES, embed=embed), CODES, 6, code_dim=DIM)
     for parameter in gpt.parameters():
         parameter.data.mul_(6 if parameter.ndim > 1 else 1)
     if embed == "codebook":

@@ -15,7 +15,16 @@ from models.stages.rollouts import cut_windows
 from models.vqvae import Codes
 from tests.golden.select_arrays import OUTPUTS, WEIGHTS
 from tests.helpers import golden
-from tests.models.golden_models import GPT_SMALL, NUM_CODES, actor_critic_small, gpt_small, memory_small
+from tests.models.golden_models import (
+    GPT_MUSIC_SMALL,
+    GPT_SMALL,
+    NUM_CODES,
+    actor_critic_music_small,
+    actor_critic_small,
+    gpt_music_small,
+    gpt_small,
+    memory_small,
+)
 from tests.models.rounding import Bounds, Disturbance, in_float64
 from tests.packing import sample
 from utils.motion import difference
@@ -32,14 +41,33 @@ def codes_of(g, up, down):
     return Codes(torch.from_numpy(g[up]), torch.from_numpy(g[down]))
 
 
-SETS = {"gpt_small": gpt_small, "gptac_small": lambda: actor_critic_small().gpt}
+SETS = {
+    "gpt_small": gpt_small,
+    "gptac_small": lambda: actor_critic_small().gpt,
+    "pp_gptmw_small": gpt_music_small,
+    "pp_gptmwac_small": lambda: actor_critic_music_small().gpt,
+}
+FRAMES = 8  # of music per code, recorded one by one for the music transformer
+
+
+def steps_of(music, name):
+    """Recorded music (B, n, D) step by step."""
+    music = torch.from_numpy(music)
+    return music.unflatten(1, (-1, FRAMES)).flatten(2) if name.startswith("pp_") else music
+
+
+def conditions(gpt, music):
+    """The music as the base receives it."""
+    return music if gpt.music is None else gpt.music(music)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_logits_and_loss(name):
     gpt, g = SETS[name](), golden(f"{name}_vectors.npz")
-    music, codes = torch.from_numpy(g["music"]), codes_of(g, "idx_up", "idx_down")
-    features = gpt.base(music, codes)
+    music, codes = steps_of(g["music"], name), codes_of(g, "idx_up", "idx_down")
+    features = gpt.base(conditions(gpt, music), codes)
+    if gpt.music is not None:
+        close(sample(gpt.music(music).detach().numpy(), OUTPUTS), g["music_emb_sample"])
     close(sample(features.detach().numpy(), OUTPUTS), g["base_feat_sample"])
     logits = gpt.head(features)
     close(logits.upper, g["logits_up"])
@@ -47,7 +75,7 @@ def test_logits_and_loss(name):
     upper, lower = code_losses(logits, codes_of(g, "target_up", "target_down"))
     ours = upper.mean() + lower.mean() if g["loss"].ndim == 0 else (upper + lower).flatten()
     close(ours, g["loss"])
-    short = gpt(music[:, :13], Codes(codes.upper[:, :13], codes.lower[:, :13]))
+    short = gpt(music[:, : 13 + 2 * gpt.reach], Codes(codes.upper[:, :13], codes.lower[:, :13]))
     close(short.upper, g["logits13_up"])
     close(short.lower, g["logits13_down"])
 
@@ -68,13 +96,16 @@ def test_float64():
         close((upper + lower).flatten(), g["gptac_small_loss"], rtol=0, atol=1e-9)
 
 
-def adam_run(disturbance, betas=None, weight_of_lower=1.0):
+TRAINED = ["gpt_small", "pp_gptmw_small"]
+
+
+def adam_run(name, disturbance, betas=None, weight_of_lower=1.0):
     """Loss before each of three Adam steps and after the last, and squared norms of the first gradients."""
-    g = golden("gpt_small_vectors.npz")
-    gpt = gpt_small().to(torch.get_default_dtype())
+    g = golden(f"{name}_vectors.npz")
+    gpt = SETS[name]().to(torch.get_default_dtype())
     lr, *published = map(float, g["opt"])
     optimizer = torch.optim.Adam(gpt.parameters(), lr=lr, betas=betas or published)
-    music, codes = torch.from_numpy(g["music"]), codes_of(g, "idx_up", "idx_down")
+    music, codes = steps_of(g["music"], name), codes_of(g, "idx_up", "idx_down")
     targets, losses, squares = codes_of(g, "target_up", "target_down"), [], {}
     for step in range(4):
         optimizer.zero_grad()
@@ -90,36 +121,43 @@ def adam_run(disturbance, betas=None, weight_of_lower=1.0):
 
 
 @lru_cache
-def adam_bounds():
-    return Bounds(adam_run)
+def adam_bounds(name):
+    return Bounds(lambda disturbance: adam_run(name, disturbance))
 
 
-def test_first_gradients_and_adam():
-    g = golden("gpt_small_vectors.npz")
-    recorded = {"adam_losses": g["adam_losses"], **published_squares(g)}
-    assert recorded.keys() == adam_bounds().exact.keys()
-    adam_bounds().check(recorded)
-    adam_bounds().check(adam_run(Disturbance()))
+@pytest.mark.parametrize("name", TRAINED)
+def test_first_gradients_and_adam(name):
+    g = golden(f"{name}_vectors.npz")
+    recorded = {"adam_losses": g["adam_losses"], **published_squares(name, g)}
+    assert recorded.keys() == adam_bounds(name).exact.keys()
+    adam_bounds(name).check(recorded)
+    adam_bounds(name).check(adam_run(name, Disturbance()))
 
 
 @pytest.mark.parametrize("mistake", [{"betas": (0.9, 0.999)}, {"weight_of_lower": 0.9999}])
 def test_a_mistake_of_adam_or_loss_is_further_off(mistake):
     with pytest.raises(AssertionError, match="rounding allows"):
-        adam_bounds().check(adam_run(Disturbance(), **mistake))
+        adam_bounds("gpt_small").check(adam_run("gpt_small", Disturbance(), **mistake))
 
 
-def published_squares(g):
-    """Squared norms of the published gradients by our names: query, key and value add up to our joint map."""
+def published_squares(name, g):
+    """Squared norms of the published gradients by our names: query, key and value add up to our joint map.
+
+    The music transformer's table of positions is not used and has no gradient.
+    """
     table, joint = gpt_table(GPT_SMALL, NUM_CODES, 438), dict[str, float]()
+    if name.startswith("pp_"):
+        table = gpt_table(GPT_MUSIC_SMALL, NUM_CODES, 440, None, FRAMES)
+        assert g["nograd_names"].tolist() == ["module.music_trans.pos_emb"]
     for key, value in zip(g["gradnorm_names"].tolist(), g["gradnorm"], strict=True):
         ours = table[key.removeprefix("module.")].ours
         joint[ours] = joint.get(ours, 0.0) + float(value) ** 2
     return {f"grad_{key}": np.array(value) for key, value in joint.items()}
 
 
-def prompts_of(g, prefix):
+def prompts_of(g, prefix, name):
     """The published call is given the music from step 1 on; step 0 is not used."""
-    music = torch.from_numpy(g[f"{prefix}_cond"])
+    music = steps_of(g[f"{prefix}_cond"], name)
     music = torch.cat([music[:, :1] * 0, music], dim=1)
     first = codes_of(g, f"{prefix}_x0_up", f"{prefix}_x0_down")
     return [Prompt(song, Codes(up, down)) for song, up, down in zip(music, *first, strict=True)]
@@ -134,7 +172,7 @@ def window_lengths(hop):
 @pytest.mark.parametrize("prefix", ["s", "b"])
 def test_greedy_codes(name, prefix):
     gpt, g = SETS[name](), golden(f"{name}_vectors.npz")
-    prompts = prompts_of(g, prefix)
+    prompts = prompts_of(g, prefix, name)
     made = generate(gpt, prompts, GenerationConfig(), torch.device("cpu"))
     np.testing.assert_array_equal(torch.stack([dance.upper for dance in made]), g[f"{prefix}_codes_up"])
     np.testing.assert_array_equal(torch.stack([dance.lower for dance in made]), g[f"{prefix}_codes_down"])
@@ -144,23 +182,29 @@ def test_greedy_codes(name, prefix):
     np.testing.assert_array_equal(naive.lower, g[f"{prefix}_codes_down"][0])
 
 
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize(("hop", "shortest"), [(15, 14), (9, 20)])
-def test_hop_window(hop, shortest):
+def test_hop_window(name, hop, shortest):
     """The published system's optional saw-tooth window: down to `shortest` and up again."""
-    gpt, g = gpt_small(), golden("gpt_small_vectors.npz")
+    gpt, g = SETS[name](), golden(f"{name}_vectors.npz")
     how = GenerationConfig(window="hop", hop=hop)
-    made = generate(gpt, prompts_of(g, "s"), how, torch.device("cpu"))
+    made = generate(gpt, prompts_of(g, "s", name), how, torch.device("cpu"))
     np.testing.assert_array_equal(window_lengths(hop), g[f"s_shift{shortest}_win_tokens"])
     np.testing.assert_array_equal(torch.stack([d.upper for d in made]), g[f"s_shift{shortest}_codes_up"])
     np.testing.assert_array_equal(torch.stack([d.lower for d in made]), g[f"s_shift{shortest}_codes_down"])
 
 
-def test_values_and_entropy():
-    model, g = actor_critic_small(), golden("gptac_small_vectors.npz")
-    codes, music = codes_of(g, "idx_up", "idx_down"), torch.from_numpy(g["music"])
-    features = model.gpt.base(music, codes)
+@pytest.mark.parametrize("name", ["gptac_small", "pp_gptmwac_small"])
+def test_values_and_entropy(name):
+    model = actor_critic_small() if name == "gptac_small" else actor_critic_music_small()
+    g = golden(f"{name}_vectors.npz")
+    codes, music = codes_of(g, "idx_up", "idx_down"), steps_of(g["music"], name)
+    features = model.gpt.base(conditions(model.gpt, music), codes)
     close(model.values(features), g["critic_values"][..., 0])
-    logits = model.policy(first_steps(features, 28))
+    states = first_steps(features, 28)
+    if model.gpt.music is not None:  # a window that ends earlier
+        states = model.gpt.base(model.gpt.music(music[:, :-1]), Codes(*(half[:, :28] for half in codes)))
+    logits = model.policy(states)
     close(logits.upper, g["actor_logits_up"])
     targets = codes_of(g, "target_up", "target_down")
     upper, lower = code_losses(logits, Codes(targets.upper[:, :28], targets.lower[:, :28]))

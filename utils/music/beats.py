@@ -25,6 +25,7 @@ _MEL_BANDS = 128
 _COMPAT_HIGHEST_HZ = 11025.0
 _TEMPO_SECONDS = 8.0  # how far apart librosa looks for beats that repeat
 _FASTEST_BPM = 320.0  # librosa's own limit
+AS_LIBROSA_0_8 = ("compat", "frames")  # versions with which published weights were trained
 
 
 class Rhythm(NamedTuple):
@@ -89,13 +90,13 @@ def rhythm(
 
 
 def mono_mix(version: str) -> MonoMix:
-    """Channel mix of a feature version: `compat` takes the mean, as published, even where channels cancel."""
-    return "mean" if version == "compat" else "audible"
+    """Channel mix of a feature version: the mean, as published, even where channels cancel, or audible."""
+    return "mean" if version in AS_LIBROSA_0_8 else "audible"
 
 
 def to_feature_rate(samples: np.ndarray, rate: int, fps: float, version: str) -> np.ndarray:
     """Samples (N,) at `rate` resampled to `feature_sample_rate(fps)`, by the filter of the version."""
-    convert = resample_as_published if version == "compat" else resample
+    convert = resample_as_published if version in AS_LIBROSA_0_8 else resample
     return convert(samples, rate, feature_sample_rate(fps))
 
 
@@ -137,15 +138,16 @@ def check_samples(samples: np.ndarray, rate: int, version: str) -> None:
 
 def padding(version: FeatureVersion) -> PadMode:
     """Padding mode beyond the ends of a song."""
-    return "reflect" if version == "compat" else "constant"
+    return "reflect" if version in AS_LIBROSA_0_8 else "constant"
 
 
 def onset_strength(percussive: np.ndarray, rate: int, version: FeatureVersion) -> np.ndarray:
     """Median over mel bands of the rise of their level, in dB: (T,) of the percussive part (N,).
 
-    `compat` spans its bands up to 11,025 Hz whatever the rate; those above rate / 2 are empty and never rise.
+    `compat` and `frames` span their bands up to 11,025 Hz whatever the rate; those above rate / 2 are empty
+    and never rise.
     """
-    compat = version == "compat"
+    compat = version in AS_LIBROSA_0_8
     bank = _mel_bank(rate, _COMPAT_HIGHEST_HZ if compat else rate / 2)
     blocks = spectrum_blocks(percussive, "reflect" if compat else "constant")
     mel = np.concatenate([bank @ np.abs(block.values) ** 2 for block in blocks], axis=1)
@@ -172,7 +174,7 @@ def beat_frames(
         tempo = tempo_curve(onset, rate / HOP)
     else:
         tempo = _one_tempo(onset, rate)
-    compat = version == "compat"
+    compat = version in AS_LIBROSA_0_8
     _, beats = librosa.beat.beat_track(
         onset_envelope=onset, sr=rate, hop_length=HOP, bpm=tempo, trim=not compat
     )
@@ -187,9 +189,15 @@ def _one_tempo(onset: np.ndarray, rate: int) -> float:
     return librosa.feature.tempo(tg=mean, sr=rate, hop_length=HOP, max_tempo=fastest).item()
 
 
-def tempogram(onset: np.ndarray, lags: int) -> np.ndarray:
-    """Autocorrelation of an onset strength (T,) around every frame: (lags, T), in [-1, 1]."""
-    return np.concatenate(list(_tempogram_blocks(onset, lags)), axis=1)
+def tempogram(onset: np.ndarray, lags: int, kept: int | None = None) -> np.ndarray:
+    """Autocorrelation of an onset strength (T,) around every frame: (lags, T), in [-1, 1].
+
+    Args:
+        onset: the onset strength.
+        lags: length of the window, in frames.
+        kept: how many lags are returned; None: all.
+    """
+    return np.concatenate([block[:kept] for block in _tempogram_blocks(onset, lags)], axis=1)
 
 
 def _tempogram_blocks(onset: np.ndarray, lags: int) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from models.actor_critic import ActorCritic, ValueConfig
 from models.checkpoints import MEMORY_STAGES, POLICY_STAGES, read_checkpoint
 from models.conv import ConvConfig
 from models.generation import GenerationConfig, Prompt, generate
-from models.gpt import GPTConfig, MotionGPT
+from models.gpt import GPTConfig, MotionGPT, MusicTransformerConfig
 from models.published import __main__ as command
 from models.published.conversion import from_published, to_published
 from models.published.files import is_published, read_published
@@ -17,7 +17,7 @@ from models.quantizer import CodebookConfig
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.golden.select_arrays import OUTPUTS
 from tests.helpers import SHARED, golden
-from tests.models.golden_models import GPT_SMALL, NUM_CODES, tensors
+from tests.models.golden_models import GPT_MUSIC_SMALL, GPT_SMALL, NUM_CODES, tensors
 from tests.models.published.files import write
 from tests.packing import sample
 from utils.training.checkpoints import load_checkpoint
@@ -25,18 +25,24 @@ from utils.training.checkpoints import load_checkpoint
 MEMORY_SMALL = MemoryConfig(
     codes_upper=64, codes_lower=64, codebook=CodebookConfig(dim=48), conv=ConvConfig(width=32)
 )
+WITH_MUSIC = GPTConfig(music_transformer=MusicTransformerConfig())
 FULL = {
     "SepVQVAE": memory_table(MemoryConfig(), False),
     "SepVQVAER": memory_table(MemoryConfig(), True),
     "CrossCondGPT2": gpt_table(GPTConfig(), (512, 512), 438),
     "CrossCondGPT2AC": gpt_table(GPTConfig(), (512, 512), 438, 3),
     "CrossCondGPT2AC_demo": gpt_table(GPTConfig(), (512, 512), 438, 3),
+    "pp_CrossCondGPT2MW": gpt_table(WITH_MUSIC, (512, 512), 440, None, 8),
+    "pp_CrossCondGPT2MWAC": gpt_table(WITH_MUSIC, (512, 512), 440, 3, 8),
+    "pp_CrossCondGPT2MWAC_rotmat": gpt_table(WITH_MUSIC, (512, 512), 440, 3, 8),
 }
 SMALL = {
     "vq_small": memory_table(MEMORY_SMALL, False),
     "vqr_small": memory_table(MEMORY_SMALL, True),
     "gpt_small": gpt_table(GPT_SMALL, NUM_CODES, 438),
     "gptac_small": gpt_table(GPT_SMALL, NUM_CODES, 438, 1),
+    "pp_gptmw_small": gpt_table(GPT_MUSIC_SMALL, NUM_CODES, 440, None, 8),
+    "pp_gptmwac_small": gpt_table(GPT_MUSIC_SMALL, NUM_CODES, 440, 1, 8),
 }
 HEADS = {"structure": {"base": {"n_head": 6}, "head": {"n_head": 6}}}
 
@@ -46,7 +52,7 @@ def test_keys_and_shapes_are_the_published_ones(name):
     listed = golden("published_keys.npz")
     keys, shapes = listed[f"{name}_keys"].tolist(), listed[f"{name}_shapes"].tolist()
     assert [f"module.{key}" for key in FULL[name]] == keys
-    assert [" ".join(map(str, shape)) for shape, *_ in FULL[name].values()] == shapes
+    assert [" ".join(map(str, entry.shape)) for entry in FULL[name].values()] == shapes
     buffers = {key for key, buffer in zip(keys, listed[f"{name}_buffers"], strict=True) if buffer}
     assert buffers == {f"module.{k}" for k in FULL[name] if k.endswith(("attn.mask", "level_blocks.0.k"))}
 
@@ -63,9 +69,9 @@ def random_state(table):
     """Seeded weights of a table; masks as they are in every published file."""
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for key, (shape, *_) in table.items():
-        value = torch.rand(shape, generator=generator)
-        state[f"module.{key}"] = torch.ones(shape).tril() if key.endswith("mask") else value
+    for key, entry in table.items():
+        value = torch.rand(entry.shape, generator=generator)
+        state[f"module.{key}"] = entry.mask if key.endswith("mask") else value
     return state
 
 
@@ -76,7 +82,7 @@ def same(a, b):
         assert torch.equal(value, b[key]), key
 
 
-@pytest.mark.parametrize("name", ["SepVQVAER", "CrossCondGPT2AC", *SMALL])
+@pytest.mark.parametrize("name", ["SepVQVAER", "CrossCondGPT2AC", "pp_CrossCondGPT2MWAC", *SMALL])
 def test_there_and_back_is_bit_exact(name):
     """Also into the modules, whose state dict is exactly what the names give."""
     table = (FULL | SMALL)[name]
@@ -89,7 +95,8 @@ def test_there_and_back_is_bit_exact(name):
             if memory:
                 module = ChoreographicMemory(MemoryConfig(), velocity=True)
             else:
-                module = ActorCritic(MotionGPT(GPTConfig(), (512, 512), 438), ValueConfig())
+                sizes = (WITH_MUSIC, (512, 512), 440, 8) if "MW" in name else (GPTConfig(), (512, 512), 438)
+                module = ActorCritic(MotionGPT(*sizes), ValueConfig())
         assert {k: v.shape for k, v in module.state_dict().items()} == {k: v.shape for k, v in ours.items()}
     if memory:
         for half in ("upper", "lower"):
@@ -127,25 +134,29 @@ def test_golden_memory_through_a_file(name, file):
         np.testing.assert_allclose(decoded, g["decode_sample"], rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt_small", "gptac_small"])
+@pytest.mark.parametrize("name", ["gpt_small", "gptac_small", "pp_gptmw_small", "pp_gptmwac_small"])
 def test_golden_gpt_through_a_file(name, file):
-    path, g = file(name), golden(f"{name}_vectors.npz")
+    path, g, by_frame = file(name), golden(f"{name}_vectors.npz"), name.startswith("pp_")
     content = read_checkpoint(path, "", POLICY_STAGES)
-    assert content["architecture"]["music"] == "compat"
+    assert content["architecture"]["music"] == ("frames" if by_frame else "compat")
     assert content["architecture"]["gpt"]["heads"] == 6
-    kind = ActorCritic if name == "gptac_small" else MotionGPT
+    kind = ActorCritic if name.endswith("ac_small") else MotionGPT
     assert content["stage"] == ("actor_critic" if kind is ActorCritic else "motion_gpt")
     model = kind.from_architecture(content["architecture"]).eval()
     model.load_state_dict(content["model"])
     gpt = model.gpt if isinstance(model, ActorCritic) else model
-    music = torch.from_numpy(g["music"])
+
+    def steps(key):
+        return torch.from_numpy(g[key]).unflatten(1, (-1, 8 if by_frame else 1)).flatten(2)
+
+    music = steps("music")
     codes = Codes(torch.from_numpy(g["idx_up"]), torch.from_numpy(g["idx_down"]))
     with torch.no_grad():
-        features = gpt.base(music, codes)
+        features = gpt.base(music if gpt.music is None else gpt.music(music), codes)
         np.testing.assert_allclose(gpt.head(features).upper, g["logits_up"], rtol=0, atol=5e-5)
         if isinstance(model, ActorCritic):
             np.testing.assert_allclose(model.values(features), g["critic_values"][..., 0], rtol=0, atol=5e-5)
-    song = torch.from_numpy(g["s_cond"])
+    song = steps("s_cond")
     song = torch.cat([song[:, :1] * 0, song], dim=1)  # the published call is given the music from step 1 on
     first = zip(torch.from_numpy(g["s_x0_up"]), torch.from_numpy(g["s_x0_down"]), strict=True)
     prompts = [Prompt(music, Codes(*pair)) for music, pair in zip(song, first, strict=True)]
@@ -154,7 +165,7 @@ def test_golden_gpt_through_a_file(name, file):
     np.testing.assert_array_equal(torch.stack([dance.lower for dance in made]), g["s_codes_down"])
 
 
-@pytest.mark.parametrize("name", ["vq_small", "gptac_small"])
+@pytest.mark.parametrize("name", ["vq_small", "gptac_small", "pp_gptmwac_small"])
 def test_convert_and_back(name, file, tmp_path, capsys):
     theirs, ours, back, again = (
         file(name),

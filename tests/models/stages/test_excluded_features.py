@@ -23,7 +23,7 @@ def test_a_gpt_ignores_excluded_features_and_no_others(excluded, small_data):
     torch.manual_seed(0)
     data = PreparedData(small_data)
     gpt = MotionGPT(GPTConfig(**SIZES, excluded_features=excluded), (6, 5), data.num_features).eval()
-    gpt.base.set_music_statistics(*music_statistics(data, excluded))
+    gpt.set_music_statistics(*music_statistics(data, excluded))
     music = torch.randn(1, 4, data.num_features)
     before = logits(gpt, music)
     assert before.isfinite().all()
