@@ -74,6 +74,9 @@ class GPTConfig(ConfigModel):
     """Groups of music features, named as in `datasets.sequences`, that the GPT ignores; this needs
     `normalise_music`. Groups that the data's version lacks change nothing. The 384 columns of the tempogram
     (`standard`) identify each song, so with them a GPT overfits a small corpus song by song."""
+    clamp_music: bool = False
+    """Limit each music feature to the range that it has over the training songs: a song that is faster than
+    all of them is to the GPT as fast as the fastest. Training is not changed by it."""
     embed: Literal["index", "codebook"] = "index"
     """How past codes become tokens. `index` learns a vector for each code, as published. `codebook` maps the
     memory's codebook vectors, which stay as they are, by a learned linear map for each half: similar movement
@@ -89,6 +92,8 @@ class GPTConfig(ConfigModel):
     def _check(self) -> Self:
         if self.excluded_features and not self.normalise_music:
             raise ValueError("excluded_features need normalise_music: true")
+        if self.clamp_music and self.music_transformer is not None:
+            raise ValueError("clamp_music goes with music_transformer: null only")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be divisible by heads {self.heads}")
         return self
@@ -430,6 +435,8 @@ class Base(nn.Module):
 
     music_mean: Tensor
     music_deviation: Tensor
+    music_low: Tensor
+    music_high: Tensor
 
     def __init__(
         self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int, code_dim: int = 0
@@ -440,6 +447,9 @@ class Base(nn.Module):
         if self.normalises:
             self.register_buffer("music_mean", torch.zeros(music_channels))
             self.register_buffer("music_deviation", torch.ones(music_channels))
+        if config.clamp_music:
+            self.register_buffer("music_low", torch.full((music_channels,), -torch.inf))
+            self.register_buffer("music_high", torch.full((music_channels,), torch.inf))
         self.embed_music = nn.Linear(music_channels, config.width)
         self.embed_upper, self.embed_lower = (
             CodebookEmbedding(number, code_dim, config.width)
@@ -474,6 +484,8 @@ class Base(nn.Module):
                 f"{steps} codes need {steps} music steps and a context of at least {steps}; "
                 f"got {music.shape[1]} music steps and a context of {self.config.context}"
             )
+        if self.config.clamp_music:
+            music = music.clamp(self.music_low, self.music_high)
         if self.normalises:
             music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
@@ -628,6 +640,12 @@ class MotionGPT(nn.Module):
         holder = self.base if self.music is None else self.music
         holder.music_mean.copy_(mean)
         holder.music_deviation.copy_(std)
+
+    @torch.no_grad()
+    def set_music_range(self, low: Tensor, high: Tensor) -> None:
+        """Set the range (D,) of each feature for `clamp_music`."""
+        self.base.music_low.copy_(low)
+        self.base.music_high.copy_(high)
 
     def forward(
         self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False
