@@ -11,7 +11,7 @@ rate of the motion and with some steps on either side, into a vector per code.
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +76,13 @@ class GPTConfig(ConfigModel):
     """Groups of music features, named as in `datasets.sequences`, that the GPT ignores; this needs
     `normalise_music`. Groups that the data's version lacks change nothing. The 384 columns of the tempogram
     (`standard`) identify each song, so with them a GPT overfits a small corpus song by song."""
+    clamp_music: bool = False
+    """Limit each music feature to the range that it has over the training songs: a song that is faster than
+    all of them is to the GPT as fast as the fastest. Training is not changed by it."""
+    embed: Literal["index", "codebook"] = "index"
+    """How past codes become tokens. `index` learns a vector for each code, as published. `codebook` maps the
+    memory's codebook vectors, which stay as they are, by a learned linear map for each half: similar movement
+    has similar tokens from the first step on, also for codes that are rare in training."""
     cross_conditional: bool = True
     """Let each half attend to the codes of the other half, as in the paper. With `false` a half attends to
     the music and its own codes only, for comparison: two GPTs that share their weights."""
@@ -87,6 +94,8 @@ class GPTConfig(ConfigModel):
     def _check(self) -> Self:
         if self.excluded_features and not self.normalise_music:
             raise ValueError("excluded_features need normalise_music: true")
+        if self.clamp_music and self.music_transformer is not None:
+            raise ValueError("clamp_music goes with music_transformer: null only")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be divisible by heads {self.heads}")
         return self
@@ -294,6 +303,38 @@ class Block(nn.Module):
         return x + self.mlp(self.norm_mlp(x))
 
 
+class CodebookEmbedding(nn.Module):
+    """Tokens of codes by a linear map of their codebook vectors, which are not trained.
+
+    The vectors are centred and scaled to a total variance of 1 over the codes, as a group of music features
+    is, so that the scale of a memory's latents does not decide how large the first tokens are.
+
+    Buffers: vectors (K, D).
+
+    Args:
+        num_codes: K.
+        code_dim: D, length of a codebook vector.
+        width: channels C of a token.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, num_codes: int, code_dim: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(num_codes, code_dim))
+        self.linear = nn.Linear(code_dim, width)
+
+    @torch.no_grad()
+    def set_codebook(self, codebook: Tensor) -> None:
+        """Copy the codebook (K, D) of a memory."""
+        centred = codebook - codebook.mean(0)
+        self.vectors.copy_(centred / centred.square().sum(1).mean().sqrt().clamp(min=1e-12))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Tokens (B, t, C) of codes (B, t)."""
+        return self.linear(F.embedding(codes, self.vectors))
+
+
 def band_mask(frames: int, reach: int, device: torch.device | None = None) -> Tensor:
     """(frames, frames) bool, true where the two frames are at most `reach` frames apart."""
     places = torch.arange(frames, device=device)
@@ -442,17 +483,28 @@ class Base(nn.Module):
 
     music_mean: Tensor
     music_deviation: Tensor
+    music_low: Tensor
+    music_high: Tensor
 
-    def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
+    def __init__(
+        self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int, code_dim: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         self.normalises = config.normalise_music and config.music_transformer is None
         if self.normalises:
             self.register_buffer("music_mean", torch.zeros(music_channels))
             self.register_buffer("music_deviation", torch.ones(music_channels))
+        if config.clamp_music:
+            self.register_buffer("music_low", torch.full((music_channels,), -torch.inf))
+            self.register_buffer("music_high", torch.full((music_channels,), torch.inf))
         self.embed_music = nn.Linear(music_channels, config.width)
-        self.embed_upper = nn.Embedding(num_codes[0], config.width)
-        self.embed_lower = nn.Embedding(num_codes[1], config.width)
+        self.embed_upper, self.embed_lower = (
+            CodebookEmbedding(number, code_dim, config.width)
+            if config.embed == "codebook"
+            else nn.Embedding(number, config.width)
+            for number in num_codes
+        )
         self.positions = nn.Parameter(torch.zeros(STREAMS, config.context, config.width))
         self.dropout = Dropout(config.dropout)
         sizes = config.width, config.heads, config.dropout
@@ -462,6 +514,12 @@ class Base(nn.Module):
     def dtype(self) -> torch.dtype:
         """The data type of the blocks' weights."""
         return next(self.blocks.parameters()).dtype
+
+    def set_codebooks(self, upper: Tensor, lower: Tensor) -> None:
+        """Set the codebook vectors (K, D) of both halves for `embed: codebook`."""
+        for embedding, codebook in zip((self.embed_upper, self.embed_lower), (upper, lower), strict=True):
+            assert isinstance(embedding, CodebookEmbedding)
+            embedding.set_codebook(codebook)
 
     def embed(self, music: Tensor, codes: Codes, cache: KVCache | None = None) -> Tensor:
         """Tokens (B, 3t, C) of music (B, t, D) and codes (B, t), at the window's start or behind a cache.
@@ -475,6 +533,8 @@ class Base(nn.Module):
                 f"{steps} codes need {steps} music steps and a context of at least {steps}; "
                 f"got {music.shape[1]} music steps and a context of {self.config.context}"
             )
+        if self.config.clamp_music:
+            music = music.clamp(self.music_low, self.music_high)
         if self.normalises:
             music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
@@ -551,6 +611,7 @@ class MotionGPT(nn.Module):
         num_codes: codes of the upper and of the lower codebook.
         music_channels: D, features of a step of music; with a music transformer those of all its frames.
         frames_per_step: frames of music in a step, for the music transformer.
+        code_dim: length of a codebook vector, for `embed: codebook`.
 
     Raises:
         ValueError: if the features of a step are not those of as many frames.
@@ -562,10 +623,13 @@ class MotionGPT(nn.Module):
         num_codes: tuple[int, int],
         music_channels: int,
         frames_per_step: int = 1,
+        code_dim: int = 0,
     ) -> None:
         super().__init__()
         self.config, self.num_codes, self.music_channels = config, num_codes, music_channels
         self.frames_per_step = frames_per_step
+        self.code_dim = code_dim if config.embed == "codebook" else 0
+        assert self.code_dim or config.embed == "index", "embed: codebook needs code_dim"
         self.music: MusicTransformer | None = None
         if config.music_transformer is not None:
             if frames_per_step < 2 or music_channels % frames_per_step:
@@ -579,13 +643,15 @@ class MotionGPT(nn.Module):
                 config.music_transformer, frames_per_step, channels, config.context, normalise
             )
             music_channels = config.music_transformer.width
-        self.base = Base(config, num_codes, music_channels)
+        self.base = Base(config, num_codes, music_channels, self.code_dim)
         self.head = Head(config, config.head_blocks, num_codes, first_block=config.base_blocks)
         initialise(self)
 
     def architecture(self) -> dict[str, Any]:
         """The entries of a checkpoint from which `from_architecture` builds this GPT again."""
         sizes: dict[str, Any] = {"num_codes": list(self.num_codes), "music_channels": self.music_channels}
+        if self.code_dim:
+            sizes["code_dim"] = self.code_dim
         if self.music is not None:
             sizes["frames_per_step"] = self.frames_per_step
         return {"gpt": to_plain(self.config), **sizes}
@@ -594,11 +660,13 @@ class MotionGPT(nn.Module):
     def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "MotionGPT":
         """Build the GPT that a checkpoint describes, with newly initialised weights."""
         upper, lower = architecture["num_codes"]
+        config = check(GPTConfig, architecture["gpt"], source)
         return cls(
-            check(GPTConfig, architecture["gpt"], source),
+            config,
             (upper, lower),
             architecture["music_channels"],
             architecture.get("frames_per_step", 1),
+            architecture["code_dim"] if config.embed == "codebook" else 0,
         )
 
     @property
@@ -622,6 +690,12 @@ class MotionGPT(nn.Module):
         holder = self.base if self.music is None else self.music
         holder.music_mean.copy_(mean)
         holder.music_deviation.copy_(std)
+
+    @torch.no_grad()
+    def set_music_range(self, low: Tensor, high: Tensor) -> None:
+        """Set the range (D,) of each feature for `clamp_music`."""
+        self.base.music_low.copy_(low)
+        self.base.music_high.copy_(high)
 
     def forward(
         self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False

@@ -292,7 +292,7 @@ class Workplace:
         mutation = self.mutate(file, rng)
         formats = "dance.formats=[bvh,glb,smpl,html]"
         given = [f"{key}={path}" for key, path in weights.items()]
-        command = ["--config", str(config), "--dance", str(song), *given, "generation.temperature=1"]
+        command = ["--config", str(config), "--dance", str(song), *given]
         command += ["generation.first_codes=[1,2]", formats]
         command += ["--out", str(place / "out")]
         return Case("dance", file, mutation, lambda: stages.main(command))
