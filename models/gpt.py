@@ -10,8 +10,8 @@ rate of the motion and with some steps on either side, into a vector per code.
 """
 
 import copy
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -265,17 +265,19 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.residual_dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
-        """Attention output (B, n, C) of the tokens x (B, N, C) in `rows`.
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values (B, 3, heads, N, C/heads) of the tokens x (B, N, C)."""
+        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(0, 2, 3, 1, 4)
+
+    def forward(self, qkv: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
+        """Attention output (B, n, C) of the N tokens in `rows`.
 
         Args:
-            x: the tokens.
+            qkv: see `project`.
             bias: (n, columns), the `attention_bias`.
             cache: earlier tokens of the window, to which these are appended; None if there are none.
             rows: tokens whose output is needed.
         """
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
-        qkv = qkv.permute(0, 2, 3, 1, 4)
         query, key, value = qkv.unbind(1)  # (B, heads, N, C/heads) each
         query = query[:, :, rows]
         if cache is not None:
@@ -297,10 +299,20 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(dropout)
         )
 
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of the tokens x (B, N, C), see `Attention.project`."""
+        return self.attention.project(self.norm_attention(x))
+
+    def mix(
+        self, x: Tensor, qkv: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL
+    ) -> Tensor:
+        """Features (B, n, C) of the tokens x (B, n, C), which are the `rows` of those in `qkv`."""
+        x = x + self.attention(qkv, bias, cache, rows)
+        return x + self.mlp(self.norm_mlp(x))
+
     def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
         """Features (B, n, C) of the tokens x (B, N, C) in `rows`; arguments as of `Attention`."""
-        x = x[:, rows] + self.attention(self.norm_attention(x), bias, cache, rows)
-        return x + self.mlp(self.norm_mlp(x))
+        return self.mix(x[:, rows], self.project(x), bias, cache, rows)
 
 
 class CodebookEmbedding(nn.Module):
@@ -403,7 +415,7 @@ class MusicTransformer(nn.Module):
         Differs from the paper, where the context of a code ends with its window.
         """
         margin = self.config.reach * self.frames_per_code
-        return self._join(self._outputs(music)[-1][None, margin:-margin])[0]
+        return self._join(self._outputs(music)[0][-1][None, margin:-margin])[0]
 
     @torch.no_grad()
     def of_windows(self, music: Tensor, starts: Tensor, steps: Tensor) -> list[Tensor]:
@@ -424,19 +436,21 @@ class MusicTransformer(nn.Module):
             start, length = int(starts[window]), int(lengths[window])
             found[window] = self(music[None, start : start + length])[0]
         long = (lengths >= 2 * blocks * reach).nonzero().flatten()
-        outputs, inner = self._outputs(music) if len(long) else [], blocks * margin
+        outputs, projected = self._outputs(music) if len(long) else ([], [])
+        inner = blocks * margin
         for some in long.split(_WINDOWS) if len(long) else ():
             begin, end = starts[some] * frames, (starts[some] + lengths[some]) * frames
             first, last = (place.to(music.device).unsqueeze(1) for place in (begin, end - 1))
             edges = outputs[0].new_zeros(2 * len(some), 0, self.config.width)
-            for number, block in enumerate(self.blocks):
+            for number, block in enumerate(cast("Iterable[Block]", self.blocks)):
                 size = (number + 1) * margin
                 inwards = torch.arange(size - margin, size + margin, device=music.device)
-                around = outputs[number][torch.cat([first + inwards, last - inwards])]
-                tokens = torch.cat([edges, around], 1)
+                around = torch.cat([first + inwards, last - inwards])
+                qkv = torch.cat([block.project(edges), projected[number][:, :, around].movedim(2, 0)], 3)
+                tokens = torch.cat([edges, outputs[number][around[:, :margin]]], 1)
                 kept = slice(margin if number == blocks - 1 else 0, size)
-                bias = attention_bias(band_mask(tokens.shape[1], margin, tokens.device), tokens)
-                edges = block(tokens, bias[kept], rows=kept)
+                bias = attention_bias(band_mask(qkv.shape[3], margin, tokens.device), tokens)
+                edges = block.mix(tokens[:, kept], qkv, bias[kept], rows=kept)
             left, right = edges.chunk(2)
             middles = [
                 outputs[-1][a + inner : b - inner] for a, b in zip(begin.tolist(), end.tolist(), strict=True)
@@ -457,25 +471,33 @@ class MusicTransformer(nn.Module):
         """Vectors (B, t, C) of codes from those of their frames (B, 8t, C)."""
         return self.join(x.to(self.join.weight.dtype).unflatten(1, (-1, self.frames_per_code)).flatten(2))
 
-    def _outputs(self, music: Tensor) -> list[Tensor]:
-        """Embeddings and outputs of each block (8N, C) of a song (N, D) as one window.
+    def _outputs(self, music: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Embeddings and outputs of each block (8N, C) of a song (N, D) as one window, and what they project.
 
         They are computed in pieces that overlap by the reach of all blocks, so an hour needs no more memory
         for attention than a minute.
+
+        Returns:
+            The embeddings and the output of each block; and each block's (3, heads, 8N, C/heads) queries,
+            keys and values.
         """
-        overlap, parts = self.config.reach * len(self.blocks), []
+        overlap = self.config.reach * len(self.blocks)
+        outputs: list[list[Tensor]] = [[] for _ in range(len(self.blocks) + 1)]
+        projected: list[list[Tensor]] = [[] for _ in self.blocks]
         for start in range(0, len(music), _PIECE):
             first, end = max(0, start - overlap), min(start + _PIECE, len(music))
             x = self._embed(music[None, first : end + overlap])
             bias = attention_bias(
                 band_mask(x.shape[1], self.config.reach * self.frames_per_code, x.device), x
             )
-            outputs = [x]
-            for block in self.blocks:
-                outputs.append(block(outputs[-1], bias))
             kept = slice((start - first) * self.frames_per_code, (end - first) * self.frames_per_code)
-            parts.append([output[0, kept] for output in outputs])
-        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+            outputs[0].append(x[0, kept])
+            for number, block in enumerate(cast("Iterable[Block]", self.blocks)):
+                qkv = block.project(x)
+                x = block.mix(x, qkv, bias)
+                projected[number].append(qkv[0, :, :, kept])
+                outputs[number + 1].append(x[0, kept])
+        return [torch.cat(pieces) for pieces in outputs], [torch.cat(pieces, 2) for pieces in projected]
 
 
 class Base(nn.Module):
