@@ -154,7 +154,7 @@ class ActorCriticStage(Stage):
         self.encoder: WindowEncoder | None = None
         if self.model.gpt.music is not None:
             self._check_windows()
-            self.encoder = WindowEncoder(self.model.gpt, self.collector.steps, config.training.batch_size)
+            self.encoder = WindowEncoder(self.model.gpt, self.collector.steps)
         self.selection = Selection(config.selection)
         self.epoch = 0  # the epoch in progress, or the last one
         self.rollouts: tuple[int, list[Rollout]] | None = None  # the epoch that they are for, and the dances

@@ -24,6 +24,7 @@ GROUPS: tuple[tuple[Group, tuple[str, ...]], ...] = (
         "at once",
         (
             "model.dropout",
+            "model.music_transformer.dropout",
             "model.codebook.decay",
             "model.codebook.restarts",
             "model.codebook.dead_code_threshold",

@@ -34,6 +34,8 @@ def test_shipped_configs_parse(path):
 
 def _has(content, key):
     for part in key.split("."):
+        if content is None:  # an optional section that is left out
+            return True
         if not isinstance(content, dict) or part not in content:
             return False
         content = content[part]
@@ -42,6 +44,8 @@ def _has(content, key):
 
 def _of(content, key):
     for part in key.split("."):
+        if content is None:
+            return None
         content = content[part]
     return content
 
@@ -55,6 +59,8 @@ def _of(content, key):
         "cc_motion_gpt",
         "actor_critic",
         "actor_critic_demo",
+        "cc_motion_gpt_music_trans",
+        "actor_critic_music_trans_400",
     ],
 )
 def test_published_and_sample_configs_exist(name):
@@ -80,6 +86,13 @@ def test_published_settings():
     critic = read_config(ROOT / "configs/actor_critic.yaml")
     assert (critic.training.lr, critic.training.batch_size, critic.training.epochs) == (1e-5, 128, 10)
     assert (critic.value.blocks, critic.turn, critic.discount, critic.reward.consistency) == (3, 5, 1.0, 0.0)
+    music = read_config(ROOT / "configs/cc_motion_gpt_music_trans.yaml")
+    sizes = music.model.music_transformer
+    assert (sizes.width, sizes.heads, sizes.blocks, sizes.dropout, sizes.reach) == (768, 12, 3, 0.1, 5)
+    assert music.training == gpt.training
+    critic_music = read_config(ROOT / "configs/actor_critic_music_trans_400.yaml")
+    assert critic_music.training == critic.training.model_copy(update={"batch_size": 64})
+    assert (critic_music.reward.beats, critic_music.reward.consistency) == ("paper", 0.0)
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path):

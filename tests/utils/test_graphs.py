@@ -104,6 +104,15 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained_with_music(tmp_path_factory):
+    """The same with a music transformer in front of the GPT."""
+    folder = tmp_path_factory.mktemp("graphs_music")
+    data = synthetic.make_data(folder / "data", "frames")
+    synthetic.train_all(data, folder / "runs", own=synthetic.WITH_MUSIC, epochs=1)
+    return folder
+
+
 def train(name, folder, output, graphed, **more):
     """Losses and metrics of each step, and the last checkpoint; dropout and restarts draw random numbers."""
     more = {"before": folder / "runs", "fused": True, "log_every": 1, **more}
@@ -164,6 +173,26 @@ def test_a_replayed_stage_is_the_eager_one(name, more, trained, tmp_path):
     assert graphed == eager
     for part in ("model", "optimizer", "scheduler", "random", "step"):
         assert same(content[part], expected[part]), part
+
+
+WITH_MUSIC = {
+    "GPT": ("motion_gpt", {"own": synthetic.WITH_MUSIC["motion_gpt"]}),
+    "actor-critic": ("actor_critic", {}),
+    "GRPO": ("actor_critic", {"own": GRPO}),
+}
+
+
+@pytest.mark.parametrize(("name", "more"), WITH_MUSIC.values(), ids=WITH_MUSIC)
+def test_a_replayed_stage_with_a_music_transformer(name, more, trained_with_music, tmp_path):
+    """The same bits; and a run that stops after an epoch and goes on."""
+    eager, expected = train(name, trained_with_music, tmp_path / "eager", False, **more)
+    graphed, content = train(name, trained_with_music, tmp_path / "graphed", True, **more)
+    assert graphed == eager
+    assert same(content["model"], expected["model"])
+    first, _ = train(name, trained_with_music, tmp_path / "parts", True, **{**more, "epochs": 1})
+    rest, content = train(name, trained_with_music, tmp_path / "parts", True, **more)
+    assert first + rest == eager
+    assert same(content["model"], expected["model"])
 
 
 @pytest.mark.parametrize("name", synthetic.ORDER)

@@ -192,11 +192,8 @@ def test_bad_values(tmp_path):
     bad["module.gpt_head.blocks.1.attn.mask"] = torch.ones(1, 1, 29, 29)
     bad["module.gpt_base.cond_emb.bias"][3] = torch.nan
     write(path, bad, {"n_head": 2})
-    refused(
-        path,
-        "1 not the mask of its block (gpt_head.blocks.1.attn.mask)",
-        "1 not finite (gpt_base.cond_emb.bias)",
-    )
+    masks = "1 not the mask of its block (gpt_head.blocks.1.attn.mask)"
+    refused(path, masks, "1 not finite (gpt_base.cond_emb.bias)")
 
 
 def test_another_stage(tmp_path):

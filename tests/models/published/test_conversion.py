@@ -138,25 +138,29 @@ def test_golden_memory_through_a_file(name, file):
         np.testing.assert_allclose(decoded, g["decode_sample"], rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt_small", "gptac_small"])
+@pytest.mark.parametrize("name", ["gpt_small", "gptac_small", "pp_gptmw_small", "pp_gptmwac_small"])
 def test_golden_gpt_through_a_file(name, file):
-    path, g = file(name), golden(f"{name}_vectors.npz")
+    path, g, by_frame = file(name), golden(f"{name}_vectors.npz"), name.startswith("pp_")
     content = read_checkpoint(path, "", POLICY_STAGES)
-    assert content["architecture"]["music"] == "compat"
+    assert content["architecture"]["music"] == ("frames" if by_frame else "compat")
     assert content["architecture"]["gpt"]["heads"] == 6
-    kind = ActorCritic if name == "gptac_small" else MotionGPT
+    kind = ActorCritic if name.endswith("ac_small") else MotionGPT
     assert content["stage"] == ("actor_critic" if kind is ActorCritic else "motion_gpt")
     model = kind.from_architecture(content["architecture"]).eval()
     model.load_state_dict(content["model"])
     gpt = model.gpt if isinstance(model, ActorCritic) else model
-    music = torch.from_numpy(g["music"])
+
+    def steps(key):
+        return torch.from_numpy(g[key]).unflatten(1, (-1, 8 if by_frame else 1)).flatten(2)
+
+    music = steps("music")
     codes = Codes(torch.from_numpy(g["idx_up"]), torch.from_numpy(g["idx_down"]))
     with torch.no_grad():
-        features = gpt.base(music, codes)
+        features = gpt.base(music if gpt.music is None else gpt.music(music), codes)
         np.testing.assert_allclose(gpt.head(features).upper, g["logits_up"], rtol=0, atol=5e-5)
         if isinstance(model, ActorCritic):
             np.testing.assert_allclose(model.values(features), g["critic_values"][..., 0], rtol=0, atol=5e-5)
-    song = torch.from_numpy(g["s_cond"])
+    song = steps("s_cond")
     song = torch.cat([song[:, :1] * 0, song], dim=1)  # the published call is given the music from step 1 on
     first = zip(torch.from_numpy(g["s_x0_up"]), torch.from_numpy(g["s_x0_down"]), strict=True)
     prompts = [Prompt(music, Codes(*pair)) for music, pair in zip(song, first, strict=True)]
@@ -165,7 +169,7 @@ def test_golden_gpt_through_a_file(name, file):
     np.testing.assert_array_equal(torch.stack([dance.lower for dance in made]), g["s_codes_down"])
 
 
-@pytest.mark.parametrize("name", ["vq_small", "gptac_small"])
+@pytest.mark.parametrize("name", ["vq_small", "gptac_small", "pp_gptmwac_small"])
 def test_convert_and_back(name, file, tmp_path, capsys):
     theirs, ours, back, again = (
         file(name),

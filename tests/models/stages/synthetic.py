@@ -46,6 +46,8 @@ GPT: dict[str, Any] = {
     "context": 29,
     "dropout": 0.1,
 }
+MUSIC_TRANSFORMER = {"width": 16, "heads": 2, "blocks": 2, "reach": 2, "dropout": 0.1}
+WITH_MUSIC = {"motion_gpt": {"model": {**GPT, "music_transformer": MUSIC_TRANSFORMER}}}
 SIZES: dict[str, dict[str, Any]] = {
     "sep_vqvae": {"model": {"codes_upper": 24, "codes_lower": 16, "codebook": BOOK, "conv": CONV}},
     "sep_vqvae_root": {},
@@ -62,8 +64,9 @@ TRAINING = {
 }
 
 
-def make_data(root: Path) -> Path:
+def make_data(root: Path, version: str = "standard") -> Path:
     """Dances that wander at random to noise with a beat every half second; the first two are for testing."""
+    columns = num_features(version)
     generator = np.random.default_rng(0)
     names = [f"dance{i}" for i in range(DANCES)]
     for i, name in enumerate(names):
@@ -76,7 +79,7 @@ def make_data(root: Path) -> Path:
         )
         turns = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix()
         write_array(rotations_path(root, name), turns.reshape(FRAMES, 24, 3, 3).astype(np.float32))
-        features = generator.integers(-64, 65, (FRAMES // 8, NUM_FEATURES)) / 64
+        features = generator.integers(-64, 65, (FRAMES // 8, columns)) / 64
         write_array(features_path(root, f"song{i}"), features.astype(np.float32))
         write_array(beats_path(root, f"song{i}"), np.arange(FRAMES) % 30 == i)
     write_manifest(
@@ -85,7 +88,7 @@ def make_data(root: Path) -> Path:
             "name": "noise",
             "skeleton": "smpl_24",
             "fps": 60,
-            "music": {"version": "standard", "fps": 7.5, "columns": NUM_FEATURES},
+            "music": {"version": version, "fps": 7.5, "columns": columns},
             "splits": {"train": names[2:], "test": names[:2]},
             "sequences": {
                 name: {"frames": FRAMES, "song": f"song{i}", "rotations": True}
@@ -151,11 +154,13 @@ def make_trainer(name: str, root: Path, output: Path, **more: Any) -> tuple[Trai
     return Trainer(stage, stage.config.training, stage.config.folder, "this test", stage.config.seed), losses
 
 
-def train_all(root: Path, output: Path, **more: Any) -> dict[str, list[float]]:
-    """Trains all stages; their losses."""
+def train_all(
+    root: Path, output: Path, own: dict[str, dict[str, Any]] | None = None, **more: Any
+) -> dict[str, list[float]]:
+    """Trains all stages, with keys of their own by stage; their losses."""
     found = {}
     for name in ORDER:
-        trainer, losses = make_trainer(name, root, output, **more)
+        trainer, losses = make_trainer(name, root, output, own=(own or {}).get(name), **more)
         trainer.run()
         found[name] = losses
     return found
