@@ -165,7 +165,9 @@ def _animation(
     clock = buffer.add(times, bounds=True)
     ground, pelvis = ground_track(fit.root, in_place)
     tracks = [(0, "translation", ground), (1, "translation", pelvis)]
-    tracks += [(joint + 1, "rotation", fit.rotations[:, joint]) for joint, kids in enumerate(below) if kids]
+    turns = np.abs(fit.rotations[..., :3]).max((0, 2)) > 0  # a fit leaves joints without children as they are
+    moving = [joint for joint, kids in enumerate(below) if kids or turns[joint]]
+    tracks += [(joint + 1, "rotation", fit.rotations[:, joint]) for joint in moving]
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
     for joint, what, values in tracks:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import bvhio
 import numpy as np
+import pygltflib
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -72,6 +73,23 @@ def test_bvh_and_glb_have_the_dances_joints(dance, tmp_path):
     for joint, name in enumerate(SMPL_24.joints):
         place = named[name].PositionWorld
         np.testing.assert_allclose(np.array(place) / 100, dance.joints[30, joint], atol=1e-4)
+
+
+def test_glb_turns_head_toes_and_hands_too(dance, tmp_path):
+    given = WriterInput(dance)
+    WRITERS["glb"].write(tmp_path / "a.glb", given)
+    glb = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
+    turned = {
+        glb.nodes[c.target.node].name for c in glb.animations[0].channels if c.target.path == "rotation"
+    }
+    assert turned == set(SMPL_24.joints)
+    plain = WriterInput(replace(dance, rotations=None))
+    WRITERS["glb"].write(tmp_path / "b.glb", plain)
+    glb = pygltflib.GLTF2().load(str(tmp_path / "b.glb"))
+    fitted = {
+        glb.nodes[c.target.node].name for c in glb.animations[0].channels if c.target.path == "rotation"
+    }
+    assert turned - fitted == {"head", "left_foot", "right_foot", "left_hand", "right_hand"}
 
 
 def test_the_body_is_exact_and_its_turns_are_those_of_the_rotations(dance):
