@@ -221,6 +221,11 @@ class PreparedData:
             return Sequence(name, song, joints, *self.song(song)[1:3])
         return Sequence(name, song, joints, np.zeros((0, self.num_features), np.float32), np.zeros(0, bool))
 
+    def has_rotations(self, split: str) -> bool:
+        """Whether there are sequences of a split, and all of them hold bone rotations."""
+        names = self.names(split)
+        return bool(names) and all(self._entry(name).get("rotations", False) for name in names)
+
     def rotations(self, name: str) -> np.ndarray:
         """Opens the bone rotations of a sequence, memory-mapped.
 

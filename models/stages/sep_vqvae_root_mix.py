@@ -83,7 +83,7 @@ class SepVQVAERootMix(Stage):
         memory.requires_grad_(False)
         assert memory.rotations is not None
         memory.rotations.requires_grad_(True)
-        if trained.config.normalise_pose and self.data.names("train"):  # else they are in the checkpoint
+        if trained.config.normalise_pose and self.data.has_rotations("train"):  # else in the checkpoint
             memory.set_rotation_statistics(training_rotations(self.data))
         self._memory_hash = fingerprint_of_memory(memory)  # `load_state_dict` replaces the weights
         self.model = memory.eval().to(device)

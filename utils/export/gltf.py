@@ -88,7 +88,8 @@ def write_glb(
     rest = forward(still, np.zeros((1, 3)), fit.offsets, skeleton)[0][0]
     rest[:, 1] -= skin_of(rest, skeleton).points[:, 1].min()  # at rest the soles stand on the ground
     buffer = Buffer()
-    turning = [joint for joint, kids in enumerate(children(skeleton)) if kids]
+    turns = np.abs(fit.rotations[..., :3]).max((0, 2)) > 0  # a fit leaves joints without children as they are
+    turning = [joint for joint, kids in enumerate(children(skeleton)) if kids or turns[joint]]
     animation = animate(
         buffer, fit.rotations, fit.root, turning, fps, every=every, name=name, in_place=in_place
     )

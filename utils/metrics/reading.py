@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from utils.dance import Dance, dance_of, load_arrays
 from utils.files import DAMAGED_ARRAY
@@ -89,7 +90,7 @@ def read_dances(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", skip_bad
         else:
             try:
                 dance, findings, _ = read_recording(file, fps, up)
-                dances.append(dance)
+                dances.append(replace(dance, rotations=None))  # metrics do without; they are the largest part
                 if findings.remarks:
                     remarks[dance.name] = findings.remarks
             except NotADance as reason:
@@ -138,14 +139,18 @@ def read_recording(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", bridg
         fields: Mapping[str, Any] = content if isinstance(content, Mapping) else {"joints": content}
         if "music_beats" not in fields and "beats" in fields:
             fields = {**fields, "music_beats": fields["beats"]}
-        dance = dance_of(dance_name(path), {**fields, "joints": _positions(fields)}, fps)
+        poses = _rotations(fields)
+        fields = {**fields, "joints": _positions(fields)}
+        if poses is not None:
+            fields = {**fields, "smpl_rotations": _matrices(poses)}
+        dance = dance_of(dance_name(path), fields, fps)
         joints, lost = to_y_up(dance.joints, up), []
         if bridge:
             lost = lost_frames(joints, dance.fps)
             joints = bridged(joints, lost)
         kept = dance.rotations if up == "y" and not lost else None  # others belong to other joints
         dance = replace(dance, joints=as_joints(joints, dance.fps), rotations=kept)
-        return Recording(dance, inspect(dance.joints, dance.fps, poses=_rotations(fields)), lost)
+        return Recording(dance, inspect(dance.joints, dance.fps, poses=poses), lost)
     except NotADance:
         raise
     except (ValueError, TypeError, IndexError, OverflowError) as error:
@@ -188,6 +193,11 @@ def _rotations(fields: Mapping[str, Any]) -> np.ndarray | None:
     if any(key in fields for key in POSITIONS):
         return None
     return np.asarray(fields["smpl_poses"], np.float64).reshape(len(fields["smpl_poses"]), -1)
+
+
+def _matrices(poses: np.ndarray) -> np.ndarray:
+    """Rotation matrices (T, 24, 3, 3) of axis-angle poses (T, 72)."""
+    return Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(len(poses), -1, 3, 3)
 
 
 def _positions(fields: Mapping[str, Any]) -> np.ndarray:

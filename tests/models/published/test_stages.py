@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 import main
 from datasets.sequences import PreparedData, features_path, num_features, write_array
@@ -23,6 +24,7 @@ from models.vqvae import Codes, MemoryConfig
 from tests.models.published.files import write
 from tests.models.published.test_conversion import random_state
 from utils.metrics import Dance, Reference, dance_features, score
+from utils.smpl import forward_kinematics, rest_joints
 
 MEMORY = MemoryConfig(
     codes_upper=40, codes_lower=30, codebook=CodebookConfig(dim=12), conv=ConvConfig(width=8, depth=1)
@@ -31,6 +33,7 @@ GPT = GPTConfig(width=16, heads=2, base_blocks=1, head_blocks=1)
 TABLES = {
     "memory": memory_table(MEMORY, True),
     "memory_without": memory_table(MEMORY, False),
+    "memory_mix": memory_table(MEMORY, True, True),
     "gpt": gpt_table(GPT, (40, 30), 438),
     "actor_critic": gpt_table(GPT, (40, 30), 438, 2),
 }
@@ -142,6 +145,26 @@ def test_the_published_evaluation_in_one_command(kind, files, compat, tmp_path):
         np.testing.assert_allclose(facts["rows"][shown][metric], expected[metric], rtol=1e-6)
 
 
+def test_published_rotations_are_judged_by_their_joints(files, compat, tmp_path):
+    """Bailando++'s evaluation: nearest rotations, summed-up velocity, joints of the male SMPL body."""
+    vqvae, gpt = files["memory_mix"], files["gpt"]
+    assert evaluate("actor_critic", compat, tmp_path, f"vqvae={vqvae}", f"gpt={gpt}") == 0
+    memory = load_memory(vqvae, "", velocity=True)
+    name = PreparedData(compat).names("test")[0]
+    folder = tmp_path / "published" / "eval" / "epoch_0010_song"
+    with np.load(folder / "motions" / "GPT" / f"{name}.npz") as made:
+        codes = Codes(*torch.from_numpy(made["codes"]).T[:, None])
+        matrices = memory.decode_rotations(codes)[0].numpy().astype(np.float64)
+        u, _, vt = np.linalg.svd(matrices)
+        u[..., 2] *= np.linalg.det(u @ vt)[..., None]
+        velocity = memory.decode_velocity(codes.lower)[0].double().numpy()
+        root = np.concatenate([np.zeros((1, 3)), velocity[:-1].cumsum(0)])
+        poses = Rotation.from_matrix((u @ vt).reshape(-1, 3, 3)).as_rotvec().reshape(len(root), 72)
+        joints = forward_kinematics(poses, root - rest_joints("male")[0])
+        np.testing.assert_allclose(made["joints"], joints, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(made["smpl_rotations"], u @ vt, atol=1e-4)
+
+
 def test_a_run_of_its_own_goes_before_a_plain_gpt(files, compat, tmp_path):
     """With `checkpoint`, and without it where there is a run; the published GPT is then the row `GPT`."""
     names = [f"vqvae={files['memory']}", f"gpt={files['gpt']}", "value.blocks=2"]
@@ -162,6 +185,7 @@ def test_every_stage_takes_a_published_file(files, compat, tmp_path):
     memory = f"vqvae={files['memory']}"
     assert evaluate("cc_motion_gpt", compat, tmp_path, memory, f"checkpoint={files['gpt']}", *sizes) == 0
     assert evaluate("sep_vqvae_root", compat, tmp_path, memory, f"checkpoint={files['memory']}") == 0
+    assert evaluate("sep_vqvae_root_mix", compat, tmp_path, memory, f"checkpoint={files['memory_mix']}") == 0
     sizes = ["codes_upper=40", "codes_lower=30", "codebook.dim=12", "conv.width=8", "conv.depth=1"]
     sizes = [f"model.{size}" for size in sizes]
     assert evaluate("sep_vqvae", compat, tmp_path, f"checkpoint={files['memory_without']}", *sizes) == 0

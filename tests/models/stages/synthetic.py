@@ -73,8 +73,11 @@ def make_data(root: Path, version: str = "standard") -> Path:
         steps = generator.integers(-8, 9, (FRAMES, 24, 3)).cumsum(0) / 1024
         joints = generator.integers(-512, 513, (1, 24, 3)) / 1024 + steps
         write_array(motion_path(root, name), joints.astype(np.float32))
-        vectors = np.random.default_rng(i).integers(-64, 65, (FRAMES * 24, 3)) / 32
-        turns = Rotation.from_rotvec(vectors).as_matrix()
+        own = np.random.default_rng(i)
+        vectors = (
+            own.integers(-64, 65, (1, 24, 3)) / 64 + own.integers(-8, 9, (FRAMES, 24, 3)).cumsum(0) / 1024
+        )
+        turns = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix()
         write_array(rotations_path(root, name), turns.reshape(FRAMES, 24, 3, 3).astype(np.float32))
         features = generator.integers(-64, 65, (FRAMES // 8, columns)) / 64
         write_array(features_path(root, f"song{i}"), features.astype(np.float32))

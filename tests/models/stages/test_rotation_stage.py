@@ -101,6 +101,25 @@ def test_normalised_decoders_start_at_the_mean_rotation(runs, tmp_path):
         torch.testing.assert_close(stage.memory.rotations[half].motion_mean[:, 0], expected[0])
 
 
+def test_a_trained_one_needs_no_rotations_to_be_looked_at(runs, tmp_path):
+    """Also with statistics of normalised decoders, which are in its checkpoint."""
+    own = {"model": {**synthetic.SIZES["sep_vqvae"]["model"], "normalise_pose": True}}
+    for name in ("sep_vqvae", "sep_vqvae_root", "sep_vqvae_root_mix"):
+        more = own if name == "sep_vqvae" else None
+        trainer, _ = synthetic.make_trainer(name, runs / "data", tmp_path, epochs=1, own=more)
+        trainer.run()
+    data = PreparedData(synthetic.make_data(tmp_path / "plain"))
+    for entry in data.manifest["sequences"].values():
+        del entry["rotations"]
+    (data.root / "manifest.json").write_text(json.dumps(data.manifest))
+    assert not PreparedData(data.root).has_rotations("train")
+    stage = synthetic.make_stage("sep_vqvae_root_mix", data.root, tmp_path)
+    assert stage.load() == 1
+    trained = load_memory(tmp_path / "sep_vqvae_root_mix" / "ckpt" / "last.pt", "", velocity=True)
+    for key, value in trained.state_dict().items():
+        assert torch.equal(stage.memory.state_dict()[key], value), key
+
+
 def test_it_can_start_from_a_memory_with_rotations(runs, tmp_path):
     mix = runs / "runs" / "sep_vqvae_root_mix" / "ckpt" / "last.pt"
     anew = synthetic.make_stage("sep_vqvae_root_mix", runs / "data", runs / "runs")

@@ -1,19 +1,22 @@
 """Dances with rotations: every format has them as they are, and no body is fitted."""
 
+import pickle
 from dataclasses import replace
 
 import bvhio
 import numpy as np
+import pygltflib
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from tests.helpers import real_data
 from utils.dance import Dance, checked, load_dance, save_dance
 from utils.dance_formats import WRITERS, WriterInput, WriterOptions
 from utils.export import __main__ as command
 from utils.export import body_of_rotations, fit, fitted_joints
 from utils.floor import on_ground
-from utils.metrics.reading import read_dance, read_recording
+from utils.metrics.reading import read_dance, read_dances, read_recording
 from utils.rotations import joints_of_rotations
 from utils.skeleton import SMPL_24
 from utils.smpl import rest_joints
@@ -70,6 +73,23 @@ def test_bvh_and_glb_have_the_dances_joints(dance, tmp_path):
     for joint, name in enumerate(SMPL_24.joints):
         place = named[name].PositionWorld
         np.testing.assert_allclose(np.array(place) / 100, dance.joints[30, joint], atol=1e-4)
+
+
+def test_glb_turns_head_toes_and_hands_too(dance, tmp_path):
+    given = WriterInput(dance)
+    WRITERS["glb"].write(tmp_path / "a.glb", given)
+    glb = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
+    turned = {
+        glb.nodes[c.target.node].name for c in glb.animations[0].channels if c.target.path == "rotation"
+    }
+    assert turned == set(SMPL_24.joints)
+    plain = WriterInput(replace(dance, rotations=None))
+    WRITERS["glb"].write(tmp_path / "b.glb", plain)
+    glb = pygltflib.GLTF2().load(str(tmp_path / "b.glb"))
+    fitted = {
+        glb.nodes[c.target.node].name for c in glb.animations[0].channels if c.target.path == "rotation"
+    }
+    assert turned - fitted == {"head", "left_foot", "right_foot", "left_hand", "right_hand"}
 
 
 def test_the_body_is_exact_and_its_turns_are_those_of_the_rotations(dance):
@@ -150,3 +170,37 @@ def test_the_command_exports_them(dance, tmp_path, capsys):
     np.testing.assert_allclose(
         standing[..., 1], read_dance(tmp_path / "a_smpl.npz").joints[..., 1], atol=1e-3
     )
+
+
+@pytest.mark.usefixtures("no_fit")
+@pytest.mark.parametrize("scaling", [1.0, 90.0])
+def test_the_command_takes_the_rotations_of_smpl_parameters(dance, tmp_path, scaling):
+    trans = scaling * (dance.joints[:, 0] - rest_joints()[0])
+    motion = {
+        "smpl_poses": vectors().reshape(FRAMES, 72),
+        "smpl_trans": trans,
+        "smpl_scaling": np.array([scaling]),
+    }
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(motion))
+    arguments = [str(tmp_path / "a.pkl"), "--smpl", "--glb", "--raw-heights", "--out", str(tmp_path / "out")]
+    assert command.main(arguments) == 0
+    with np.load(tmp_path / "out" / "a_smpl.npz") as file:
+        np.testing.assert_allclose(file["smpl_poses"].reshape(FRAMES, 24, 3), vectors(), atol=1e-5)
+        np.testing.assert_allclose(file["smpl_trans"], trans / scaling, atol=1e-5)
+
+
+def test_dances_of_a_folder_are_read_without_them(dance, tmp_path):
+    save_dance(tmp_path / "a.npz", dance)
+    (found,) = read_dances(tmp_path).dances
+    assert found.rotations is None
+
+
+@pytest.mark.parametrize(("name", "frame", "joint"), [("gJS_sFM_cAll_d02_mJS4_ch09", 497, "left_shoulder")])
+def test_real_smpl_parameters_do_not_pop_where_the_source_is_still(name, frame, joint):
+    """A fit to these joints turned the shoulder by 27 to 33 degrees a frame where the source turns by 1."""
+    dance = read_dance(real_data() / "motions" / f"{name}.pkl")
+    body = WriterInput(dance).own_fit
+    steps = np.abs((body.rotations[frame : frame + 3] * body.rotations[frame + 1 : frame + 4]).sum(-1))
+    turn = np.degrees(2 * np.arccos(np.clip(steps, 0, 1)))[:, SMPL_24.index(joint)]
+    assert turn.max() < 2
+    assert body.worst < 1e-4
