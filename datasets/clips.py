@@ -82,6 +82,15 @@ def training_velocities(data: PreparedData) -> Tensor:
     return torch.cat([root_velocity(torch.from_numpy(np.array(s.joints[:, 0]))) for s in sequences]).float()
 
 
+def training_rotations(data: PreparedData) -> Tensor:
+    """Return the bone rotations (N, J, 3, 3) of all frames of the training dances.
+
+    Raises:
+        ValueError: if the data hold no rotations of one of them.
+    """
+    return torch.cat([torch.from_numpy(np.array(data.rotations(name))) for name in data.names("train")])
+
+
 def clip_places(
     data: PreparedData, sequences: list[Sequence], config: ClipsConfig, frames_per_code: int | None = None
 ) -> list[Place]:

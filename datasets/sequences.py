@@ -2,6 +2,7 @@
 
     <root>/manifest.json                 what is here, how it was made, what was left out and why
     <root>/motion/<sequence>.npy         float32 (T, 24, 3), metres, y up, 60 fps
+    <root>/motion/<sequence>.rotations.npy   float32 (T, 24, 3, 3), where they were asked for
     <root>/music/<song>.features.npy     float32 (T', D) of the whole song, 7.5 steps per second; D by
                                          version. `frames`: 8 frames of 55 features in a step, the last one
                                          filled up by zeros
@@ -220,6 +221,28 @@ class PreparedData:
             return Sequence(name, song, joints, *self.song(song)[1:3])
         return Sequence(name, song, joints, np.zeros((0, self.num_features), np.float32), np.zeros(0, bool))
 
+    def rotations(self, name: str) -> np.ndarray:
+        """Opens the bone rotations of a sequence, memory-mapped.
+
+        Returns:
+            (T, 24, 3, 3) float32, one per frame of its joints: each joint's relative to its parent's, the
+            root's relative to the world. Root and rotations give the joints, by forward kinematics.
+
+        Raises:
+            ValueError: if there is no such sequence, it was prepared without rotations, or the file does not
+                agree with the manifest.
+            FileNotFoundError: if the file is missing.
+        """
+        entry = self._entry(name)
+        if not entry.get("rotations"):
+            raise ValueError(
+                f"{self.root} holds no bone rotations of {name}; add them by: python prepare_aistpp_data.py "
+                f"--source DIR --out {self.root} --rotations (or --sample --rotations); only data with SMPL "
+                "parameters have them"
+            )
+        shape = (entry["frames"], self.skeleton.num_joints, 3, 3)
+        return self._open(rotations_path(self.root, name), shape, np.float32)
+
     def song(self, name: str) -> Song:
         """Opens a song.
 
@@ -274,6 +297,11 @@ class PreparedData:
 def motion_path(root: Path, name: str) -> Path:
     """Path of the joints of a sequence."""
     return root / "motion" / f"{name}.npy"
+
+
+def rotations_path(root: Path, name: str) -> Path:
+    """Path of the bone rotations of a sequence."""
+    return root / "motion" / f"{name}.rotations.npy"
 
 
 def features_path(root: Path, song: str) -> Path:

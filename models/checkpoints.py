@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -20,7 +21,7 @@ from models.vqvae import ChoreographicMemory
 from utils.training.checkpoints import load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
-MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root")
+MEMORY_STAGES = ("sep_vqvae", "sep_vqvae_root", "sep_vqvae_root_mix")
 POLICY_STAGES = ("motion_gpt", "actor_critic")
 ROWS = {"motion_gpt": "GPT", "actor_critic": "actor-critic"}  # rows of evaluation tables
 
@@ -49,6 +50,7 @@ class Policy(NamedTuple):
         epoch: of the weights: the selected one, else the last one.
         epochs: how many the run has done.
         published: whether it is a published file.
+        built_on: hashes of the data and of earlier checkpoints, by config key; empty if they are not known.
     """
 
     model: MotionGPT | ActorCritic
@@ -58,6 +60,7 @@ class Policy(NamedTuple):
     epoch: int
     epochs: int
     published: bool
+    built_on: Mapping[str, str] = MappingProxyType({})
 
     @property
     def gpt(self) -> MotionGPT:
@@ -124,7 +127,8 @@ def load_memory(path: Path, made_by: str, velocity: bool) -> ChoreographicMemory
     """A trained choreographic memory, frozen, in eval mode.
 
     Args:
-        path: a checkpoint, ours or published, of sep_vqvae or, with its velocity branch, sep_vqvae_root.
+        path: a checkpoint, ours or published, of sep_vqvae, with its velocity branch of sep_vqvae_root, with
+            rotation decoders too of sep_vqvae_root_mix.
         made_by: the command that makes checkpoints of ours, for messages.
         velocity: whether the velocity branch is needed.
 
@@ -163,7 +167,8 @@ def load_policy(path: Path, made_by: str, stages: tuple[str, ...] = POLICY_STAGE
         model_type = ActorCritic if stage == "actor_critic" else MotionGPT
         model = model_type.from_architecture(architecture, str(path))
         load_weights(model, dict(weights), path)
-    return Policy(model.eval(), path, stage, architecture, epoch, epochs, is_published(path))
+        built_on = dict(content.get("built_on", {}))
+    return Policy(model.eval(), path, stage, architecture, epoch, epochs, is_published(path), built_on)
 
 
 def load_run_policy(config: PolicyConfig, stages: tuple[str, ...] = POLICY_STAGES) -> Policy:

@@ -451,30 +451,25 @@ class EncodedMusic:
 
     @torch.no_grad()
     def _encode(self, k: int, batch: int) -> None:
-        """Encode the windows of code k and of those that follow.
-
-        Windows of one length are one batch, so the vectors of a code do not depend on what is encoded beside
-        it. A window that still grows is as long as its codes.
-        """
-        assert self.gpt.music is not None
-        last = min(self.steps, k + max(1, _WINDOWS // batch))
-        windows = [attention_window(step, self.window, self.hop) for step in range(k, last)]
-        by_length: dict[int, list[int]] = {}
-        for place, window in enumerate(windows):
-            by_length.setdefault(window.stop - window.start, []).append(place)
+        """Encode the windows of code k and of those that follow; they begin in the order of their codes."""
+        windows = [
+            attention_window(step, self.window, self.hop)
+            for step in range(k, min(self.steps, k + max(1, _WINDOWS // batch)))
+        ]
+        starts, steps = (
+            torch.tensor(x) for x in zip(*((w.start + 1, w.stop - w.start) for w in windows), strict=True)
+        )
         shape = batch, len(windows), self.window, self.gpt.conditioning_channels
         self._first, self._encoded = k, self._songs.new_zeros(shape)
-        around = 2 * self.gpt.reach
-        for length, places in by_length.items():
-            starts = torch.tensor([windows[place].start + 1 for place in places])
-            rows = (starts.unsqueeze(1) + torch.arange(length + around)).to(self._songs.device)
-            music = self._songs[:batch, rows].flatten(0, 1)
-            vectors = torch.cat([self.gpt.music(part) for part in music.split(_ENCODED)])
-            self._encoded[:, places, self.window - length :] = vectors.unflatten(0, (batch, -1))
+        assert self.gpt.music is not None
+        first, end = int(starts[0]), int((starts + steps).max()) + 2 * self.gpt.reach
+        for song in range(batch):
+            found = self.gpt.music.of_windows(self._songs[song, first:end], starts - first, steps)
+            for place, vectors in enumerate(found):
+                self._encoded[song, place, self.window - len(vectors) :] = vectors
 
 
 _WINDOWS = 1024  # windows whose music is kept; with the published sizes 86 kB each
-_ENCODED = 32  # windows that are encoded at a time
 
 
 def accelerated(gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig) -> AcceleratedGPT:

@@ -11,7 +11,7 @@ rate of the motion and with some steps on either side, into a vector per code.
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,8 @@ from utils.config import ConfigModel, check, to_plain
 
 STREAMS = 3  # music, upper codes, lower codes
 ALL = slice(None)  # rows
+_PIECE = 128  # codes of a song that the music transformer computes at a time
+_WINDOWS = 64  # windows whose ends it computes at a time
 _LEVELS = 256  # values of the random byte that decides whether an element is dropped
 
 
@@ -246,36 +248,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: flo
     return fast_dropout(scores.softmax(-1), dropout) @ value
 
 
-class BlockConfig(Protocol):
-    """Sizes of a transformer block."""
-
-    @property
-    def width(self) -> int:
-        """Channels of a token."""
-
-    @property
-    def heads(self) -> int:
-        """Attention heads."""
-
-    @property
-    def dropout(self) -> float:
-        """Dropout rate of attention weights and residuals."""
-
-
 class Attention(nn.Module):
     """Multi-head self-attention under a mask.
 
     Args:
-        config: width, heads and dropout.
+        width: channels C.
+        heads: number of heads.
+        dropout: rate, of attention weights and of the output.
         block: index of the block in a `KVCache`.
     """
 
-    def __init__(self, config: BlockConfig, block: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, block: int) -> None:
         super().__init__()
-        self.heads, self.dropout, self.block = config.heads, config.dropout, block
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
-        self.residual_dropout = Dropout(config.dropout)
+        self.heads, self.dropout, self.block = heads, dropout, block
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.residual_dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
         """Attention output (B, n, C) of the tokens x (B, N, C) in `rows`.
@@ -298,16 +286,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with exact GELU."""
+    """Pre-norm transformer block with exact GELU; arguments as of `Attention`."""
 
-    def __init__(self, config: BlockConfig, block: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, block: int) -> None:
         super().__init__()
-        width = config.width
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = Attention(config, block)
+        self.attention = Attention(width, heads, dropout, block)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(config.dropout)
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(dropout)
         )
 
     def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
@@ -396,38 +383,99 @@ class MusicTransformer(nn.Module):
         self.register_buffer("unused_positions", torch.zeros(1, rows, config.width))
         self.embed = nn.Linear(frame_channels, config.width)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.blocks))
+        sizes = config.width, config.heads, config.dropout
+        self.blocks = nn.ModuleList(Block(*sizes, i) for i in range(config.blocks))
         self.join = nn.Linear(frames_per_code * config.width, config.width)
 
     def forward(self, music: Tensor) -> Tensor:
         """Vectors (B, t, C) of the codes of windows (B, t + 2 * reach, frames_per_code * frame_channels)."""
-        reach, frames = self.config.reach, self.frames_per_code
-        x = music.unflatten(-1, (frames, self.frame_channels)).flatten(1, 2)
-        if self.normalise:
-            x = (x - self.music_mean) / self.music_deviation
-        x = self.dropout(self.embed(x)).to(next(self.blocks.parameters()).dtype)
-        bias = attention_bias(band_mask(x.shape[1], reach * frames, x.device), x)
+        x, margin = self._embed(music), self.config.reach * self.frames_per_code
+        bias = attention_bias(band_mask(x.shape[1], margin, x.device), x)
         for block in self.blocks[:-1]:
             x = block(x, bias)
-        inner = slice(reach * frames, x.shape[1] - reach * frames)  # rows of the last block that are kept
-        x = self.blocks[-1](x, bias[inner], rows=inner)
-        return self.join(x.to(self.join.weight.dtype).unflatten(1, (-1, frames)).flatten(2))
+        inner = slice(margin, x.shape[1] - margin)  # rows of the last block that are kept
+        return self._join(self.blocks[-1](x, bias[inner], rows=inner))
 
     @torch.no_grad()
-    def of_song(self, music: Tensor, steps: int = 128) -> Tensor:
+    def of_song(self, music: Tensor) -> Tensor:
         """Vectors (N, C) of a whole song (N + 2 * reach, D) as one window.
 
-        It is computed in pieces that overlap by the reach of all blocks, so an hour needs no more memory than
-        a minute. Differs from the paper, where the context of a code ends with its window.
+        Differs from the paper, where the context of a code ends with its window.
         """
-        reach, number = self.config.reach, len(music) - 2 * self.config.reach
-        margin, parts = reach * (self.config.blocks - 1), []
-        for start in range(0, number, steps):
-            end = min(start + steps, number)
-            first, last = max(0, start - margin), min(number, end + margin)
-            piece = self(music[None, first : last + 2 * reach])[0]
-            parts.append(piece[start - first : end - first])
-        return torch.cat(parts)
+        margin = self.config.reach * self.frames_per_code
+        return self._join(self._outputs(music)[-1][None, margin:-margin])[0]
+
+    @torch.no_grad()
+    def of_windows(self, music: Tensor, starts: Tensor, steps: Tensor) -> list[Tensor]:
+        """Vectors (t, C) of many windows of one song: those of `forward`, for half of the work.
+
+        After block i only the i * reach codes at either end of a window differ from the song as one window.
+        Attention is symmetric in time, so the right ends are computed as left ends in reversed order.
+
+        Args:
+            music: (N + 2 * reach, D) of the song.
+            starts: (W,) int64 on the CPU, first steps of the windows.
+            steps: (W,) int64 on the CPU, codes in each window, at most N - start.
+        """
+        reach, blocks, frames = self.config.reach, len(self.blocks), self.frames_per_code
+        lengths, margin = steps + 2 * reach, reach * frames
+        found: dict[int, Tensor] = {}
+        for window in (lengths < 2 * blocks * reach).nonzero().flatten().tolist():  # both ends would meet
+            start, length = int(starts[window]), int(lengths[window])
+            found[window] = self(music[None, start : start + length])[0]
+        long = (lengths >= 2 * blocks * reach).nonzero().flatten()
+        outputs, inner = self._outputs(music) if len(long) else [], blocks * margin
+        for some in long.split(_WINDOWS) if len(long) else ():
+            begin, end = starts[some] * frames, (starts[some] + lengths[some]) * frames
+            first, last = (place.to(music.device).unsqueeze(1) for place in (begin, end - 1))
+            edges = outputs[0].new_zeros(2 * len(some), 0, self.config.width)
+            for number, block in enumerate(self.blocks):
+                size = (number + 1) * margin
+                inwards = torch.arange(size - margin, size + margin, device=music.device)
+                around = outputs[number][torch.cat([first + inwards, last - inwards])]
+                tokens = torch.cat([edges, around], 1)
+                kept = slice(margin if number == blocks - 1 else 0, size)
+                bias = attention_bias(band_mask(tokens.shape[1], margin, tokens.device), tokens)
+                edges = block(tokens, bias[kept], rows=kept)
+            left, right = edges.chunk(2)
+            middles = [
+                outputs[-1][a + inner : b - inner] for a, b in zip(begin.tolist(), end.tolist(), strict=True)
+            ]
+            whole = [torch.cat(parts) for parts in zip(left, middles, right.flip(1), strict=True)]
+            vectors = self._join(torch.cat(whole)[None])[0].split(steps[some].tolist())
+            found |= dict(zip(some.tolist(), vectors, strict=True))
+        return [found[window] for window in range(len(starts))]
+
+    def _embed(self, music: Tensor) -> Tensor:
+        """Embedded frames (B, 8t, C) of steps (B, t, D)."""
+        x = music.unflatten(-1, (self.frames_per_code, self.frame_channels)).flatten(1, 2)
+        if self.normalise:
+            x = (x - self.music_mean) / self.music_deviation
+        return self.dropout(self.embed(x)).to(next(self.blocks.parameters()).dtype)
+
+    def _join(self, x: Tensor) -> Tensor:
+        """Vectors (B, t, C) of codes from those of their frames (B, 8t, C)."""
+        return self.join(x.to(self.join.weight.dtype).unflatten(1, (-1, self.frames_per_code)).flatten(2))
+
+    def _outputs(self, music: Tensor) -> list[Tensor]:
+        """Embeddings and outputs of each block (8N, C) of a song (N, D) as one window.
+
+        They are computed in pieces that overlap by the reach of all blocks, so an hour needs no more memory
+        for attention than a minute.
+        """
+        overlap, parts = self.config.reach * len(self.blocks), []
+        for start in range(0, len(music), _PIECE):
+            first, end = max(0, start - overlap), min(start + _PIECE, len(music))
+            x = self._embed(music[None, first : end + overlap])
+            bias = attention_bias(
+                band_mask(x.shape[1], self.config.reach * self.frames_per_code, x.device), x
+            )
+            outputs = [x]
+            for block in self.blocks:
+                outputs.append(block(outputs[-1], bias))
+            kept = slice((start - first) * self.frames_per_code, (end - first) * self.frames_per_code)
+            parts.append([output[0, kept] for output in outputs])
+        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
 
 class Base(nn.Module):
@@ -459,7 +507,8 @@ class Base(nn.Module):
         )
         self.positions = nn.Parameter(torch.zeros(STREAMS, config.context, config.width))
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.base_blocks))
+        sizes = config.width, config.heads, config.dropout
+        self.blocks = nn.ModuleList(Block(*sizes, i) for i in range(config.base_blocks))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -520,7 +569,8 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(Block(config, first_block + i) for i in range(blocks))
+        sizes = config.width, config.heads, config.dropout
+        self.blocks = nn.ModuleList(Block(*sizes, first_block + i) for i in range(blocks))
         self.norm = nn.LayerNorm(config.width)
         self.to_upper = nn.Linear(config.width, outputs[0], bias=False)
         self.to_lower = nn.Linear(config.width, outputs[1], bias=False)

@@ -1,12 +1,13 @@
-"""The choreographic memory: a VQ-VAE per half of the body, and the global velocity branch.
+"""The choreographic memory: a VQ-VAE per half of the body, the global velocity branch, rotation decoders.
 
-Source: Bailando (CVPR 2022), sections 3.2 (memory) and 3.3 (global velocity). Both halves share one config;
-their codebooks may differ in size. For comparison there is a memory with one codebook for the whole body, and
-finite scalar quantization (models/fsq.py) in place of the codebook with moving averages.
+Source: Bailando (CVPR 2022), sections 3.2 (memory) and 3.3 (global velocity); Bailando++ (TPAMI 2023) for
+bone rotations decoded from the same codes. Both halves share one config; their codebooks may differ in size.
+For comparison there is a memory with one codebook for the whole body, and finite scalar quantization
+(models/fsq.py) in place of the codebook with moving averages.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from models.quantizer import CodebookConfig, EMAQuantizer, Quantized, Quantizer
 from utils.config import ConfigModel, check, to_plain
 from utils.device import side_by_side
 from utils.motion import integrate, joints_to_pose, pad_to_multiple, with_root, without_root
+from utils.rotations import joints_of_rotations, nearest_rotations
 from utils.skeleton import SKELETONS
 
 # Codes decoded at a time, so that an hour needs no more memory than a minute; a GPU takes 18 minutes at once.
@@ -49,8 +51,9 @@ class MemoryConfig(ConfigModel):
     """Sizes of encoders and decoders."""
     normalise_pose: bool = False
     """Normalise each half to mean 0 and variance 1 over the training dances before it is encoded, and restore
-    metres after it is decoded; likewise in the velocity branch. Published memories work in metres, where a
-    pose is close to its mean and training is slower (docs/RESULTS.md)."""
+    metres after it is decoded; likewise in the velocity branch, and in the rotation decoders with matrices.
+    Published memories work in metres, where a pose is close to its mean and training is slower
+    (docs/RESULTS.md)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -80,6 +83,19 @@ class Reconstruction(NamedTuple):
     quantized: dict[str, Quantized]
 
 
+class Motion(NamedTuple):
+    """The motion of a whole dance.
+
+    Attributes:
+        joints: (T, J, 3) float32, metres, y up.
+        rotations: (T, J, 3, 3) float32, each joint's relative to its parent's, the root's relative to the
+            world; None if the memory has no rotation decoders.
+    """
+
+    joints: Tensor
+    rotations: Tensor | None
+
+
 class HalfVQVAE(nn.Module):
     """The VQ-VAE of one half: encoder, quantizer, decoder."""
 
@@ -107,21 +123,45 @@ class HalfVQVAE(nn.Module):
         return self.decoder(quantized.latents).transpose(1, 2), quantized
 
 
+class RotationDecoders(nn.ModuleDict):
+    """A decoder per half from quantized latents to the rotation matrices of the half's joints.
+
+    The matrices are raw outputs: `nearest_rotations` makes rotations of them.
+    Source: Bailando++ (TPAMI 2023). Each has the shape of a position decoder, with 9 channels per joint.
+    """
+
+    def __init__(self, num_joints: Mapping[str, int], config: MemoryConfig) -> None:
+        sizes = config.codebook.dim, config.conv, config.normalise_pose
+        super().__init__({half: Decoder(9 * number, *sizes) for half, number in num_joints.items()})
+
+    def forward(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Row-major matrices (B, T, 9 n) of each half's n joints, from latents (B, code_dim, T')."""
+        if len(self) == 1:
+            return {half: decoder(latents[half]).transpose(1, 2) for half, decoder in self.items()}
+        inputs = latents["upper"], self["lower"], latents["lower"]
+        upper, lower = side_by_side(self["upper"], *inputs)
+        return {"upper": upper.transpose(1, 2), "lower": lower.transpose(1, 2)}
+
+
 class ChoreographicMemory(nn.Module):
     """Two halves that encode motion into codes and decode codes into motion.
 
     `encode` and `decode` work on batches of poses, `encode_dance` and `decode_dance` on joints of whole
     dances. The root slot of every input is zeroed here: codes do not depend on the root's position. With
     `velocity`, the global velocity branch, decoded poses hold the root velocity in that slot; without it,
-    they hold the lower decoder's output for an input of zeros. A memory of the whole body has one half,
-    `lower`, with all joints.
+    they hold the lower decoder's output for an input of zeros. With `rotations`, decoders of bone rotations,
+    `decode_motion` gives the rotations of a dance, and joints that follow from them. A memory of the whole
+    body has one half, `lower`, with all joints.
     """
 
     _upper: Tensor
     _lower: Tensor
     _whole: Tensor
+    _matrices_upper: Tensor
+    _matrices_lower: Tensor
+    _matrices_whole: Tensor
 
-    def __init__(self, config: MemoryConfig, velocity: bool = False) -> None:
+    def __init__(self, config: MemoryConfig, velocity: bool = False, rotations: bool = False) -> None:
         super().__init__()
         self.config = config
         skeleton = SKELETONS[config.skeleton]
@@ -136,12 +176,13 @@ class ChoreographicMemory(nn.Module):
         self.velocity = (
             Decoder(3, config.codebook.dim, config.conv, config.normalise_pose) if velocity else None
         )
+        joints = {"upper": len(upper), "lower": len(lower)} if upper else {"whole": len(lower)}
+        self.rotations = RotationDecoders(joints, config) if rotations else None
         order = upper + lower
-        self.register_buffer("_upper", _channels(upper), persistent=False)
-        self.register_buffer("_lower", _channels(lower), persistent=False)
-        self.register_buffer(
-            "_whole", _channels([order.index(joint) for joint in range(len(order))]), persistent=False
-        )
+        whole = [order.index(joint) for joint in range(len(order))]
+        for name, group in (("upper", upper), ("lower", lower), ("whole", whole)):
+            self.register_buffer(f"_{name}", _channels(group, 3), persistent=False)
+            self.register_buffer(f"_matrices_{name}", _channels(group, 9), persistent=False)
 
     @property
     def frames_per_code(self) -> int:
@@ -175,16 +216,30 @@ class ChoreographicMemory(nn.Module):
             half.encoder.set_statistics(motion)
             half.decoder.set_statistics(motion)
 
+    def set_rotation_statistics(self, rotations: Tensor) -> None:
+        """Set the rotation decoders' statistics for `normalise_pose` to those of rotations (N, J, 3, 3)."""
+        assert self.rotations is not None, "this memory was built without rotation decoders"
+        for half, matrices in self.split_rotations(rotations).items():
+            decoder = self.rotations[half]
+            assert isinstance(decoder, Decoder)
+            decoder.set_statistics(matrices)
+
     def architecture(self) -> dict[str, Any]:
         """The entry of a checkpoint from which `from_architecture` builds this memory."""
-        return {"memory": to_plain(self.config), "velocity": self.velocity is not None}
+        return {
+            "memory": to_plain(self.config),
+            "velocity": self.velocity is not None,
+            "rotations": self.rotations is not None,
+        }
 
     @classmethod
     def from_architecture(
         cls, architecture: Mapping[str, Any], source: str = "architecture"
     ) -> "ChoreographicMemory":
         """The memory that a checkpoint describes, with new weights."""
-        return cls(check(MemoryConfig, architecture["memory"], source), bool(architecture["velocity"]))
+        config = check(MemoryConfig, architecture["memory"], source)
+        rotations = bool(architecture.get("rotations", False))  # older checkpoints do not say
+        return cls(config, bool(architecture["velocity"]), rotations)
 
     @staticmethod
     def current_name(key: str) -> str:
@@ -240,6 +295,28 @@ class ChoreographicMemory(nn.Module):
         assert self.velocity is not None, "this memory was built without its velocity branch"
         return self.velocity(self.lower.quantizer.decode(lower_codes)).transpose(1, 2)
 
+    def latents(self, codes: Codes) -> dict[str, Tensor]:
+        """Quantized latents (B, code_dim, T') of codes (B, T'), by half."""
+        return {name: half.quantizer.decode(codes.of(name)) for name, half in self.halves.items()}
+
+    def split_rotations(self, rotations: Tensor) -> dict[str, Tensor]:
+        """Row-major matrices (B, T, 9 n) of each half's n joints, of rotations (B, T, J, 3, 3)."""
+        channels = {"upper": self._matrices_upper, "lower": self._matrices_lower}
+        if self.upper is None:
+            channels = {"whole": self._matrices_lower}
+        flat = rotations.flatten(-3)
+        return {half: flat.index_select(-1, some) for half, some in channels.items()}
+
+    def join_rotations(self, matrices: Mapping[str, Tensor]) -> Tensor:
+        """Rotations (B, T, J, 3, 3) of the halves' matrices; inverse of `split_rotations`."""
+        joined = torch.cat(list(matrices.values()), dim=-1).index_select(-1, self._matrices_whole)
+        return joined.unflatten(-1, (-1, 3, 3))
+
+    def decode_rotations(self, codes: Codes) -> Tensor:
+        """Raw rotation matrices (B, T, J, 3, 3) of codes (B, T'): near rotations, but not projected."""
+        assert self.rotations is not None, "this memory was built without rotation decoders"
+        return self.join_rotations(self.rotations(self.latents(codes)))
+
     @torch.no_grad()
     def encode_dance(self, joints: np.ndarray | Tensor) -> Codes:
         """Codes of a whole dance.
@@ -279,6 +356,40 @@ class ChoreographicMemory(nn.Module):
         Returns:
             Joints (T, J, 3) float32 in metres on the CPU, T = T' * frames_per_code.
         """
+        pose = self._in_pieces(self.decode, codes)
+        relative = pose[:, 3:].unflatten(-1, (-1, 3))
+        if root is None:
+            velocity = pose[:, :3].double()
+            root = integrate(velocity if self.velocity is not None else torch.zeros_like(velocity))
+        root = root.unsqueeze(1)
+        return torch.cat([root, relative + root], dim=1).to(pose.dtype)
+
+    @torch.no_grad()
+    def decode_motion(self, codes: Codes, root: Tensor | None = None) -> Motion:
+        """Joints of a whole dance and, by a memory that decodes them, the bone rotations they follow from.
+
+        With rotation decoders, the joints are forward kinematics of the projected rotations on SMPL's male
+        rest joints, so bones are rigid. Without, they are those of `decode_dance`.
+
+        Args:
+            codes: (T',) each.
+            root: (T, 3) root positions, metres; None as in `decode_dance`.
+
+        Returns:
+            The motion on the CPU, T = T' * frames_per_code frames.
+        """
+        if self.rotations is None:
+            return Motion(self.decode_dance(codes, root), None)
+        rotations = nearest_rotations(self._in_pieces(self.decode_rotations, codes))
+        if root is None:
+            velocity = torch.zeros(len(rotations), 3, dtype=torch.float64)
+            if self.velocity is not None:
+                velocity = self._in_pieces(lambda some: self.decode_velocity(some.lower), codes).double()
+            root = integrate(velocity)
+        return Motion(joints_of_rotations(rotations, root, self.skeleton), rotations.float())
+
+    def _in_pieces(self, decode: Callable[[Codes], Tensor], codes: Codes) -> Tensor:
+        """What `decode` makes of the codes (T',) of a whole dance, (T, ...) on the CPU, in bounded memory."""
         length, overlap, step = len(codes.lower), self.config.conv.look_ahead, self.frames_per_code
         device, pieces = self._whole.device, []
         at_once = _DECODED.get(device.type, _DECODED["cpu"])
@@ -286,14 +397,8 @@ class ChoreographicMemory(nn.Module):
             end = min(start + at_once, length)
             first, last = max(0, start - overlap), min(length, end + overlap)
             piece = Codes(*(half[None, first:last].to(device) for half in codes))
-            pieces.append(self.decode(piece)[0, (start - first) * step : (end - first) * step].cpu())
-        pose = torch.cat(pieces)
-        relative = pose[:, 3:].unflatten(-1, (-1, 3))
-        if root is None:
-            velocity = pose[:, :3].double()
-            root = integrate(velocity if self.velocity is not None else torch.zeros_like(velocity))
-        root = root.unsqueeze(1)
-        return torch.cat([root, relative + root], dim=1).to(pose.dtype)
+            pieces.append(decode(piece)[0, (start - first) * step : (end - first) * step].cpu())
+        return torch.cat(pieces)
 
     def forward(self, pose: Tensor) -> Reconstruction:
         """Reconstruction of a pose (B, T, J*3), root slot zeroed; frames_per_code must divide T."""
@@ -318,11 +423,12 @@ def _replaced(key: str, module: str, other: str, buffers: Mapping[str, str]) -> 
     return f"{half}.{other}.{buffers.get(name, name)}{rest}"
 
 
+def _channels(joints: tuple[int, ...] | list[int], size: int) -> Tensor:
+    """Channels of joints with `size` numbers each."""
+    return torch.tensor([size * joint + i for joint in joints for i in range(size)], dtype=torch.long)
+
+
 @torch.no_grad()
 def _code_vectors(half: HalfVQVAE) -> Tensor:
     codes = torch.arange(half.quantizer.num_codes, device=next(half.parameters()).device)
     return half.quantizer.decode(codes.unsqueeze(0))[0].T.clone()
-
-
-def _channels(joints: tuple[int, ...] | list[int]) -> Tensor:
-    return torch.tensor([3 * joint + axis for joint in joints for axis in range(3)], dtype=torch.long)

@@ -55,7 +55,7 @@ def small_data(raw_corpus, made_once) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(small_data, made_once) -> Path:
-    """Output folder of the four stages, trained on it for one epoch at a size that takes seconds."""
+    """Output folder of all stages, trained on it for one epoch at a size that takes seconds."""
     return made_once("experiments", lambda folder: tiny.train_all(small_data, folder))
 
 
@@ -83,5 +83,6 @@ def prepare_small(raw_corpus: Path, folder: Path) -> None:
         str(out),
         "--workers",
         "1",
+        "--rotations",
     ]
     assert prepare_aistpp_data.main(arguments) == 0

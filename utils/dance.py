@@ -5,7 +5,8 @@ reader of the .npz files that `--dance`, `--eval` and `--sample` leave; `utils.m
 other formats into the same record.
 
 Arrays of the .npz: `joints` (T, J, 3) float32 in metres, `codes` (T', 2) int64, (0, 2) if they are not known,
-`fps`, `song`, `provenance` (a JSON object) and, where the music is known, `music_beats` as frame indices.
+`fps`, `song`, `provenance` (a JSON object); where the music is known, `music_beats` as frame indices; where
+bone rotations are known, `smpl_rotations` (T, J, 3, 3) float32.
 """
 
 import json
@@ -38,6 +39,8 @@ class Dance:
         provenance: facts such as run, checkpoint and seed.
         frames_per_code: frames that one code stands for.
         skeleton: names and tree of the joints.
+        rotations: (T, J, 3, 3) each joint's rotation relative to its parent's, the root's relative to the
+            world. With the root's path they give the joints, on SMPL's male rest joints. None if not known.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Dance:
     provenance: Provenance = field(default_factory=dict)
     frames_per_code: int = 8
     skeleton: Skeleton = SMPL_24
+    rotations: np.ndarray | None = None
 
     @property
     def seconds(self) -> float:
@@ -83,6 +87,25 @@ def checked_joints(joints: Any, skeleton: Skeleton = SMPL_24, least: int = 1) ->
             f"({(~finite).any((1, 2)).sum()} of {len(joints)} frames are not finite)"
         )
     return joints
+
+
+def checked_rotations(rotations: Any, joints: np.ndarray) -> np.ndarray:
+    """Rotations (T, J, 3, 3) of joints (T, J, 3), as given.
+
+    Raises:
+        ValueError: if they have another shape or type, or values that are not finite.
+    """
+    rotations = np.asarray(rotations)
+    expected = (*joints.shape, 3)
+    if rotations.shape != expected or rotations.dtype.kind != "f":
+        raise ValueError(
+            f"rotations must be {expected} floats to match the joints, "
+            f"got {rotations.dtype} {rotations.shape}"
+        )
+    if not np.isfinite(rotations).all():
+        frame = int(np.argwhere(~np.isfinite(rotations))[0][0])
+        raise ValueError(f"rotations must be finite, those of frame {frame} are not")
+    return rotations
 
 
 def checked_codes(codes: Any) -> np.ndarray:
@@ -144,9 +167,10 @@ def checked(dance: Dance) -> Dance:
         joints = checked_joints(dance.joints, dance.skeleton)
         codes = None if dance.codes is None or not len(dance.codes) else checked_codes(dance.codes)
         beats = None if dance.music_beats is None else beat_indices(dance.music_beats, len(joints))
+        rotations = None if dance.rotations is None else checked_rotations(dance.rotations, joints)
     except ValueError as error:
         raise ValueError(f"dance {dance.name!r}: {error}") from None
-    return replace(dance, joints=joints, codes=codes, music_beats=beats)
+    return replace(dance, joints=joints, codes=codes, music_beats=beats, rotations=rotations)
 
 
 def save_dance(path: Path, dance: Dance) -> None:
@@ -159,9 +183,11 @@ def save_dance(path: Path, dance: Dance) -> None:
         OSError: if it cannot be written.
     """
     facts = ({"song": dance.song} if dance.song else {}) | dict(dance.provenance)
-    beats = {}
+    known = {}
     if dance.music_beats is not None:
-        beats["music_beats"] = beat_indices(dance.music_beats, len(dance.joints))
+        known["music_beats"] = beat_indices(dance.music_beats, len(dance.joints))
+    if dance.rotations is not None:
+        known["smpl_rotations"] = np.asarray(dance.rotations, np.float32)
     write_npz(
         Path(path),
         joints=np.asarray(dance.joints, np.float32),
@@ -169,7 +195,7 @@ def save_dance(path: Path, dance: Dance) -> None:
         fps=np.asarray(dance.fps),
         song=np.asarray(dance.song),
         provenance=np.asarray(json.dumps(facts)),
-        **beats,
+        **known,
     )
 
 
@@ -232,7 +258,14 @@ def dance_of(name: str, arrays: Mapping[str, Any], fps: float = SMPL_24.fps) -> 
     """
     if "joints" not in arrays:
         raise ValueError(f"it holds no `joints`, but {', '.join(map(str, arrays)) or 'nothing'}")
+    joints = np.asarray(arrays["joints"])
     codes = np.asarray(arrays.get("codes", np.zeros((0, 2), np.int64)))
+    rotations = arrays.get("smpl_rotations")
+    if rotations is not None:
+        try:
+            rotations = checked_rotations(rotations, joints)
+        except ValueError as error:
+            raise ValueError(f"smpl_rotations: {error}") from None
     beats = arrays.get("music_beats")
     if beats is not None:
         try:
@@ -241,12 +274,13 @@ def dance_of(name: str, arrays: Mapping[str, Any], fps: float = SMPL_24.fps) -> 
             raise ValueError(f"music_beats: {error}") from None
     return Dance(
         name,
-        np.asarray(arrays["joints"]),
+        joints,
         beats,
         one_number(arrays["fps"], "fps") if "fps" in arrays else float(fps),
         str(arrays.get("song", "")),
         checked_codes(codes) if len(codes) else None,
         _facts(arrays.get("provenance")),
+        rotations=rotations,
     )
 
 

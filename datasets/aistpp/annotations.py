@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from datasets.aistpp.tasks import Rejected
 from utils.pickles import load_pickle
@@ -88,6 +89,12 @@ def read_motion(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
         few = scaling.reshape(-1)[:3].tolist()
         raise Rejected("wrong shape", f"{where}: smpl_scaling is {few}; one positive number is needed")
     return poses, translation / scaling.item()
+
+
+def rotation_matrices(poses: np.ndarray) -> np.ndarray:
+    """Rotation matrices (T, 24, 3, 3) float32 of axis-angle poses (T, 72)."""
+    turns = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix()
+    return turns.reshape(len(poses), -1, 3, 3).astype(np.float32)
 
 
 def _floats(motion: dict, key: str, where: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from datasets.aistpp.annotations import (
     parse_list,
     parse_name,
     read_motion,
+    rotation_matrices,
 )
 from datasets.aistpp.preparation import Plan
 from datasets.aistpp.songs import MusicOptions, add_songs, parse_json
@@ -31,7 +32,9 @@ from utils.skeleton import SMPL_24, Skeleton
 from utils.smpl import forward_kinematics
 
 
-def aistpp_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp") -> Plan:
+def aistpp_plan(
+    source: Path, rest: np.ndarray, music: MusicOptions, name: str = "aistpp", rotations: bool = False
+) -> Plan:
     """A plan for AIST++ as distributed: motions/*.pkl, splits/, ignore_list.txt, songs.
 
     Args:
@@ -39,6 +42,7 @@ def aistpp_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str =
         rest: (24, 3) rest joints for the forward kinematics, metres.
         music: options for songs.
         name: of the data set.
+        rotations: whether the bone rotations of the dances are kept too.
 
     Raises:
         FileNotFoundError: if the source, its motions, a split file or all songs are missing.
@@ -57,7 +61,8 @@ def aistpp_plan(source: Path, rest: np.ndarray, music: MusicOptions, name: str =
     if not ignore:
         plan.notes.append("there is no ignore_list.txt: nothing is ignored")
     options = f"motion 2 smpl {blake2b(np.ascontiguousarray(rest).tobytes(), digest_size=8).hexdigest()}"
-    read = partial(_read_smpl, rest=rest)
+    options += " rotations" if rotations else ""
+    read = partial(_read_smpl, rest=rest, rotations=rotations)
     _add_motions(plan, pickles, parse_name, read, options)
     add_songs(plan, found, music)
     return plan
@@ -161,9 +166,10 @@ def _lines(found: Source, name: str, wanted: str) -> list[str]:
     return parse_list(ref.read(), ref.path)
 
 
-def _read_smpl(content: bytes, where: str, rest: np.ndarray) -> DanceRead:
+def _read_smpl(content: bytes, where: str, rest: np.ndarray, rotations: bool) -> DanceRead:
     poses, translation = read_motion(content, where)
-    return DanceRead(forward_kinematics(poses, translation, rest).astype(np.float32), {}, poses)
+    joints = forward_kinematics(poses, translation, rest).astype(np.float32)
+    return DanceRead(joints, {}, poses, rotation_matrices(poses) if rotations else None)
 
 
 def _read_joints(content: bytes, where: str, fps: float, up: UpAxis, skeleton: Skeleton) -> DanceRead:

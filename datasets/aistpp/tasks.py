@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from datasets.aistpp.source import FileRef
-from datasets.sequences import beats_path, features_path, motion_path
+from datasets.sequences import beats_path, features_path, motion_path, rotations_path
 from utils.plausibility import Findings, inspect, wrong_unit
 from utils.skeleton import SMPL_24, Skeleton
 
@@ -85,11 +85,19 @@ def findings_facts(found: Findings) -> dict[str, Any]:
 
 
 class DanceRead(NamedTuple):
-    """A dance as read: joints (T, J, 3), further facts, and axis-angle `poses` (T, J * 3) if it has any."""
+    """A dance as read.
+
+    Attributes:
+        joints: (T, J, 3).
+        facts: further facts for the manifest.
+        poses: (T, J * 3) axis-angle, if it has any.
+        rotations: (T, J, 3, 3) float32, the same as matrices, if they are to be kept.
+    """
 
     joints: np.ndarray
     facts: dict[str, Any]
     poses: np.ndarray | None = None
+    rotations: np.ndarray | None = None
 
 
 class Made(NamedTuple):
@@ -140,19 +148,28 @@ class MotionTask(NamedTuple):
 
     def outputs(self, root: Path, facts: dict[str, Any]) -> dict[Path, tuple[tuple[int, ...], type]]:
         """Shape and type of each file that the task writes, by these facts."""
-        return {motion_path(root, self.name): ((facts["frames"], self.skeleton.num_joints, 3), np.float32)}
+        shape = facts["frames"], self.skeleton.num_joints, 3
+        files: dict[Path, tuple[tuple[int, ...], type]] = {motion_path(root, self.name): (shape, np.float32)}
+        if facts.get("rotations"):
+            files[rotations_path(root, self.name)] = ((*shape, 3), np.float32)
+        return files
 
     def make(self, root: Path) -> Made:
-        """The joints, checked.
+        """The joints, checked, and the rotations that belong to them.
 
         Raises:
             ValueError: if the file cannot be read, or its dance is refused by `check_joints`.
         """
-        joints, facts, poses = self.read(self.file.read(), self.file.path)
+        joints, facts, poses, rotations = self.read(self.file.read(), self.file.path)
         check_joints(joints, self.skeleton)
         found = findings_facts(inspect(joints, self.skeleton.fps, self.skeleton, poses))
         facts = {"song": self.song, "genre": self.genre, "frames": len(joints), **found, **facts}
-        return Made({motion_path(root, self.name): joints.astype(np.float32, copy=False)}, facts)
+        arrays = {motion_path(root, self.name): joints.astype(np.float32, copy=False)}
+        if rotations is not None:
+            assert rotations.shape == (*joints.shape, 3), (rotations.shape, joints.shape)
+            arrays[rotations_path(root, self.name)] = rotations
+            facts["rotations"] = True
+        return Made(arrays, facts)
 
 
 class SongTask(NamedTuple):

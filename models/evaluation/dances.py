@@ -56,7 +56,14 @@ class DanceMaker:
             dances.append(self._dance(sequence.name, sequence.song, joints, codes))
         return dances
 
-    def _dance(self, name: str, song: str, joints: np.ndarray, codes: np.ndarray) -> Dance:
+    def _dance(
+        self,
+        name: str,
+        song: str,
+        joints: np.ndarray,
+        codes: np.ndarray,
+        rotations: np.ndarray | None = None,
+    ) -> Dance:
         """The record of a dance, with the beats of its song if they are known."""
         return Dance(
             name,
@@ -67,6 +74,7 @@ class DanceMaker:
             codes,
             frames_per_code=self.memory.frames_per_code,
             skeleton=self.data.skeleton,
+            rotations=rotations,
         )
 
     @cached_property
@@ -74,13 +82,34 @@ class DanceMaker:
         """Beat flags per frame of each song."""
         return {name: np.array(self.data.song(name).beats) for name in self.data.songs}
 
-    def decode(self, codes: np.ndarray, root: Tensor | None = None) -> np.ndarray:
-        """Joints (T, 24, 3) of codes (T', 2); the root from the velocity branch, or as given (T, 3)."""
-        upper, lower = torch.from_numpy(codes).T
-        return self.memory.decode_dance(Codes(upper, lower), root).numpy()
+    def decode(
+        self, codes: np.ndarray, frames: int, root: Tensor | None = None, rotations: bool = True
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Decode codes (T', 2) into the first frames of a dance.
 
-    def reconstructions(self, real_root: bool = False) -> list[Dance]:
-        """The real dances, encoded and decoded, at their own length; with their own root if `real_root`."""
+        Args:
+            codes: (T', 2).
+            frames: T, at most T' * frames_per_code.
+            root: (T' * frames_per_code, 3) metres; None integrates the velocity branch.
+            rotations: whether the rotation decoders are used where the memory has them.
+
+        Returns:
+            Joints (T, 24, 3), and rotations (T, 24, 3, 3) if they are decoded.
+        """
+        upper, lower = torch.from_numpy(codes).T
+        if not rotations:
+            return self.memory.decode_dance(Codes(upper, lower), root).numpy()[:frames], None
+        motion = self.memory.decode_motion(Codes(upper, lower), root)
+        turns = None if motion.rotations is None else motion.rotations.numpy()[:frames]
+        return motion.joints.numpy()[:frames], turns
+
+    def reconstructions(self, real_root: bool = False, rotations: bool = True) -> list[Dance]:
+        """The real dances, encoded and decoded, at their own length.
+
+        Args:
+            real_root: whether they have their own root.
+            rotations: as of `decode`.
+        """
         dances = []
         for real in (self.real[i] for i in distributed.own_share(len(self.real))):
             frames, codes = len(real.joints), real.codes
@@ -90,7 +119,8 @@ class DanceMaker:
                 root = torch.from_numpy(real.joints[:, 0])
                 padding = len(codes) * self.memory.frames_per_code - frames
                 root = torch.cat([root, root[-1:].expand(padding, 3)])
-            dances.append(replace(real, joints=self.decode(codes, root)[:frames]))
+            joints, turns = self.decode(codes, frames, root, rotations)
+            dances.append(replace(real, joints=joints, rotations=turns))
         return distributed.gather_shares(dances)
 
     def random_codes(self) -> list[Dance]:
@@ -104,7 +134,8 @@ class DanceMaker:
         dances = []
         for i in distributed.own_share(len(drawn)):
             real, codes = self.real[i], drawn[i]
-            dances.append(replace(real, joints=self.decode(codes)[: len(real.joints)], codes=codes))
+            joints, turns = self.decode(codes, len(real.joints))
+            dances.append(replace(real, joints=joints, codes=codes, rotations=turns))
         return distributed.gather_shares(dances)
 
     def generated(self, gpt: MotionGPT, how: GenerationConfig) -> list[Dance]:
@@ -124,5 +155,6 @@ class DanceMaker:
         for piece, dance in zip(found, codes, strict=True):
             both = torch.stack([dance.upper, dance.lower], dim=1).numpy()
             frames = len(both) * self.memory.frames_per_code if whole or not piece.frames else piece.frames
-            dances.append(self._dance(piece.name, piece.song, self.decode(both)[:frames], both))
+            joints, turns = self.decode(both, frames)
+            dances.append(self._dance(piece.name, piece.song, joints, both, turns))
         return distributed.gather_shares(dances)

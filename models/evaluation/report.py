@@ -29,6 +29,7 @@ from utils.dance_formats import (
     shortened,
     write_files,
 )
+from utils.export.fit import fastest_turn, quaternions_of
 from utils.filenames import names_apart
 from utils.metrics.dances import DanceFeatures, dance_features
 from utils.metrics.pictures import save_plots
@@ -50,7 +51,7 @@ class Evaluation(DanceMaker):
         self, data: PreparedData, config: EvaluationConfig, memory: ChoreographicMemory, seed: int
     ) -> None:
         super().__init__(data, config.split, config.length, memory, seed)
-        self.config = config
+        self.config, self.body_model = config, config.body.load(data.skeleton)
         self.files = file_names(data)
 
     def report(
@@ -132,7 +133,7 @@ class Evaluation(DanceMaker):
         for dance in tqdm(some, "videos", leave=False, disable=None):
             failures: Failures = {}
             how = WriterOptions(title=f"{label}  {dance.name}", height=self.config.video_height)
-            given = WriterInput(dance, audio_of(self.data, dance), how)
+            given = WriterInput(dance, audio_of(self.data, dance), how, body_model=self.body_model)
             write_files(given, {"mp4": folder / "videos" / f"{self.files[dance.name]}.mp4"}, failures)
             shares.append(dance.name if failures else "")
         return [name for name in distributed.gather_shares(shares) if name]
@@ -171,6 +172,9 @@ class Evaluation(DanceMaker):
             for name, dances in rows.items()
             if name.startswith("memory")
         }
+        for name, dances in rows.items():
+            turn = worst_turn(dances, self.config.max_frames)
+            columns[name] = columns.get(name, {}) | ({} if turn is None else {"max_turn_deg": turn})
         return with_columns(report, columns)
 
     def _rl_songs(self, split: str | None) -> set[str]:
@@ -242,6 +246,20 @@ def reconstruction(
         "codes_used_upper": used[0],
         "codes_used_lower": used[1],
     }
+
+
+def worst_turn(dances: Sequence[Dance], max_frames: int | None = None) -> float | None:
+    """The largest angle in degrees by which a joint turns from one frame to the next.
+
+    Lower is smoother; clean AIST++ dances stay below 19. It covers the first `max_frames` frames; None if the
+    dances hold no rotations.
+    """
+    turns = [
+        fastest_turn(quaternions_of(dance.rotations[:max_frames]), dance.skeleton).degrees
+        for dance in dances
+        if dance.rotations is not None
+    ]
+    return max(turns, default=None)
 
 
 def write_pages(

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.body import BodyConfig
 from models.generation import GenerationConfig
 from utils.config import ConfigModel
 from utils.dance_formats import WRITERS
@@ -68,6 +69,8 @@ class DanceConfig(ConfigModel):
     """Whether planted feet are held in place, in all files but the .npz."""
     video_height: Annotated[int, Field(ge=64)] = 540
     """Height of the video in pixels."""
+    body: BodyConfig = BodyConfig()
+    """Body that video and picture show and glb holds."""
 
     def drawing(self, generation: GenerationConfig) -> GenerationConfig:
         """How codes are generated: the config of the generation, with what is set here for drawing."""

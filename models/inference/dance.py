@@ -41,6 +41,7 @@ from models.inference.songs import (
 )
 from models.stages.base import GPTRunConfig, RunConfig
 from models.vqvae import ChoreographicMemory, Codes
+from utils.body_model import BodyModel
 from utils.config import to_plain
 from utils.dance import Dance, Provenance
 from utils.dance_formats import WRITERS, Failures, attempt
@@ -110,6 +111,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
     log.info(
         "%s, epoch %s, of %s: %.1f s", facts["stage"], facts["epoch"], facts["checkpoint"], progress.total
     )
+    body_model = config.dance.body.load(networks.memory.skeleton)
     opening, locked = opening_codes(config, networks), locked_codes(config.dance, networks)
     found = find_songs([Path(song) for song in songs])
     for path, why in found.skipped.items():
@@ -128,7 +130,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
             rhythm.source,
         )
     log.info("%s", about_drawing(generation))
-    run = _Run(config, device, networks, (opening, locked), rhythm, folder, found, progress)
+    run = _Run(config, device, networks, (opening, locked), rhythm, folder, found, progress, body_model)
     with progress.bars(len(found.songs) * config.dance.variants):
         run.all_songs()
     if not run.entries:
@@ -262,9 +264,10 @@ class _Run:
         folder: Path,
         found: Found,
         progress: Progress,
+        body_model: BodyModel | None,
     ) -> None:
         self.config, self.device, self.networks, self.given = config, device, networks, given
-        self.rhythm = rhythm
+        self.rhythm, self.body_model = rhythm, body_model
         self.folder, self.songs, self.progress = folder, found.songs, progress
         self.names = FileNames(folder, [writer.suffix for writer in WRITERS.values()], found.songs)
         self.generation = config.dance.drawing(config.generation)
@@ -341,6 +344,7 @@ class _Run:
                     self.broken,
                     progress.of,
                     drift,
+                    self.body_model,
                 )
             notes = remarks(dance, self.generation)
             for note in notes:
@@ -463,11 +467,14 @@ def decode(
     """
     memory, rest, song = networks.memory, request.first_step, request.song
     still, fps = rest * memory.frames_per_code, float(memory.skeleton.fps)
-    joints = memory.decode_dance(codes).numpy()[: len(song.beats) - still]
+    motion = memory.decode_motion(codes)
+    length = len(song.beats) - still
+    joints = motion.joints.numpy()[:length]
+    rotations = None if motion.rotations is None else _after_rest(motion.rotations.numpy()[:length], still)
     drift = None
     if level:
         joints, drift = level_floor(joints, fps)
-    joints = np.concatenate([np.repeat(joints[:1], still, axis=0), joints])
+    joints = _after_rest(joints, still)
     both = torch.stack([codes.upper, codes.lower], dim=1).numpy()
     both = np.concatenate([np.full((rest, 2), FREE, both.dtype), both])
     own: dict[str, str | int | float] = {"song_file": one_line(song.path.name), "variant": request.variant}
@@ -486,8 +493,14 @@ def decode(
         {**own, **facts},
         memory.frames_per_code,
         memory.skeleton,
+        rotations,
     )
     return dance, drift
+
+
+def _after_rest(motion: np.ndarray, frames: int) -> np.ndarray:
+    """Motion (T, ...) after so many frames of its first pose."""
+    return np.concatenate([np.repeat(motion[:1], frames, axis=0), motion])
 
 
 def _facts(config: GPTRunConfig, networks: Networks) -> Provenance:

@@ -300,9 +300,9 @@ def live(options: argparse.Namespace, statistics: Statistics) -> bool:
                 "use main.py --dance"
             )
     networks = load_networks(config, distributed.device(config.device))
-    fps, ahead = networks.codes_per_second, networks.memory.config.conv.look_ahead
+    fps, ahead, reach = networks.codes_per_second, networks.memory.config.conv.look_ahead, networks.gpt.reach
     warm_up(config, networks)
-    delay = (BLOCK + AHEAD + ahead) / fps
+    delay = (BLOCK + AHEAD + reach + ahead) / fps
     log.info(
         "look-ahead %.2f s: %.2f s of the features, %d codes or %.2f s of the decoder; %s",
         delay,

@@ -1,6 +1,7 @@
 """Inputs of generation in --dance: the weights, and the codes that are given."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,12 @@ from models.checkpoints import load_memory, load_run_policy
 from models.generation import FREE
 from models.gpt import MotionGPT
 from models.inference.config import DanceConfig
-from models.stages.base import GPTRunConfig
+from models.stages.base import GPTRunConfig, check_codes
 from models.vqvae import ChoreographicMemory, Codes
 from utils.dance import load_codes
 from utils.music import FeatureVersion, check_version
+
+log = logging.getLogger(__name__)
 
 
 class Networks(NamedTuple):
@@ -64,6 +67,7 @@ def load_networks(config: GPTRunConfig, device: torch.device) -> Networks:
             f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {vqvae} has {memory.num_codes}; "
             "they must be of one training"
         )
+    check_codes(policy.built_on, memory, path, config.vqvae)
     per_second = memory.skeleton.fps / memory.frames_per_code
     given = num_features(features, per_second)
     if gpt.music_channels != given:
@@ -109,17 +113,23 @@ def opening_codes(config: GPTRunConfig, networks: Networks) -> Codes:
 
 
 def _encoded(path: Path, networks: Networks, number: int) -> Codes:
-    """The first codes of a motion that is encoded as a whole, as real dances are."""
+    """The first codes of a motion that is encoded as a whole, as real dances are.
+
+    What is wrong with the motion is logged, a line each; its axes or its unit may be others.
+    """
     from utils.metrics.physical import resample
-    from utils.metrics.reading import NotADance, read_dance
+    from utils.metrics.reading import NotADance, read_recording
 
     if not path.is_file():
         raise FileNotFoundError(f"dance.opening: there is no motion {path}; check the path and the spelling")
     memory = networks.memory
     try:
-        motion = read_dance(path)
+        recording = read_recording(path)
     except NotADance as reason:
         raise ValueError(f"dance.opening: {path} is no motion: {reason.why}") from None
+    motion = recording.dance
+    for remark in recording.findings.remarks:
+        log.warning("dance.opening: %s: %s", path, remark)
     codes = memory.encode_dance(resample(motion.joints, motion.fps, memory.skeleton.fps))
     return Codes(codes.upper[:number], codes.lower[:number])
 

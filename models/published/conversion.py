@@ -1,10 +1,11 @@
 """Published checkpoints as ours, and back; `python -m models.published` is the command.
 
 The kind of network is recognised by its keys: a choreographic memory (SepVQVAE), one with its velocity branch
-(SepVQVAER), a motion GPT (CrossCondGPT2), an actor-critic one (CrossCondGPT2AC), and these two with the music
-transformer of Bailando++ (CrossCondGPT2MW, CrossCondGPT2MWAC). Weights are the same bits in both forms.
-Published files do not state the version of the music features a GPT was trained on: it is `compat`, with a
-music transformer `frames`, unless the file was exported from a GPT that was trained on others.
+(SepVQVAER), one with rotation decoders too (SepVQVAERmix), a motion GPT (CrossCondGPT2), an actor-critic one
+(CrossCondGPT2AC), and these two with Bailando++'s music transformer (CrossCondGPT2MW, CrossCondGPT2MWAC).
+Weights are the same bits in both forms. Published files do not state the version of the music features a GPT
+was trained on: it is `compat`, with a music transformer `frames`, unless the file was exported from a GPT
+that was trained on others.
 """
 
 import re
@@ -25,10 +26,16 @@ FEATURES = "compat"  # of published GPTs
 FEATURES_MUSIC = "frames"  # of those with a music transformer
 HEADS = 12  # of published GPTs; no tensor shows it
 # Settings of a published memory that no tensor's shape shows, and the only value that can be built.
-_BUILT = {"vqvae_reverse_decoder_dilation": True, "use_bottleneck": True}
+_BUILT = {
+    "vqvae_reverse_decoder_dilation": True,
+    "use_bottleneck": True,
+    "rot_channel": 9,
+    "use_6d_rotation": False,
+}
 NETWORKS = {
     "sep_vqvae": "choreographic memory",
     "sep_vqvae_root": "choreographic memory with velocity branch",
+    "sep_vqvae_root_mix": "choreographic memory with velocity branch and rotation decoders",
     "motion_gpt": "motion GPT",
     "actor_critic": "actor-critic GPT",
 }
@@ -43,9 +50,12 @@ def from_published(published: Published) -> dict[str, Any]:
     """
     architecture: dict[str, Any]
     if published.kind == "memory":
-        memory, velocity = _memory_sizes(published)
-        stage, table = "sep_vqvae_root" if velocity else "sep_vqvae", memory_table(memory, velocity)
-        architecture = {"memory": to_plain(memory), "velocity": velocity}
+        memory, velocity, rotations = _memory_sizes(published)
+        stage = "sep_vqvae_root" if velocity else "sep_vqvae"
+        if rotations:
+            stage, velocity = "sep_vqvae_root_mix", True  # published ones have both
+        table = memory_table(memory, velocity, rotations)
+        architecture = {"memory": to_plain(memory), "velocity": velocity, "rotations": rotations}
     else:
         gpt, num_codes, music_channels, value_blocks = _gpt_sizes(published)
         stage = "motion_gpt" if value_blocks is None else "actor_critic"
@@ -87,7 +97,8 @@ def to_published(content: Mapping[str, Any], source: str) -> dict[str, Any]:
                 raise ValueError(
                     "it works on normalised poses (normalise_pose: true), published ones on metres"
                 )
-            table = memory_table(memory, bool(architecture["velocity"]))
+            velocity, rotations = (bool(architecture.get(part)) for part in ("velocity", "rotations"))
+            table = memory_table(memory, velocity, rotations)
         else:
             gpt = check(GPTConfig, architecture["gpt"], source)
             if not gpt.cross_conditional:
@@ -121,8 +132,8 @@ def _size(state: Mapping[str, Tensor], key: str, axis: int, default: int) -> int
     return state[key].shape[axis] if key in state and state[key].ndim > axis else default
 
 
-def _memory_sizes(published: Published) -> tuple[MemoryConfig, bool]:
-    """The sizes of a published memory by its tensors and its config, and whether it has the velocity branch.
+def _memory_sizes(published: Published) -> tuple[MemoryConfig, bool, bool]:
+    """Sizes of a published memory by its tensors and its config; whether it has velocity, and rotations.
 
     Raises:
         ValueError: if the config has a setting that cannot be built, or that contradicts the tensors.
@@ -157,7 +168,10 @@ def _memory_sizes(published: Published) -> tuple[MemoryConfig, bool]:
         codebook=CodebookConfig(dim=max(_size(state, code.format("up"), 1, plain.codebook.dim), 1)),
         conv=conv,
     )
-    return memory, any("decoders_root" in key for key in state)
+    velocity, rotations = (
+        any(f".{part}." in key for key in state) for part in ("decoders_root", "decoders_rot")
+    )
+    return memory, velocity, rotations
 
 
 def _one_setting(published: Published, name: str, default: Any) -> Any:

@@ -53,8 +53,10 @@ class Entry(NamedTuple):
 Table = dict[str, Entry]  # published key, without `module.`; in the file's order
 
 
-def memory_table(config: MemoryConfig, velocity: bool) -> Table:
-    """Table of a choreographic memory (SepVQVAE; with its velocity branch SepVQVAER).
+def memory_table(config: MemoryConfig, velocity: bool, rotations: bool = False) -> Table:
+    """Table of a choreographic memory.
+
+    That is SepVQVAE; with its velocity branch SepVQVAER; with rotation decoders too SepVQVAERmix.
 
     Raises:
         ValueError: if the config is not of the published architecture.
@@ -70,6 +72,8 @@ def memory_table(config: MemoryConfig, velocity: bool) -> Table:
                 layers[f"{encoder}.{stage}.1.model.{block}.model.{conv_}"] = layer
         layers[f"{encoder}.{conv.downsamplings}"] = f"{ours}.encoder.out"
         decoders = {f"{theirs}.decoders.0": f"{ours}.decoder"}
+        if rotations:
+            decoders[f"{theirs}.decoders_rot.0"] = f"rotations.{ours}"
         if velocity and ours == "lower":
             decoders[f"{theirs}.decoders_root.0"] = "velocity"
         for decoder, own in decoders.items():
@@ -83,7 +87,7 @@ def memory_table(config: MemoryConfig, velocity: bool) -> Table:
             layers[f"{decoder}.out"] = f"{own}.out"
         layers[f"{theirs}.bottleneck.level_blocks.0.k"] = f"{ours}.quantizer.codebook"
     with torch.device("meta"):
-        return _tensors(layers, ChoreographicMemory(config, velocity).state_dict(), context=0)
+        return _tensors(layers, ChoreographicMemory(config, velocity, rotations).state_dict(), context=0)
 
 
 def gpt_table(

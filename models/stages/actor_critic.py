@@ -33,7 +33,7 @@ from models.checkpoints import ROWS, load_memory, load_policy, load_run_policy
 from models.evaluation.finetuning import FILES, judge_songs, report
 from models.gpt import MotionGPT
 from models.reward import RewardConfig
-from models.stages.base import GPTRunConfig, Stage, fingerprint_of_memory
+from models.stages.base import GPTRunConfig, Stage, check_codes, fingerprint_of_memory
 from models.stages.changes import fingerprint, saved_values
 from models.stages.motion_gpt import check_features, check_rate
 from models.stages.rollouts import (
@@ -154,7 +154,7 @@ class ActorCriticStage(Stage):
         self.encoder: WindowEncoder | None = None
         if self.model.gpt.music is not None:
             self._check_windows()
-            self.encoder = WindowEncoder(self.model.gpt, self.collector.steps, config.training.batch_size)
+            self.encoder = WindowEncoder(self.model.gpt, self.collector.steps)
         self.selection = Selection(config.selection)
         self.epoch = 0  # the epoch in progress, or the last one
         self.rollouts: tuple[int, list[Rollout]] | None = None  # the epoch that they are for, and the dances
@@ -366,6 +366,7 @@ class ActorCriticStage(Stage):
         """Load the weights of `load_run_policy` into the model; return the run's number of epochs."""
         policy = load_run_policy(self.config, (self.name,))
         replaces_run = policy.published and policy.path != self.config.checkpoint_path
+        check_codes(policy.built_on, self.memory, policy.path, self.config.vqvae)
         self.judged = ROWS[policy.stage] if replaces_run else None
         if isinstance(policy.model, ActorCritic):
             if replaces_run:

@@ -228,6 +228,8 @@ class Stage(ABC):
             self.check_architecture(content["architecture"], path)
             load_weights(self.model, content["model"], path)
             epoch = int(content["epoch"])
+        if isinstance(self.config, GPTRunConfig):
+            check_codes(content.get("built_on", {}), self.memory, path, self.config.vqvae)
         self.model.eval()
         return epoch
 
@@ -244,10 +246,30 @@ class Stage(ABC):
         return self._loader.begin(self.epoch_batches(len(clips), epoch))
 
 
-def fingerprint_of_memory(memory: ChoreographicMemory) -> str:
-    """Return a hash of a memory's weights without the velocity branch, which does not affect codes.
+def check_codes(built_on: Mapping[str, str], memory: ChoreographicMemory, path: Path, vqvae: str) -> None:
+    """Check that a motion GPT was trained on the codes of a memory.
 
-    It covers the former names of tensors, so that runs of earlier versions can be resumed.
+    Args:
+        built_on: hashes that the GPT's checkpoint holds; published files and older checkpoints hold none.
+        memory: the memory that is to decode its codes.
+        path: of the GPT, for the message.
+        vqvae: file of the memory, likewise.
+
+    Raises:
+        ValueError: if it was trained on those of another one.
     """
-    state = memory.state_dict()
-    return fingerprint({memory.former_name(k): v for k, v in state.items() if not k.startswith("velocity.")})
+    if "vqvae" in built_on and built_on["vqvae"] != fingerprint_of_memory(memory):
+        raise ValueError(
+            f"{path} was trained on the codes of another memory than that of {vqvae}, whose codes mean other "
+            "motion; name the memory that it was trained with, or one with its codes (key vqvae)"
+        )
+
+
+def fingerprint_of_memory(memory: ChoreographicMemory) -> str:
+    """Return a hash of a memory's weights without velocity branch and rotation decoders.
+
+    These do not affect codes. The hash covers the former names of tensors, so that runs of earlier versions
+    can be resumed.
+    """
+    codes = {k: v for k, v in memory.state_dict().items() if not k.startswith(("velocity.", "rotations."))}
+    return fingerprint({memory.former_name(k): v for k, v in codes.items()})

@@ -7,11 +7,17 @@ from models.stages.base import RunConfig, Stage
 from models.stages.motion_gpt import MotionGPTStage
 from models.stages.sep_vqvae import SepVQVAE
 from models.stages.sep_vqvae_root import SepVQVAERoot
+from models.stages.sep_vqvae_root_mix import SepVQVAERootMix
 from utils.config import ConfigError, check, current_keys, merge, read_layers, read_overrides
 
-STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (SepVQVAE, SepVQVAERoot, MotionGPTStage, ActorCriticStage)
-}
+_ALL: tuple[type[Stage], ...] = (
+    SepVQVAE,
+    SepVQVAERoot,
+    SepVQVAERootMix,
+    MotionGPTStage,
+    ActorCriticStage,
+)
+STAGES = {stage.name: stage for stage in _ALL}
 
 
 def read_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:

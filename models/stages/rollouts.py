@@ -457,30 +457,25 @@ class WindowEncoder:
     Args:
         gpt: with a music transformer, in eval mode; its weights must not change.
         steps: S, codes in a window.
-        batch_size: windows at a time.
     """
 
-    def __init__(self, gpt: MotionGPT, steps: int, batch_size: int) -> None:
+    def __init__(self, gpt: MotionGPT, steps: int) -> None:
         assert gpt.music is not None
         self._transformer, self._reach, self._steps = gpt.music, gpt.reach, steps
-        self._batch_size = batch_size
         self._songs: dict[str, WindowVectors] = {}
 
     def of(self, song: TargetSong, device: torch.device) -> WindowVectors:
         """Vectors (W, S - 1, C) and (W, S - 2, C) of all windows of a song, one code apart."""
         if song.song not in self._songs:
-            around, padded = 2 * self._reach, with_context(song.music, 0, len(song.music), self._reach)
-            windows = padded.to(device).unfold(0, self._steps + around, 1).transpose(1, 2)
-            parts = [
-                self._encode(windows[:, 1 : 1 + length + around])
-                for length in (self._steps - 1, self._steps - 2)
-            ]
-            self._songs[song.song] = WindowVectors(*parts)
+            music = with_context(song.music, 0, len(song.music), self._reach).to(device)
+            starts = torch.arange(1, len(song.music) - self._steps + 2)
+            lengths = self._steps - 1, self._steps - 2
+            vectors = (
+                torch.stack(self._transformer.of_windows(music, starts, torch.full_like(starts, length)))
+                for length in lengths
+            )
+            self._songs[song.song] = WindowVectors(*vectors)
         return self._songs[song.song]
-
-    @torch.no_grad()
-    def _encode(self, music: Tensor) -> Tensor:
-        return torch.cat([self._transformer(part) for part in music.split(self._batch_size)])
 
 
 class WindowSource:

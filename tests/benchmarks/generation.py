@@ -21,8 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.generation import GenerationConfig, Generator, accelerated, attention_window
-from models.gpt import GPTConfig, MotionGPT
+from models.generation import EncodedMusic, GenerationConfig, Generator, accelerated, attention_window
+from models.gpt import GPTConfig, MotionGPT, MusicTransformerConfig
 from models.streaming import DanceStream
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 
@@ -33,12 +33,16 @@ TURN = 15
 
 
 class Way(NamedTuple):
-    """A way of generating: name, config, songs at once, and target speed relative to the published loop."""
+    """A way of generating: name, config, songs at once, and target speed relative to the published loop.
+
+    `by_frame`: by a GPT behind a music transformer.
+    """
 
     name: str
     how: GenerationConfig
     songs: int
     target: float | None
+    by_frame: bool = False
 
 
 class Peaks(NamedTuple):
@@ -73,7 +77,7 @@ class OurLoop:
     """
 
     def __init__(self, gpt: MotionGPT, music: Tensor, way: Way) -> None:
-        self.music, self.how, self.start_up = music, way.how, float("nan")
+        self.features, self.how, self.start_up = music, way.how, float("nan")
         self.forward = accelerated(gpt, way.how)
         self._begin()
         if way.how.compile:
@@ -85,15 +89,17 @@ class OurLoop:
 
     def _begin(self) -> None:
         self.tokens: list[int] = []
-        self.generator = Generator(self.forward, self.how, [str(i) for i in range(len(self.music))])
-        self.generator.step(self.music[:, 0], Codes(*torch.zeros(2, len(self.music)).long()))
+        self.batch = len(self.features)
+        self.music = EncodedMusic(self.forward.gpt, list(self.features), self.how, torch.device("cpu"))
+        self.generator = Generator(self.forward, self.how, [str(i) for i in range(self.batch)])
+        self.generator.step(self.music.of_step(0, self.batch), Codes(*torch.zeros(2, self.batch).long()))
 
     def step(self, k: int) -> None:
         """Generate code k of every song; k counts from 1."""
         window = attention_window(k, self.generator.window, self.generator.hop)
-        new = window.stop - window.start if window.rebuild else 1
-        self.generator.step(self.music[:, k])
-        self.tokens.append(3 * new * len(self.music))
+        new = window.stop - window.start if window.rebuild or not self.generator.caches else 1
+        self.generator.step(self.music.of_step(k, self.batch))
+        self.tokens.append(3 * new * self.batch)
 
 
 def peaks() -> Peaks:
@@ -130,6 +136,7 @@ def resident_megabytes() -> float:
 def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
     """Print the table of all ways: seconds per song, and the factor by which the published loop is slower."""
     hop, bf16, compiled = {"window": "hop"}, {"precision": "bf16"}, {"compile": True}
+    song = {"music_context": "song"}
     ways = [
         Way("exact, fp32", GenerationConfig(), 1, 2),
         Way("exact, fp32_onednn", GenerationConfig(precision="fp32_onednn"), 1, 2),
@@ -141,6 +148,9 @@ def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
         Way("hop, fp32, compiled", GenerationConfig(**hop, **compiled), 1, 5),
         Way("hop, bf16", GenerationConfig(**hop, **bf16), 1, 9),
         Way("hop, bf16, compiled", GenerationConfig(**hop, **bf16, **compiled), 1, 9),
+        Way("music transformer, exact", GenerationConfig(), 1, 2 / 1.5, by_frame=True),
+        Way("the same, context song", GenerationConfig(**song), 1, None, by_frame=True),
+        Way("the same, context song, hop", GenerationConfig(**song, **hop), 1, None, by_frame=True),
         Way(f"{songs} songs, hop, fp32", GenerationConfig(**hop), songs, 30),
         Way(f"{songs} songs, hop, fp32, compiled", GenerationConfig(**hop, **compiled), songs, 30),
         Way(f"{songs} songs, hop, bf16", GenerationConfig(**hop, **bf16), songs, 30),
@@ -150,7 +160,12 @@ def compare(gpt: MotionGPT, seconds: float, songs: int) -> None:
     short = min(steps, round(BATCH_SECONDS * CODES_PER_SECOND))
     music = torch.randn(songs, steps, MUSIC_CHANNELS)
     published = PublishedLoop(gpt, music[:1])
-    loops = [OurLoop(gpt, music[: way.songs], way) for way in ways]
+    by_frame = MotionGPT(GPTConfig(music_transformer=MusicTransformerConfig()), gpt.num_codes, 440, 8).eval()
+    frames = torch.randn(1, steps + 2 * by_frame.reach, 440)
+    loops = [
+        OurLoop(by_frame, frames, way) if way.by_frame else OurLoop(gpt, music[: way.songs], way)
+        for way in ways
+    ]
     times: list[list[float]] = [[] for _ in range(len(ways) + 1)]
     before = peaks()
     for begin in range(1, steps, TURN):

@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.acceleration import AcceleratedGPT
 from models.generation import GenerationConfig, Prompt, accelerated, generate
-from models.gpt import GPTConfig, MotionGPT
+from models.gpt import GPTConfig, MotionGPT, MusicTransformerConfig
 from models.stages.registry import STAGES, read_config
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.benchmarks.training import configured, make_checkpoints, make_data, steps, synchronise
@@ -54,6 +54,7 @@ PUBLISHED = {
     "actor_critic policy": (219.8, 10),
     "actor_critic value": (151.0, 10),
 }
+HALF_OF = {"sep_vqvae_root_mix": "sep_vqvae"}  # no time is published: half of our other step is the target
 PUBLISHED_SONG = 2.37  # seconds for 30 s of dance there
 SONG, SONGS_LENGTH = 225, 150  # codes of 30 and of 20 s
 GRAPH_STEPS = 200
@@ -290,7 +291,8 @@ def published_files(context: Context) -> dict[str, str]:
     files = {key: str(context.folder / f"{name}.pt") for key, name in (("vqvae", "memory"), ("gpt", "gpt"))}
     if all(Path(path).is_file() for path in files.values()):
         return files
-    make_data(context.folder / "data", 37 if context.quick else 300)
+    for name, version in (("data", "standard"), ("data_frames", "frames")):
+        make_data(context.folder / name, 37 if context.quick else 300, version)
     return make_checkpoints(context.folder)
 
 
@@ -334,8 +336,10 @@ VARIANTS = (
     ("sep_vqvae", ("fp32", "tf32", "bf16"), ()),
     ("sep_vqvae", ("bf16",), ("training.channels_last=false",)),
     ("sep_vqvae_root", ("fp32", "bf16"), ()),
+    ("sep_vqvae_root_mix", ("fp32", "bf16"), ()),
     ("cc_motion_gpt", ("fp32", "tf32", "bf16"), ()),
     ("actor_critic", ("fp32", "tf32", "bf16"), ()),
+    ("cc_motion_gpt_music_trans", ("bf16",), ()),
 )
 COMPILED = (
     ("cc_motion_gpt", ("bf16",), ("training.compile=true",)),
@@ -378,6 +382,7 @@ def compiled(context: Context) -> Iterator[Row]:
 def time_variants(context: Context, variants: Sequence[Any], seconds: float) -> Iterator[Row]:
     """Times of steps; those that take so many seconds to start are left out if it is too late."""
     flops: dict[str, float] = {}
+    best: dict[tuple[str, str], float] = {}
     for name, precisions, more in variants:
         for precision in precisions if context.is_gpu else precisions[:1]:
             if context.late(seconds):
@@ -388,8 +393,14 @@ def time_variants(context: Context, variants: Sequence[Any], seconds: float) -> 
                 label = f"{name} {kind}".strip()
                 row = time_step(context, trainer, batch, precision, flops.get(label, 0.0))
                 flops[label] = 1e9 * row["GFLOP"]
-                published, target = PUBLISHED[label]
-                ratio = {"published ms": published, "ratio": published / row["best ms"], "target": target}
+                best.setdefault((label, precision), row["best ms"])
+                ratio: Row = {}
+                if label in HALF_OF:
+                    half = best.get((HALF_OF[label], precision), float("nan")) / 2
+                    ratio = {"half a memory step ms": half, "ratio": half / row["best ms"], "target": 1}
+                elif label in PUBLISHED:
+                    published, target = PUBLISHED[label]
+                    ratio = {"published ms": published, "ratio": published / row["best ms"], "target": target}
                 yield show({"step": label, "precision": " ".join([precision, *more]), **row, **ratio})
 
 
@@ -440,7 +451,7 @@ def real_step(trainer: Trainer, number: int, device: torch.device) -> float:
 
 def real_runs(context: Context) -> Iterator[Row]:
     """Steps with their loader against the bare step; the actor-critic's songs are composed once."""
-    for name in ("sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic"):
+    for name in ("sep_vqvae", "sep_vqvae_root", "sep_vqvae_root_mix", "cc_motion_gpt", "actor_critic"):
         for on_device in ("true", "false") if context.is_gpu and name != "actor_critic" else ("null",):
             if context.late(15):
                 print(f"  left out for time: {name}, on_device {on_device}", flush=True)
@@ -470,18 +481,29 @@ def kept(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @torch.no_grad()
 def time_songs(context: Context, songs: int, ways: Sequence[Row], seconds: float) -> Iterator[Row]:
-    """Songs by a GPT of the published size with random weights; arguments as of `time_variants`."""
+    """Songs by a GPT of the published size with random weights; arguments as of `time_variants`.
+
+    Ways that name a `music_context` are those of a GPT behind a music transformer.
+    """
     device = context.device
     torch.manual_seed(0)
-    gpt = MotionGPT(GPTConfig(), (512, 512), MUSIC_CHANNELS).eval().to(device)
+    plain_gpt = MotionGPT(GPTConfig(), (512, 512), MUSIC_CHANNELS).eval().to(device)
+    config, gpts = GPTConfig(music_transformer=MusicTransformerConfig()), [plain_gpt]
     first = Codes(torch.tensor([1]), torch.tensor([2]))
     length = 30 if context.quick else SONG if songs == 1 else SONGS_LENGTH
-    prompts = [Prompt(torch.randn(length, MUSIC_CHANNELS), first, str(i)) for i in range(songs)]
     expected: dict[str, list[Codes]] = {}
     for way in ways:
         if context.late(seconds):
             print(f"  left out for time: {songs} song(s), {way}", flush=True)
             continue
+        if "music_context" in way and len(gpts) == 1:
+            gpts.append(MotionGPT(config, (512, 512), 440, 8).eval().to(device))
+        gpt = gpts["music_context" in way]
+        steps_of_music = length + 2 * gpt.reach, gpt.music_channels
+        generator = torch.Generator().manual_seed(1)
+        prompts = [
+            Prompt(torch.randn(steps_of_music, generator=generator), first, str(i)) for i in range(songs)
+        ]
         forward: AcceleratedGPT = accelerated(gpt, GenerationConfig(**way))
         taken, made = [], []
         for _ in range(4 if context.is_gpu else 1):
@@ -490,7 +512,7 @@ def time_songs(context: Context, songs: int, ways: Sequence[Row], seconds: float
             made = generate(forward, prompts, GenerationConfig(**way), device)
             synchronise(device)
             taken.append(time.perf_counter() - start)
-        plain = expected.setdefault(way["window"], made)
+        plain = expected.setdefault(way["window"] + str(way.get("music_context")), made)
         equal = sum(same_codes(a, b.upper, b.lower) for a, b in zip(made, plain, strict=True))
         per_song, sung = min(taken) / songs, length / 7.5
         yield show(
@@ -515,11 +537,19 @@ def generation(context: Context) -> Iterator[Row]:
             for precision in ("fp32", "bf16")
             for graph in (*eager, None)
         ]
+        if songs == 1:
+            ways += [
+                {"window": window, "precision": precision, "music_context": context_}
+                for window, context_ in (("exact", "window"), ("hop", "song"))
+                for precision in ("fp32", "bf16")
+            ]
         yield from time_songs(context, songs, ways, 10)
     memory = ChoreographicMemory(MemoryConfig(), velocity=True).eval().to(device)
     codes = Codes(*torch.randint(512, (2, 100 if context.quick else 4500)))
-    taken = [milliseconds(lambda: memory.decode_dance(codes), device, 1)]
-    yield show({"decoding": f"{len(codes.upper) / 7.5:.0f} s of dance", "s": taken[0] / 1e3})
+    rotating = ChoreographicMemory(MemoryConfig(), velocity=True, rotations=True).eval().to(device)
+    for what, decode in (("positions", memory.decode_dance), ("rotations", rotating.decode_motion)):
+        taken = milliseconds(lambda decode=decode: decode(codes), device, 1)  # type: ignore[misc]
+        yield show({"decoding": f"{len(codes.upper) / 7.5:.0f} s of dance, {what}", "s": taken / 1e3})
 
 
 PARTS: dict[str, Callable[[Context], Iterator[Row]]] = {

@@ -36,7 +36,7 @@ from utils.music.audio import write_wav
 from utils.training.checkpoints import load_checkpoint
 
 SONGS, DANCES = 10, 150  # songs: two batches of --dance
-EPOCHS = {"sep_vqvae": 12, "sep_vqvae_root": 12, "motion_gpt": 12, "actor_critic": 3}
+EPOCHS = {**dict.fromkeys(synthetic.ORDER, 12), "actor_critic": 3}
 PARTS = ("model", "optimizer", "scheduler", "step", "epoch", "batch")
 _HALF = (ValueError, OSError, EOFError, KeyError)  # of reading files that are not whole
 Check = Callable[[Path], int]

@@ -122,7 +122,7 @@ def _values(configs: Mapping[str, Mapping[str, Any]], path: str, key: str) -> st
     for name, content in configs.items():
         part: Any = content
         for step in path.split(".")[:-1]:
-            part = part.get(step, {})
+            part = part.get(step) or {}
         if key in part:
             held.setdefault(shown(part[key]), []).append(name)
     if len(held) == 1:

@@ -31,8 +31,10 @@ CLIPS = 6  # of eight
 PFC_JOINTS = [0, 7, 8, 10, 11]
 MODELS = (
     "SepVQVAE", "SepVQVAER", "CrossCondGPT2", "CrossCondGPT2AC", "CrossCondGPT2AC_demo",
+    "pp_SepVQVAERmix", "pp_SepVQVAERmix_acrotmat",
     "pp_CrossCondGPT2MW", "pp_CrossCondGPT2MWAC", "pp_CrossCondGPT2MWAC_rotmat",
 )  # fmt: skip
+UPPER = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)  # joints of the upper half
 LOSSES = "(recons_loss|velocity_loss|acceleration_loss|commit_loss)$"
 
 Full = Callable[[str], Arrays]
@@ -81,6 +83,19 @@ def memory_training(full: Full, name: str) -> Selected:
     if name != "vq_small_train_fresh.npz":
         bases |= {key: f"vq_small_train_fresh.npz:{key}" for key in ("s1_x", "s2_x")}
     return arrays, bases
+
+
+def rotation_weights(full: Full, name: str) -> Selected:
+    """Encoder, codebook and rotation decoder of the upper half; the encoder is that of `vqr_small`."""
+    arrays = keep(full(name), r"module\.vqvae_up\.(encoders|bottleneck|decoders_rot)")
+    return arrays, same_keys(arrays, "vqr_small_weights.npz", r".*encoders")
+
+
+def rotation_vectors(full: Full, name: str) -> Selected:
+    """Codes and decoded matrices of the upper half; the poses are the first of `vq_small_eval`."""
+    g = full(name)
+    matrices = g["decode"][..., 3:].reshape(*g["decode"].shape[:2], 24, 9)[..., UPPER, :]
+    return keep(g, "codes_up") | {"decode_upper_sample": sample(matrices, OUTPUTS)}, {}
 
 
 def weights_after(full: Full, name: str) -> Selected:
@@ -184,6 +199,8 @@ def published_keys(folder: Path) -> Arrays:
 SELECTION: dict[str, Callable[[Full, str], Selected]] = {  # a base comes before what is based on it
     "vqr_small_weights.npz": weights,
     "vq_small_weights.npz": weights,
+    "pp_mix_small_weights.npz": rotation_weights,
+    "pp_mix_small_vectors.npz": rotation_vectors,
     "gptac_small_weights.npz": weights,
     "gpt_small_weights.npz": weights,
     "vq_small_eval.npz": memory_eval,

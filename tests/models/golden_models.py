@@ -43,6 +43,17 @@ def memory_small(name: str = "vq_small") -> ChoreographicMemory:
     return memory
 
 
+def upper_rotations_small() -> ChoreographicMemory:
+    """The memory with rotation decoders whose upper half is recorded; the lower one's weights are new."""
+    config = memory_small("vqr_small").config
+    memory = ChoreographicMemory(config, velocity=True, rotations=True)
+    table = memory_table(config, velocity=True, rotations=True)
+    stored = published("pp_mix_small_weights.npz")
+    recorded = {key: entry for key, entry in table.items() if key in stored}
+    memory.load_state_dict(to_ours(recorded, stored), strict=False)
+    return memory.eval()
+
+
 def gpt_small() -> MotionGPT:
     gpt = MotionGPT(GPT_SMALL, NUM_CODES, 438)
     table = gpt_table(GPT_SMALL, NUM_CODES, 438)

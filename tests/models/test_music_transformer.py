@@ -192,9 +192,27 @@ def test_a_shorter_window_has_other_vectors():
 
 @torch.no_grad()
 @pytest.mark.parametrize("steps", [7, 16, 100])
-def test_a_song_in_pieces_is_one_window(steps):
+def test_a_song_in_pieces_is_one_window(steps, monkeypatch):
+    monkeypatch.setattr("models.gpt._PIECE", steps)
     gpt, music = lively_gpt(), torch.randn(40 + 2 * REACH, COLUMNS * FRAMES)
-    torch.testing.assert_close(gpt.music.of_song(music, steps), gpt.music(music[None])[0])
+    torch.testing.assert_close(gpt.music.of_song(music), gpt.music(music[None])[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [1, 19, 20, 21, 28, 29])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_windows_by_their_ends_are_those_one_by_one(steps, blocks):
+    """From the shortest window whose ends do not meet, and below; the first and the last of the song."""
+    transformer = CONFIG.music_transformer.model_copy(update={"blocks": blocks})
+    gpt = lively_gpt(CONFIG.model_copy(update={"music_transformer": transformer}))
+    music, starts = torch.randn(50 + 2 * REACH, COLUMNS * FRAMES), torch.tensor([0, 3, 7, 50 - steps])
+    lengths = torch.tensor([steps, steps, 30, steps])
+    found = gpt.music.of_windows(music, starts, lengths)
+    for vectors, start, length in zip(found, starts.tolist(), lengths.tolist(), strict=True):
+        expected = gpt.music(music[None, start : start + length + 2 * REACH])[0]
+        torch.testing.assert_close(vectors, expected, rtol=1e-4, atol=1e-5)
+    departs = (gpt.music.of_song(music)[3 : 3 + steps] - found[1]).abs().max() > 1e-3
+    assert departs == (blocks > 1)  # with one block all that a window lacks is dropped at its ends
 
 
 WAYS = [
@@ -211,6 +229,7 @@ WAYS = [
 def test_codes_equal_the_naive_ones(how, monkeypatch):
     """Songs of several lengths, given codes, and few windows encoded at a time."""
     monkeypatch.setattr("models.generation._WINDOWS", 16)
+    monkeypatch.setattr("models.gpt._WINDOWS", 3)
     gpt, config = lively_gpt(), GenerationConfig(**how)
     given = [START, START, Codes(torch.arange(9), torch.arange(9)), START]
     prompts = [
@@ -237,9 +256,10 @@ def test_the_context_of_a_song_is_a_departure():
 def test_windows_are_encoded_beforehand(monkeypatch):
     """The transformer runs over many windows at a time, not once per code."""
     gpt, calls = lively_gpt(), []
-    monkeypatch.setattr(gpt.music, "forward", lambda x, plain=gpt.music.forward: calls.append(x) or plain(x))
+    plain = gpt.music.of_windows
+    monkeypatch.setattr(gpt.music, "of_windows", lambda *given: calls.append(given[1]) or plain(*given))
     generate(gpt, [prompt_of(piece_of(800))], GenerationConfig(), CPU)
-    assert len(calls) < 35  # 27 lengths of growing windows, then batches of 32
+    assert list(map(len, calls)) == [100]
 
 
 def test_music_must_have_its_context():
@@ -297,7 +317,7 @@ def test_a_stream_has_no_whole_song():
 def test_vectors_of_rollouts_are_those_of_their_windows():
     gpt, music = lively_gpt(), torch.randn(50, COLUMNS * FRAMES)
     song = TargetSong("dance", "song", music, torch.zeros(400, dtype=torch.bool), START, 0)
-    encoder = WindowEncoder(gpt, 30, batch_size=4)
+    encoder = WindowEncoder(gpt, 30)
     value, policy = encoder.of(song, CPU)
     assert (value.shape[:2], policy.shape[:2]) == ((21, 29), (21, 28))
     for start in (0, 3, 20):

@@ -34,6 +34,8 @@ def test_shipped_configs_parse(path):
 
 def _has(content, key):
     for part in key.split("."):
+        if content is None:  # an optional section that is left out
+            return True
         if not isinstance(content, dict) or part not in content:
             return False
         content = content[part]
@@ -42,12 +44,24 @@ def _has(content, key):
 
 def _of(content, key):
     for part in key.split("."):
+        if content is None:
+            return None
         content = content[part]
     return content
 
 
 @pytest.mark.parametrize(
-    "name", ["sep_vqvae", "sep_vqvae_root", "cc_motion_gpt", "actor_critic", "actor_critic_demo"]
+    "name",
+    [
+        "sep_vqvae",
+        "sep_vqvae_root",
+        "sep_vqvae_root_mix",
+        "cc_motion_gpt",
+        "actor_critic",
+        "actor_critic_demo",
+        "cc_motion_gpt_music_trans",
+        "actor_critic_music_trans_400",
+    ],
 )
 def test_published_and_sample_configs_exist(name):
     assert (ROOT / "configs" / f"{name}.yaml").is_file()
@@ -62,12 +76,23 @@ def test_published_settings():
     assert (memory.loss.commitment, memory.data.clips.frames, memory.data.clips.hop) == (0.02, 240, 40)
     root = read_config(ROOT / "configs/sep_vqvae_root.yaml")
     assert (root.training.lr, root.training.betas, root.training.batch_size) == (5e-5, (0.9, 0.999), 8)
+    mix = read_config(ROOT / "configs/sep_vqvae_root_mix.yaml")
+    assert (mix.training.lr, mix.training.betas, mix.training.batch_size) == (3e-5, (0.5, 0.999), 32)
+    assert (mix.training.epochs, mix.training.milestones, mix.training.save_every) == (500, (100, 200), 20)
+    assert (mix.loss.velocity, mix.loss.acceleration, mix.data.clips.hop) == (1.0, 1.0, 40)
     gpt = read_config(ROOT / "configs/cc_motion_gpt.yaml")
     assert (gpt.training.lr, gpt.training.betas, gpt.training.milestones) == (3e-4, (0.5, 0.999), (250, 400))
     assert (gpt.model.width, gpt.model.heads, gpt.model.base_blocks, gpt.model.context) == (768, 12, 6, 29)
     critic = read_config(ROOT / "configs/actor_critic.yaml")
     assert (critic.training.lr, critic.training.batch_size, critic.training.epochs) == (1e-5, 128, 10)
     assert (critic.value.blocks, critic.turn, critic.discount, critic.reward.consistency) == (3, 5, 1.0, 0.0)
+    music = read_config(ROOT / "configs/cc_motion_gpt_music_trans.yaml")
+    sizes = music.model.music_transformer
+    assert (sizes.width, sizes.heads, sizes.blocks, sizes.dropout, sizes.reach) == (768, 12, 3, 0.1, 5)
+    assert music.training == gpt.training
+    critic_music = read_config(ROOT / "configs/actor_critic_music_trans_400.yaml")
+    assert critic_music.training == critic.training.model_copy(update={"batch_size": 64})
+    assert (critic_music.reward.beats, critic_music.reward.consistency) == ("paper", 0.0)
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path):

@@ -155,6 +155,7 @@ VARIANTS = {
     "memory, fsq": ("sep_vqvae", {"own": {"model": {**MEMORY, "quantizer": "fsq"}}}),
     "memory, published restarts": ("sep_vqvae", {"own": {"model": {**MEMORY, "codebook": PUBLISHED}}}),
     "velocity": ("sep_vqvae_root", {"milestones": [2]}),
+    "rotations": ("sep_vqvae_root_mix", {"milestones": [2]}),
     "GPT": ("motion_gpt", {"milestones": [2]}),
     "GPT, micro-batches": ("motion_gpt", {"grad_accum_steps": 2}),
     "actor-critic": ("actor_critic", {}),

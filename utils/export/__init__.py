@@ -1,5 +1,7 @@
 """Export: BVH, glTF and SMPL parameters of a dance, by fitting a body of rigid bones to its joints.
 
+Where the rotations of a dance are known, `body_of_rotations` takes the place of the fit.
+
     fit = fit_body(joints, rest)                  # rotations of the dancer's own bones
     write_bvh(path, fit)
     write_glb(path, fit)
@@ -10,7 +12,7 @@
 
 from utils.export.bvh import write_bvh
 from utils.export.chain import Stretch, worst_stretch
-from utils.export.fit import Fit, Turn, fit_body, fitted_joints
+from utils.export.fit import Fit, Turn, body_of_rotations, fit_body, fitted_joints
 from utils.export.footlock import FootLock, lock_feet
 from utils.export.gltf import write_glb
 from utils.export.level import LevelStream, level_floor
@@ -22,6 +24,7 @@ __all__ = [
     "LevelStream",
     "Stretch",
     "Turn",
+    "body_of_rotations",
     "fit_body",
     "fit_smpl",
     "fitted_joints",

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from utils.dance import checked_joints
 from utils.export.align import align
-from utils.export.chain import children, clip_offsets, descendants, drift, forward
+from utils.export.chain import children, clip_offsets, descendants, drift, forward, offsets_of
 from utils.skeleton import SMPL_24, Skeleton
 
 REST = 1e-5  # m²/rad²: price of a turn
@@ -41,6 +41,7 @@ _STEADY = {  # per axis, of the turns from frame to frame that are dearer than t
 _STEPS = 20
 _DAMPING = 1e-6  # m²/rad²; grows while steps go wrong
 _ENOUGH = 3e-3  # share of the energy below which a step's gain ends the fit
+_AGREES = 1e-3  # metres; float32 is exact to 1e-6
 _WINDOW, _MARGIN = 1200, 120  # frames fitted at a time, so that an hour needs no more memory than a minute
 
 
@@ -59,7 +60,7 @@ class Turn(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A dance as rotations of a body of rigid bones.
+    """A dance as rotations of a body of rigid bones, fitted to joints or decoded with them.
 
     Attributes:
         offsets: (J, 3) each joint as seen from its parent at rest, metres; the root's is zero.
@@ -106,9 +107,34 @@ def fit_body(
         first, last = max(0, start - _MARGIN), min(end + _MARGIN, len(joints))
         local, place = _fit_window(joints[first:last], offsets, skeleton)
         kept = slice(start - first, end - first)
-        turns = Rotation.from_matrix(local[kept].reshape(-1, 3, 3)).as_quat()
-        rotations[start:end], root[start:end] = turns.reshape(end - start, -1, 4), place[kept]
+        rotations[start:end], root[start:end] = quaternions_of(local[kept]), place[kept]
     return measured(joints, offsets, continuous(rotations), root, skeleton)
+
+
+def body_of_rotations(
+    joints: np.ndarray, rotations: np.ndarray, rest: np.ndarray, skeleton: Skeleton = SMPL_24
+) -> Fit:
+    """The body of a dance whose rotations are known: nothing is fitted.
+
+    Args:
+        joints: (T, J, 3) metres, y up; the root's path is taken from them.
+        rotations: (T, J, 3, 3) each joint's relative to its parent's.
+        rest: (J, 3) rest joints of the body that the rotations move.
+        skeleton: the tree of joints.
+
+    Raises:
+        ValueError: if the rotations do not give the joints.
+    """
+    joints = checked_joints(joints, skeleton).astype(np.float64)
+    quaternions = continuous(quaternions_of(np.asarray(rotations, np.float64)))
+    body = measured(joints, offsets_of(rest, skeleton), quaternions, joints[:, 0], skeleton)
+    if body.worst > _AGREES:
+        raise ValueError(
+            f"the rotations of the dance give joints {1000 * body.worst:.0f} mm from its own, "
+            f"{1000 * _AGREES:.0f} mm at most are expected: they are of another dance or body; "
+            "without them (smpl_rotations in its file) a body is fitted to the joints"
+        )
+    return body
 
 
 def measured(
@@ -151,6 +177,25 @@ def chain_joints(
 def matrices(rotations: np.ndarray) -> np.ndarray:
     """Quaternions (..., 4) as rotation matrices (..., 3, 3)."""
     return Rotation.from_quat(rotations.reshape(-1, 4)).as_matrix().reshape(*rotations.shape[:-1], 3, 3)
+
+
+def quaternions_of(turns: np.ndarray) -> np.ndarray:
+    """Rotation matrices (..., 3, 3) as unit quaternions (..., 4), x, y, z, w.
+
+    Source: Shepperd (1978): of 4 q q^T, which is linear in the matrix, the row with the largest component.
+    `Rotation.from_matrix` projects by SVD first, which takes ten times as long.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.moveaxis(turns, (-2, -1), (0, 1))
+    rows = [
+        [1 + xx - yy - zz, xy + yx, xz + zx, zy - yz],
+        [xy + yx, 1 - xx + yy - zz, yz + zy, xz - zx],
+        [xz + zx, yz + zy, 1 - xx - yy + zz, yx - xy],
+        [zy - yz, xz - zx, yx - xy, 1 + xx + yy + zz],
+    ]
+    products = np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    largest = np.diagonal(products, axis1=-2, axis2=-1).argmax(-1)
+    row = np.take_along_axis(products, largest[..., None, None], axis=-2)[..., 0, :]
+    return row / np.linalg.norm(row, axis=-1, keepdims=True)
 
 
 def continuous(rotations: np.ndarray) -> np.ndarray:

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.spatial.transform import Rotation
 
 from utils.dance import checked_joints
 from utils.export.align import HINGES, smallest_turn, unit
 from utils.export.chain import forward
-from utils.export.fit import Fit, continuous, matrices, measured
+from utils.export.fit import Fit, continuous, matrices, measured, quaternions_of
 from utils.skeleton import SMPL_24, Skeleton
 
 LOW = 0.05  # metres above the floor below which a toe may be planted
@@ -71,8 +70,7 @@ def lock_feet(
         lowest = (body[:, [ankle, toe], 1] + shift[:, None, 1]).min(1)
         shift[:, 1] += np.maximum(floor - lowest, 0.0)
         local = _move_foot(local, fit, ankle, shift, skeleton)
-    rotations = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_quat().reshape(fit.rotations.shape)
-    new = measured(joints, fit.offsets, continuous(rotations), fit.root, skeleton)
+    new = measured(joints, fit.offsets, continuous(quaternions_of(local)), fit.root, skeleton)
     after, _ = forward(local, fit.root, fit.offsets, skeleton)
     feet = [joint for foot in skeleton.feet for joint in foot]
     sunk, sunk_after = (float(np.maximum(floor - p[:, feet, 1].min(1), 0).mean()) for p in (body, after))

@@ -143,7 +143,8 @@ def read_recording(path: Path, fps: float = SMPL_24.fps, up: UpAxis = "y", bridg
         if bridge:
             lost = lost_frames(joints, dance.fps)
             joints = bridged(joints, lost)
-        dance = replace(dance, joints=as_joints(joints, dance.fps))
+        kept = dance.rotations if up == "y" and not lost else None  # others belong to other joints
+        dance = replace(dance, joints=as_joints(joints, dance.fps), rotations=kept)
         return Recording(dance, inspect(dance.joints, dance.fps, poses=_rotations(fields)), lost)
     except NotADance:
         raise

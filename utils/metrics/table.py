@@ -23,7 +23,7 @@ _DIGITS = {
     ),
     **dict.fromkeys(("PFC", "PFC_fps_free", "foot_skate", "freezing"), 3),
     **dict.fromkeys(("brake", "landing_offset", "landing_spread", "loudness_following"), 3),
-    **dict.fromkeys(("joint_error_mm", "root_error_mm"), 1),
+    **dict.fromkeys(("joint_error_mm", "root_error_mm", "max_turn_deg"), 1),
     "jitter": 0,
 }
 MISSING = "-"

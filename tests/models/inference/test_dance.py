@@ -182,6 +182,13 @@ def test_a_motion_opens_the_dance(dance, networks, songs, tmp_path):
     assert len(motion(tmp_path / "slow", "one")["codes"]) == len(made)
 
 
+def test_a_motion_of_another_unit_opens_the_dance_with_a_remark(dance, songs, tmp_path, caplog):
+    np.savez(tmp_path / "cm.npz", joints=100 * smooth_dance(7, 2.0))
+    assert dance(songs / "one.wav", *SILENT, f"dance.opening={tmp_path / 'cm.npz'}") == 0
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith(f"dance.opening: {tmp_path / 'cm.npz'}: ") for line in lines), lines
+
+
 def test_it_rests_until_the_first_beat(dance, tmp_path):
     audio.write_wav(tmp_path / "intro.wav", sound(5.0, first=2.0), RATE)
     assert dance(tmp_path / "intro.wav", *SILENT, "dance.start=beat", "dance.lock_upper=[1,2]") == 0

@@ -28,6 +28,7 @@ MEMORY = MemoryConfig(
 GPT = GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=2)
 TABLES = {
     "memory": memory_table(MEMORY, True),
+    "memory with rotations": memory_table(MEMORY, True, True),
     "gpt": gpt_table(GPT, (6, 5), 7),
     "actor_critic": gpt_table(GPT, (6, 5), 7, 1),
 }
@@ -171,11 +172,12 @@ def test_missing_extra_and_misshapen_keys_are_named(kind, tmp_path):
     path, good = tmp_path / "a.pt", state(kind)
     keys = list(good)
     bad = OrderedDict((key, value) for key, value in good.items() if key not in keys[7:12])
-    bad["module.gpt_base.new" if kind != "memory" else "module.vqvae_up.new"] = torch.zeros(2)
+    bad["module.vqvae_up.new" if "memory" in kind else "module.gpt_base.new"] = torch.zeros(2)
     bad[keys[-2]] = torch.zeros(3, 3, 3)
     bad[keys[4]] = good[keys[4]].double()
     write(path, bad, {"n_head": 2})
-    stage = {"memory": "sep_vqvae_root", "gpt": "motion_gpt"}.get(kind, kind)
+    rotations = {"memory with rotations": "sep_vqvae_root_mix"}
+    stage = {"memory": "sep_vqvae_root", "gpt": "motion_gpt", **rotations}.get(kind, kind)
     text = refused(path, f"no published {NETWORKS[stage]}: ")
     short = [key.removeprefix("module.") for key in keys]
     assert f"5 missing ({', '.join(short[7:10])} and 2 more)" in text

@@ -29,6 +29,8 @@ WITH_MUSIC = GPTConfig(music_transformer=MusicTransformerConfig())
 FULL = {
     "SepVQVAE": memory_table(MemoryConfig(), False),
     "SepVQVAER": memory_table(MemoryConfig(), True),
+    "pp_SepVQVAERmix": memory_table(MemoryConfig(), True, True),
+    "pp_SepVQVAERmix_acrotmat": memory_table(MemoryConfig(), True, True),
     "CrossCondGPT2": gpt_table(GPTConfig(), (512, 512), 438),
     "CrossCondGPT2AC": gpt_table(GPTConfig(), (512, 512), 438, 3),
     "CrossCondGPT2AC_demo": gpt_table(GPTConfig(), (512, 512), 438, 3),
@@ -82,7 +84,9 @@ def same(a, b):
         assert torch.equal(value, b[key]), key
 
 
-@pytest.mark.parametrize("name", ["SepVQVAER", "CrossCondGPT2AC", "pp_CrossCondGPT2MWAC", *SMALL])
+@pytest.mark.parametrize(
+    "name", ["SepVQVAER", "pp_SepVQVAERmix", "CrossCondGPT2AC", "pp_CrossCondGPT2MWAC", *SMALL]
+)
 def test_there_and_back_is_bit_exact(name):
     """Also into the modules, whose state dict is exactly what the names give."""
     table = (FULL | SMALL)[name]
@@ -93,7 +97,7 @@ def test_there_and_back_is_bit_exact(name):
     if name in FULL:
         with torch.device("meta"):
             if memory:
-                module = ChoreographicMemory(MemoryConfig(), velocity=True)
+                module = ChoreographicMemory(MemoryConfig(), True, rotations=name == "pp_SepVQVAERmix")
             else:
                 sizes = (WITH_MUSIC, (512, 512), 440, 8) if "MW" in name else (GPTConfig(), (512, 512), 438)
                 module = ActorCritic(MotionGPT(*sizes), ValueConfig())

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from datasets.sequences import (
     beats_path,
     features_path,
     motion_path,
     num_features,
+    rotations_path,
     write_array,
     write_manifest,
 )
@@ -31,7 +33,7 @@ NUM_FEATURES = num_features("standard")
 # two of them: where a codebook learns, clips start elsewhere, so that no rounding decides which code is
 # nearest.
 HOP, HOP_OF_MEMORY = 48, 47
-ORDER = ("sep_vqvae", "sep_vqvae_root", "motion_gpt", "actor_critic")
+ORDER = ("sep_vqvae", "sep_vqvae_root", "motion_gpt", "actor_critic", "sep_vqvae_root_mix")
 CONV = {"width": 8, "downsamplings": 3, "depth": 1, "dilation_growth": 3, "hidden_multiplier": 1.0}
 # A count that starts at 1 and gets one latent is 0.9 + 0.1: a threshold of 1 would leave it to rounding
 # whether that code is restarted.
@@ -51,12 +53,14 @@ SIZES: dict[str, dict[str, Any]] = {
     "sep_vqvae_root": {},
     "motion_gpt": {"model": GPT},
     "actor_critic": {"value": {"blocks": 1}, "turn": 2, "songs": "test"},
+    "sep_vqvae_root_mix": {},
 }
 TRAINING = {
     "sep_vqvae": {"batch_size": 4, "epochs": 4, "lr": 1e-3, "betas": [0.5, 0.999]},
     "sep_vqvae_root": {"batch_size": 4, "epochs": 4, "lr": 1e-3},
     "motion_gpt": {"batch_size": 4, "epochs": 4, "lr": 1e-3, "betas": [0.5, 0.999], "milestones": [1]},
     "actor_critic": {"batch_size": 8, "epochs": 3, "lr": 1e-3, "betas": [0.5, 0.999]},
+    "sep_vqvae_root_mix": {"batch_size": 4, "epochs": 4, "lr": 1e-3, "betas": [0.5, 0.999]},
 }
 
 
@@ -69,6 +73,9 @@ def make_data(root: Path, version: str = "standard") -> Path:
         steps = generator.integers(-8, 9, (FRAMES, 24, 3)).cumsum(0) / 1024
         joints = generator.integers(-512, 513, (1, 24, 3)) / 1024 + steps
         write_array(motion_path(root, name), joints.astype(np.float32))
+        vectors = np.random.default_rng(i).integers(-64, 65, (FRAMES * 24, 3)) / 32
+        turns = Rotation.from_rotvec(vectors).as_matrix()
+        write_array(rotations_path(root, name), turns.reshape(FRAMES, 24, 3, 3).astype(np.float32))
         features = generator.integers(-64, 65, (FRAMES // 8, columns)) / 64
         write_array(features_path(root, f"song{i}"), features.astype(np.float32))
         write_array(beats_path(root, f"song{i}"), np.arange(FRAMES) % 30 == i)
@@ -80,7 +87,10 @@ def make_data(root: Path, version: str = "standard") -> Path:
             "fps": 60,
             "music": {"version": version, "fps": 7.5, "columns": columns},
             "splits": {"train": names[2:], "test": names[:2]},
-            "sequences": {name: {"frames": FRAMES, "song": f"song{i}"} for i, name in enumerate(names)},
+            "sequences": {
+                name: {"frames": FRAMES, "song": f"song{i}", "rotations": True}
+                for i, name in enumerate(names)
+            },
             "songs": {f"song{i}": {"features": FRAMES // 8, "beats": FRAMES} for i in range(DANCES)},
             "left_out": {},
         },
@@ -144,7 +154,7 @@ def make_trainer(name: str, root: Path, output: Path, **more: Any) -> tuple[Trai
 def train_all(
     root: Path, output: Path, own: dict[str, dict[str, Any]] | None = None, **more: Any
 ) -> dict[str, list[float]]:
-    """Trains the four stages, with keys of their own by stage; their losses."""
+    """Trains all stages, with keys of their own by stage; their losses."""
     found = {}
     for name in ORDER:
         trainer, losses = make_trainer(name, root, output, own=(own or {}).get(name), **more)

@@ -15,7 +15,13 @@ from tests.helpers import ROOT
 from tests.models.stages import synthetic
 
 CONFIGS = {name: stage.Config for name, stage in STAGES.items()}
-EPOCH = {"sep_vqvae": 6, "sep_vqvae_root": 6, "motion_gpt": 6, "actor_critic": 8}  # steps; see test_resume
+EPOCH = {
+    "sep_vqvae": 6,
+    "sep_vqvae_root": 6,
+    "motion_gpt": 6,
+    "actor_critic": 8,
+    "sep_vqvae_root_mix": 6,
+}  # steps; see test_resume
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,12 @@ def test_eval(config, trained, small_data, capsys):
     folder = trained / "sample" / config / "eval" / "epoch_0001"
     content = json.loads((folder / "metrics.json").read_text())
     rows = content["rows"]
-    shown = {"sep_vqvae": "memory (real root)", "sep_vqvae_root": "memory", "cc_motion_gpt": "GPT"}.get(
-        config, "actor-critic"
-    )
+    shown = {
+        "sep_vqvae": "memory (real root)",
+        "sep_vqvae_root": "memory",
+        "sep_vqvae_root_mix": "memory",
+        "cc_motion_gpt": "GPT",
+    }.get(config, "actor-critic")
     assert {"real", "real, songs shuffled", shown} <= rows.keys()
     assert rows[shown]["FID_k"] > 0
     assert 0 <= rows[shown]["BAS"] <= 1

@@ -1,4 +1,4 @@
-"""The four stages at a size at which everything takes a second, through the command line that users type."""
+"""All stages at a size at which everything takes a second, through the command line that users type."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ SIZES = {
     "cc_motion_gpt": ["model.width=16", "model.heads=2", "model.base_blocks=1", "model.head_blocks=1",
                       "data.clips.hop=120", "training.batch_size=4"],
     "actor_critic": ["value.blocks=1", "training.batch_size=64", "turn=2"],
+    "sep_vqvae_root_mix": ["data.clips.hop=120", "training.batch_size=4"],
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def run(config: str, data: Path, output: Path, mode: str, *more: str) -> None:
 
 
 def train_all(data: Path, output: Path, epochs: int = 1) -> Path:
-    """Trains the four stages one after the other."""
+    """Trains the stages one after the other."""
     for config in SIZES:
         run(config, data, output, "train", f"training.epochs={epochs}")
     return output

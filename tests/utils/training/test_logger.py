@@ -24,6 +24,10 @@ TOLD: dict[str, dict[str, set[str]]] = {
         "epoch": {f"{what}_{half}" for what in HEALTH for half in HALVES},
     },
     "sep_vqvae_root": {"train": {"loss", "lr", "velocity", "acceleration"}, "epoch": set()},
+    "sep_vqvae_root_mix": {
+        "train": {"loss", "lr"} | {f"{what}_{half}" for what in LOSSES[:3] for half in HALVES},
+        "epoch": set(),
+    },
     "motion_gpt": {"train": {"loss", "lr", "cross_entropy_upper", "cross_entropy_lower"}, "epoch": set()},
     "actor_critic": {
         "train": {
