@@ -94,8 +94,6 @@ class GPTConfig(ConfigModel):
     def _check(self) -> Self:
         if self.excluded_features and not self.normalise_music:
             raise ValueError("excluded_features need normalise_music: true")
-        if self.clamp_music and self.music_transformer is not None:
-            raise ValueError("clamp_music goes with music_transformer: null only")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be divisible by heads {self.heads}")
         return self
@@ -353,6 +351,23 @@ def band_mask(frames: int, reach: int, device: torch.device | None = None) -> Te
     return (places - places.unsqueeze(1)).abs() <= reach
 
 
+def register_music_buffers(module: nn.Module, channels: int, normalises: bool, clamps: bool) -> None:
+    """Register what `scaled_music` needs for features (..., D), as the identity."""
+    if normalises:
+        module.register_buffer("music_mean", torch.zeros(channels))
+        module.register_buffer("music_deviation", torch.ones(channels))
+    if clamps:
+        module.register_buffer("music_low", torch.full((channels,), -torch.inf))
+        module.register_buffer("music_high", torch.full((channels,), torch.inf))
+
+
+def scaled_music(module: "MusicTransformer | Base", music: Tensor) -> Tensor:
+    """Features (..., D) limited and normalised as the module's config says."""
+    if module.clamps:
+        music = music.clamp(module.music_low, module.music_high)
+    return (music - module.music_mean) / module.music_deviation if module.normalises else music
+
+
 class MusicTransformer(nn.Module):
     """Music at the rate of the motion -> a vector per code. Bailando++ (TPAMI 2023), section 3.4.
 
@@ -370,10 +385,13 @@ class MusicTransformer(nn.Module):
         frame_channels: features of a frame.
         context: codes of the longest window.
         normalise: whether features are normalised, see `GPTConfig.normalise_music`.
+        clamp: whether they are limited, see `GPTConfig.clamp_music`.
     """
 
     music_mean: Tensor
     music_deviation: Tensor
+    music_low: Tensor
+    music_high: Tensor
     unused_positions: Tensor
 
     def __init__(
@@ -383,13 +401,12 @@ class MusicTransformer(nn.Module):
         frame_channels: int,
         context: int,
         normalise: bool = False,
+        clamp: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.frames_per_code, self.frame_channels = config, frames_per_code, frame_channels
-        self.normalise = normalise
-        if normalise:
-            self.register_buffer("music_mean", torch.zeros(frame_channels))
-            self.register_buffer("music_deviation", torch.ones(frame_channels))
+        self.normalises, self.clamps = normalise, clamp
+        register_music_buffers(self, frame_channels, normalise, clamp)
         # As published, though: a table of positions that is saved and never added.
         rows = (context + 2 * config.reach) * frames_per_code
         self.register_buffer("unused_positions", torch.zeros(1, rows, config.width))
@@ -463,8 +480,7 @@ class MusicTransformer(nn.Module):
     def _embed(self, music: Tensor) -> Tensor:
         """Embedded frames (B, 8t, C) of steps (B, t, D)."""
         x = music.unflatten(-1, (self.frames_per_code, self.frame_channels)).flatten(1, 2)
-        if self.normalise:
-            x = (x - self.music_mean) / self.music_deviation
+        x = scaled_music(self, x)
         return self.dropout(self.embed(x)).to(next(self.blocks.parameters()).dtype)
 
     def _join(self, x: Tensor) -> Tensor:
@@ -513,13 +529,9 @@ class Base(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.normalises = config.normalise_music and config.music_transformer is None
-        if self.normalises:
-            self.register_buffer("music_mean", torch.zeros(music_channels))
-            self.register_buffer("music_deviation", torch.ones(music_channels))
-        if config.clamp_music:
-            self.register_buffer("music_low", torch.full((music_channels,), -torch.inf))
-            self.register_buffer("music_high", torch.full((music_channels,), torch.inf))
+        plain = config.music_transformer is None  # else the transformer scales the features
+        self.normalises, self.clamps = plain and config.normalise_music, plain and config.clamp_music
+        register_music_buffers(self, music_channels, self.normalises, self.clamps)
         self.embed_music = nn.Linear(music_channels, config.width)
         self.embed_upper, self.embed_lower = (
             CodebookEmbedding(number, code_dim, config.width)
@@ -555,10 +567,7 @@ class Base(nn.Module):
                 f"{steps} codes need {steps} music steps and a context of at least {steps}; "
                 f"got {music.shape[1]} music steps and a context of {self.config.context}"
             )
-        if self.config.clamp_music:
-            music = music.clamp(self.music_low, self.music_high)
-        if self.normalises:
-            music = (music - self.music_mean) / self.music_deviation
+        music = scaled_music(self, music)
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
         places = self.positions[:, :steps] if cache is None else self.positions[:, cache.positions]
         tokens = [stream + places[s] for s, stream in enumerate(streams)]
@@ -660,9 +669,13 @@ class MotionGPT(nn.Module):
                     f"got {music_channels} features in {frames_per_step} frame(s) per code: prepare the data "
                     "with --features frames"
                 )
-            channels, normalise = music_channels // frames_per_step, config.normalise_music
             self.music = MusicTransformer(
-                config.music_transformer, frames_per_step, channels, config.context, normalise
+                config.music_transformer,
+                frames_per_step,
+                music_channels // frames_per_step,
+                config.context,
+                config.normalise_music,
+                config.clamp_music,
             )
             music_channels = config.music_transformer.width
         self.base = Base(config, num_codes, music_channels, self.code_dim)
@@ -715,9 +728,10 @@ class MotionGPT(nn.Module):
 
     @torch.no_grad()
     def set_music_range(self, low: Tensor, high: Tensor) -> None:
-        """Set the range (D,) of each feature for `clamp_music`."""
-        self.base.music_low.copy_(low)
-        self.base.music_high.copy_(high)
+        """Set the range of each feature for `clamp_music`; shapes as of `set_music_statistics`."""
+        holder = self.base if self.music is None else self.music
+        holder.music_low.copy_(low)
+        holder.music_high.copy_(high)
 
     def forward(
         self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False

@@ -193,7 +193,6 @@ def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[
         ValueError: if no training dance has the features of its song.
     """
     music = training_music(data).astype(np.float64)
-    music = music.reshape(len(music) * data.frames_per_step, -1)
     std = music.std(0)
     for name, columns in feature_columns(data.feature_version).items():
         if name in excluded:
@@ -218,6 +217,8 @@ def music_range(data: PreparedData) -> tuple[Tensor, Tensor]:
 def training_music(data: PreparedData) -> np.ndarray:
     """Return the features (N, D) of all training songs, one after the other.
 
+    With several frames in a step they are those of frames.
+
     Raises:
         ValueError: if no training dance has the features of its song.
     """
@@ -228,4 +229,5 @@ def training_music(data: PreparedData) -> np.ndarray:
             f"none of the {len(data.names('train'))} training dances in {data.root} has the features of its "
             "song, which the GPT is conditioned on; prepare the data with their songs (--songs DIR)"
         )
-    return np.concatenate(features)
+    music = np.concatenate(features)
+    return music.reshape(len(music) * data.frames_per_step, -1)

@@ -144,7 +144,8 @@ def test_nats(stage: Stage) -> float:
     assert isinstance(stage, MotionGPTStage)
     whole = {"starts": "all", "hop": stage.config.data.clips.frames}
     clips = stage.config.data.clips.model_copy(update=whole)
-    test = MusicClips(stage.data, "test", clips, stage.memory.frames_per_code)
+    reach = stage.model.reach
+    test = MusicClips(stage.data, "test", clips, stage.memory.frames_per_code, reach)
     test.set_codes(*encode_dances(stage.memory, test.poses))
     losses = []
     for upper, lower, music in torch.utils.data.DataLoader(test, batch_size=32):

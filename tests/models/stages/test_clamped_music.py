@@ -69,6 +69,13 @@ def test_training_is_the_same_and_the_checkpoint_holds_the_range(trained, small_
     assert "was trained with model.clamp_music true, the config says false" in capsys.readouterr().err
 
 
-def test_a_music_transformer_is_not_clamped():
-    with pytest.raises(ValueError, match="clamp_music goes with music_transformer: null only"):
-        GPTConfig(**SIZES, clamp_music=True, music_transformer={"width": 8, "heads": 2})
+@torch.no_grad()
+def test_frames_of_a_music_transformer_are_limited():
+    config = GPTConfig(**SIZES, clamp_music=True, music_transformer={"width": 8, "heads": 2, "reach": 1})
+    gpt, music = MotionGPT(config, (6, 5), 6, 2).eval(), torch.randn(2, 6, 6)
+    before = logits(gpt, music)
+    gpt.set_music_range(torch.tensor([-0.1, -9.0, -9.0]), torch.tensor([0.1, 9.0, 9.0]))
+    limited = music.unflatten(-1, (2, 3)).clone()
+    limited[..., 0] = limited[..., 0].clamp(-0.1, 0.1)
+    assert torch.equal(logits(gpt, music), logits(gpt, limited.flatten(2)))
+    assert not torch.equal(logits(gpt, music), before)
