@@ -127,7 +127,7 @@ class WriterInput:
         from utils.export.smpl import fit_smpl
 
         if self.dance.rotations is not None:
-            return self.own_fit, 1.0  # decoded rotations move SMPL's own body
+            return self._moved_smpl()
         return fit_smpl(self.dance.joints, self.smpl_rest)
 
     @cached_property
@@ -160,12 +160,24 @@ class WriterInput:
         """The dance as videos and pictures show it, and SMPL's mesh if it is shown."""
         if self.body_model is None:
             return self.drawn, None
-        return replace(self.dance, joints=self.body_motion.joints), self.body_motion
+        return replace(self.dance, joints=self.body_motion.joints, rotations=None), self.body_motion
 
     def fitted_for(self, name: str) -> Literal["", "body", "smpl"]:
         """The body that is fitted for a format: SMPL's where its mesh is written or shown."""
         meshes = self.body_model is not None and name in ("glb", "mp4")
         return "smpl" if meshes else WRITERS[name].needs
+
+    def _moved_smpl(self) -> "tuple[Fit, float]":
+        """SMPL's body moved by the rotations of the dance, and its size."""
+        if self.body_model is None:
+            return self.own_fit, 1.0  # decoded rotations move SMPL's own body
+        from utils.export.chain import body_size, offsets_of
+        from utils.export.fit import measured
+
+        joints, skeleton = np.asarray(self.dance.joints, np.float64), self.dance.skeleton
+        size = body_size(joints, self.smpl_rest, skeleton)
+        offsets = size * offsets_of(self.smpl_rest, skeleton)
+        return measured(joints, offsets, self.own_fit.rotations, self.own_fit.root, skeleton), size
 
     def _locked(self, fit: "Fit") -> "FootLock":
         from utils.export.footlock import lock_feet

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pygltflib
 import pytest
+from scipy.spatial.transform import Rotation
 
 from tests.body_models import save_npz
 from tests.swaying import dance
@@ -12,7 +13,7 @@ from utils.body_model import load_body_model
 from utils.dance import Dance, load_dance
 from utils.dance_formats import WRITERS, WriterInput, WriterOptions, attempt, index_entry, write_files
 from utils.export import fit_body, fitted_joints
-from utils.smpl import rest_joints
+from utils.smpl import forward_kinematics, rest_joints
 
 CODES = np.arange(6).reshape(3, 2)
 
@@ -110,3 +111,24 @@ def test_a_body_model_is_in_glb_smpl_and_video(one, model, tmp_path, monkeypatch
     posed = model.posed(body.matrices(), body.root / size - model.rest_joints[0])[1] * size
     np.testing.assert_allclose(shown["dance"].joints, posed, atol=1e-5)
     assert np.linalg.norm(shown["dance"].joints - one.joints, axis=-1).mean() < 0.03
+
+
+def test_known_rotations_move_the_body_of_a_model_without_a_fit(model, tmp_path, monkeypatch):
+    poses = np.random.default_rng(0).normal(0, 0.2, (8, 72))
+    joints = forward_kinematics(poses, np.zeros((8, 3))).astype(np.float32)
+    turns = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(8, 24, 3, 3)
+    moved = Dance("one", joints, rotations=turns.astype(np.float32))
+    monkeypatch.setattr("utils.export.fit.fit_body", None)  # nothing is fitted
+    female = WriterInput(moved, body_model=model)
+    np.testing.assert_allclose(female.body_motion.matrices(), turns, atol=1e-5)
+    np.testing.assert_allclose(female.body_motion.root, joints[:, 0], atol=1e-6)
+    legs = [np.linalg.norm(rest[4] - rest[1]) for rest in (rest_joints("male"), model.rest_joints)]
+    assert female.body_motion.size == pytest.approx(legs[0] / legs[1], rel=0.03)
+    fit, size = female.smpl_fit
+    assert fit.error == pytest.approx(
+        np.linalg.norm(female.body_motion.joints - joints, axis=-1).mean(), abs=1e-6
+    )
+    assert size == female.body_motion.size
+    male = WriterInput(moved, body_model=load_body_model(save_npz(tmp_path / "SMPL_MALE.npz")))
+    assert male.body_motion.size == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(male.filmed[0].joints, joints, atol=1e-5)
