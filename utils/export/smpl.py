@@ -86,15 +86,12 @@ def nearest_vectors(rotations: np.ndarray) -> np.ndarray:
     itself may change fast: no vectors of that rotation avoid it.
     """
     vectors = Rotation.from_quat(rotations.reshape(-1, 4)).as_rotvec().reshape(*rotations.shape[:2], 3)
-    angles = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    for t in range(1, len(vectors)):
-        before = vectors[t - 1]
-        far = np.linalg.norm(before, axis=-1, keepdims=True)
-        # no rotation at all has any axis: the one before
-        axis = np.where(
-            angles[t] > 1e-8, vectors[t] / np.maximum(angles[t], 1e-8), before / np.maximum(far, 1e-8)
-        )
-        along = (before * axis).sum(-1, keepdims=True)
-        whole = np.round((along - angles[t]) / (2 * np.pi))
-        vectors[t] = (angles[t] + 2 * np.pi * whole) * axis
-    return vectors
+    angles = np.linalg.norm(vectors, axis=-1)
+    axes = vectors / np.maximum(angles, 1e-8)[..., None]
+    # no rotation at all has any axis: the one before
+    known = np.where(angles > 1e-8, np.arange(len(axes))[:, None], 0)
+    axes = np.take_along_axis(axes, np.maximum.accumulate(known)[..., None], axis=0)
+    cosines = (axes[:-1] * axes[1:]).sum(-1)
+    for t in range(1, len(angles)):  # from here on angles are those of the vectors, whole turns included
+        angles[t] += 2 * np.pi * np.round((angles[t - 1] * cosines[t - 1] - angles[t]) / (2 * np.pi))
+    return angles[..., None] * axes
