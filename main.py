@@ -14,7 +14,7 @@ Often used with --dance, anywhere after the flags:
   dance.formats=[mp4,html]        files beside the .npz: bvh, glb, smpl, mp4, html (all)
   dance.video_height=1080         height of the video in pixels (540)
   dance.variants=3                dances to each song; needs a temperature above 0
-  generation.temperature=1        draw the codes instead of taking the most probable, which may stand still
+  dance.temperature=0             take the most probable codes, as published, which may stand still
   generation.top_p=0.9            draw from the codes that hold 90 % of the probability
   generation.seed=1               other draws
   generation.window=hop           about a fifth of the work of the default window

@@ -37,14 +37,14 @@ import numpy as np
 from datasets.aistpp.layouts import aistpp_plan, plain_plan
 from datasets.aistpp.preparation import WORKER_MEMORY, Plan, library_versions, prepare, report_lines, reserved
 from datasets.aistpp.published import published_plan
-from datasets.aistpp.smpl import read_rest_joints
 from datasets.aistpp.songs import MusicOptions, songs_plan
 from datasets.sequences import MANIFEST, read_manifest
+from utils.body_model import add_shape_options, load_body_model
 from utils.music import NEWEST, FeatureVersion, check_version
 from utils.processors import start_worker, worker_count
 from utils.recording import UP_AXES
 from utils.skeleton import SKELETONS, SMPL_24
-from utils.smpl import GENDERS, rest_joints
+from utils.smpl import rest_joints
 from utils.terminal import tolerant_output
 
 
@@ -91,8 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep the bone rotations of AIST++ and the corpus too; default: as in the data in --out",
     )
     parser.add_argument(
-        "--smpl", type=Path, metavar="DIR", help="rest joints from a licensed SMPL model file"
+        "--smpl",
+        type=Path,
+        metavar="DIR|FILE",
+        help="joints of the body of a licensed SMPL model (default: rest joints that are built in)",
     )
+    add_shape_options(parser)
     parser.add_argument(
         "--skeleton", choices=SKELETONS, default=SMPL_24.name, help=f"of --adapter, default {SMPL_24.name}"
     )
@@ -100,7 +104,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--fps", type=float, metavar="HZ", help="of files of --adapter that do not say theirs, default 60"
     )
     parser.add_argument("--up", choices=UP_AXES, help="the axis that points up in --adapter, default y")
-    parser.add_argument("--gender", choices=GENDERS, default="male", help="of the rest joints, default male")
     parser.add_argument(
         "--workers",
         type=int,
@@ -129,15 +132,11 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
         return plain_plan(args.adapter, music, SKELETONS[args.skeleton], args.fps, args.up or "y")
     if not (args.source or args.sample):
         return songs_plan(music)
-    rest = read_rest_joints(args.smpl, args.gender) if args.smpl else rest_joints(args.gender)
+    rest, notes = _rest_joints(args)
     rotations = args.rotations or _rotations_there(out)
     if not args.sample:
         plan = aistpp_plan(args.source, rest, music, rotations=rotations)
-        if args.smpl:
-            apart = 1000 * np.abs(rest - rest_joints(args.gender)).max()
-            plan.notes.append(
-                f"rest joints of {args.smpl}: up to {apart:.1f} mm from the built-in {args.gender} ones"
-            )
+        plan.notes += notes
         return plan
     from datasets.sample import make_corpus  # only here: it imports more than the rest
 
@@ -145,7 +144,20 @@ def build_plan(args: argparse.Namespace, out: Path, workers: int) -> Plan:
         make_corpus(out / "raw", args.seed, workers)
     plan = aistpp_plan(out / "raw", rest, music, name="sample", rotations=rotations)
     plan.expected = None
+    plan.notes += notes
     return plan
+
+
+def _rest_joints(args: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
+    """Rest joints (24, 3) in metres of the body that the options name, and remarks on it for the report."""
+    built_in = rest_joints(args.gender)
+    if not args.smpl:
+        return built_in, []
+    model = load_body_model(args.smpl, args.gender, tuple(args.betas))
+    apart = 1000 * np.abs(model.rest_joints - built_in).max()
+    betas = ", ".join(f"{beta:g}" for beta in args.betas) or "0"
+    note = f"rest joints of {model.file}, betas {betas}: up to {apart:.1f} mm from the built-in {args.gender}"
+    return model.rest_joints, [f"{note} ones"]
 
 
 def _version_there(out: Path) -> FeatureVersion:
@@ -189,7 +201,7 @@ def _compile_music_functions() -> None:
 
 def _refuse_idle(args: argparse.Namespace) -> None:
     """Raises ValueError for options that have no effect."""
-    joints = {"--smpl": args.smpl, "--rotations": args.rotations}
+    joints = {"--smpl": args.smpl, "--betas": args.betas, "--rotations": args.rotations}
     songs = {"--songs": args.songs, "--beats": args.beats}
     idle: dict[str, object] = {}
     if args.published:
@@ -200,6 +212,8 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         what, idle = "--sample", songs
     elif not args.source:
         what, idle = "--songs alone", joints | {"--beats": args.beats, "--no-songs": args.no_songs}
+    if args.betas and not args.smpl:
+        raise ValueError("--betas goes with --smpl only: body shapes are in SMPL's model files")
     skeleton = None if args.skeleton == SMPL_24.name else args.skeleton
     for option, value in (("--skeleton", skeleton), ("--fps", args.fps), ("--up", args.up)):
         if value is not None and not args.adapter:

@@ -62,6 +62,9 @@ class GenerationConfig(ConfigModel):
     """Draw from the k most probable codes only. 0 draws from all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Draw from the fewest codes that together have this probability. 1 draws from all."""
+    max_hold: PositiveInt | None = None
+    """Number of steps for which a half of the body may hold a code; the next one is chosen from the others.
+    null sets no limit, as published."""
     seed: int = 0
     """Seed of the draws. Each dance has a random generator of its own, seeded with this and its name."""
     first_codes: tuple[NonNegativeInt, NonNegativeInt] = (423, 12)
@@ -149,7 +152,12 @@ def generator_of(seed: int, key: str) -> torch.Generator:
 
 
 def choose(
-    logits: Tensor, uniform: Tensor | None, temperature: float, top_k: int = 0, top_p: float = 1.0
+    logits: Tensor,
+    uniform: Tensor | None,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    barred: Tensor | None = None,
 ) -> Tensor:
     """Choose codes (B,) by logits (B, K).
 
@@ -161,7 +169,11 @@ def choose(
         temperature: divides the logits; 0 takes the most probable code.
         top_k: draw from the k most probable codes only; 0 is all.
         top_p: draw from the fewest most probable codes that together have this probability; 1 is all.
+        barred: (B,) code that must not be chosen, `FREE` where all may be; None: all may be.
     """
+    if barred is not None and logits.shape[-1] > 1:
+        codes = torch.arange(logits.shape[-1], device=logits.device)
+        logits = logits.masked_fill(codes == barred.unsqueeze(-1), -torch.inf)
     if temperature == 0:
         return logits.argmax(-1)
     assert uniform is not None
@@ -190,6 +202,7 @@ def generate_naively(gpt: MotionGPT, prompt: Prompt, config: GenerationConfig) -
     around = 2 * gpt.reach
     if gpt.music is not None and config.music_context == "song":
         music, around = gpt.music.of_song(music), 0
+    limit = config.max_hold or number
     halves = [half.clone() for half in cut(prompt.given, 0, number)]
     for k in range(1, number):
         start = attention_window(k, window, hop).start
@@ -198,7 +211,9 @@ def generate_naively(gpt: MotionGPT, prompt: Prompt, config: GenerationConfig) -
         uniform = torch.rand(2, generator=draws, dtype=torch.float64)
         for h, half in enumerate(halves):
             if half[k] == FREE:
-                half[k] = choose(logits[h][:, -1], uniform[h : h + 1], *how)
+                held = k >= limit and (half[k - limit : k] == half[k - 1]).all()
+                barred = half[k - 1 : k] if held else None
+                half[k] = choose(logits[h][:, -1], uniform[h : h + 1], *how, barred)
     return Codes(*halves)
 
 
@@ -209,11 +224,13 @@ class State:
         music: (B, window, C), the last steps as the base receives them, one step ahead of the codes.
         codes: (B, window) each, the last ones. Of music and codes, what is not filled yet is zero.
         cache: the KV cache.
+        held: (B, 2) int64, number of steps for which each half has held its last code.
         graphs: the recorded work for a code, by its kind; None where it was seen once.
     """
 
     def __init__(self, music: Tensor, codes: Codes, cache: KVCache) -> None:
         self.music, self.codes, self.cache = music, codes, cache
+        self.held = torch.zeros(len(music), len(codes), dtype=torch.long, device=music.device)
         self.graphs: dict[Hashable, Recorded[Codes] | None] = {}
         self._first: dict[int, State] = {}
 
@@ -231,7 +248,9 @@ class State:
 
     def append_codes(self, codes: Codes) -> None:
         """Append codes (B,) each."""
-        for old, new in zip(self.codes, codes, strict=True):
+        for half, (old, new) in enumerate(zip(self.codes, codes, strict=True)):
+            held = self.held[:, half]
+            held.copy_(torch.where(old[:, -1] == new, held + 1, 1))
             old.copy_(torch.cat([old[:, 1:], new[:, None]], 1))
 
     def first(self, batch: int) -> "State":
@@ -240,7 +259,8 @@ class State:
             return self
         if batch not in self._first:
             codes = Codes(*(half[:batch] for half in self.codes))
-            self._first[batch] = State(self.music[:batch], codes, self.cache.first(batch))
+            part = self._first[batch] = State(self.music[:batch], codes, self.cache.first(batch))
+            part.held = self.held[:batch]
         return self._first[batch]
 
 
@@ -280,6 +300,7 @@ class Generator:
         self.forward = accelerated(gpt, config)
         self.window, self.hop = config.window_and_hop(self.forward.gpt.config.context)
         self._how = config.temperature, config.top_k, config.top_p
+        self._max_hold = config.max_hold
         self.generators = [generator_of(config.seed, key) for key in keys]
         self.caches = not encodes_windows(self.forward.gpt, config)
         self.steps = 0
@@ -306,6 +327,7 @@ class Generator:
             given = Codes(*(half.to(music.device, non_blocking=True) for half in given))
         if k == 0:
             assert given is not None
+            self.state.held.zero_()
             self.state.append_codes(given)
             return given
         window = attention_window(k, self.window, self.hop)
@@ -326,7 +348,7 @@ class Generator:
         record = self.forward.record
         if record is None:
             return self._advance(inputs)
-        state, kind = self.state, (kind_of(inputs), self.hop, *self._how)
+        state, kind = self.state, (kind_of(inputs), self.hop, self._max_hold, *self._how)
         if kind not in state.graphs:
             state.graphs[kind] = None
             return self._advance(inputs)
@@ -354,7 +376,19 @@ class Generator:
         cache = state.cache if inputs.cached else None
         logits = self.forward.last(state.music[:, -new:], codes, cache, recurs)
         draws = (None, None) if inputs.uniform is None else inputs.uniform.unbind(1)
-        return Codes(*(choose(half[:, 0], u, *self._how) for half, u in zip(logits, draws, strict=True)))
+        chosen = (
+            choose(half[:, 0], u, *self._how, barred)
+            for half, u, barred in zip(logits, draws, self._barred(), strict=True)
+        )
+        return Codes(*chosen)
+
+    def _barred(self) -> tuple[Tensor | None, Tensor | None]:
+        """The code (B,) that each half has held for as long as it may, `FREE` where it may go on."""
+        if self._max_hold is None:
+            return None, None
+        last = torch.stack([half[:, -1] for half in self.state.codes], 1)
+        upper, lower = last.masked_fill(self.state.held < self._max_hold, FREE).unbind(1)
+        return upper, lower
 
     def keep(self, batch: int) -> None:
         """Drop all but the first `batch` dances."""
@@ -427,30 +461,15 @@ class EncodedMusic:
         )
         shape = batch, len(windows), self.window, self.gpt.conditioning_channels
         self._first, self._encoded = k, self._songs.new_zeros(shape)
+        assert self.gpt.music is not None
+        first, end = int(starts[0]), int((starts + steps).max()) + 2 * self.gpt.reach
         for song in range(batch):
-            for place, vectors in enumerate(windows_of(self.gpt, self._songs[song], starts, steps)):
+            found = self.gpt.music.of_windows(self._songs[song, first:end], starts - first, steps)
+            for place, vectors in enumerate(found):
                 self._encoded[song, place, self.window - len(vectors) :] = vectors
 
 
-def windows_of(gpt: MotionGPT, song: Tensor, starts: Tensor, steps: Tensor) -> list[Tensor]:
-    """Vectors (t, C) of windows of a song, in batches of bounded memory.
-
-    Args:
-        gpt: with a music transformer.
-        song: (N + 2 * reach, D).
-        starts: (W,) first steps of the windows, ascending; on the CPU, as are steps.
-        steps: (W,) codes in each window.
-    """
-    assert gpt.music is not None
-    found: list[Tensor] = []
-    for some, lengths in zip(starts.split(_ENCODED), steps.split(_ENCODED), strict=True):
-        first, end = int(some[0]), int((some + lengths).max()) + 2 * gpt.reach
-        found += gpt.music.of_windows(song[first:end], some - first, lengths)
-    return found
-
-
-_WINDOWS = 1024  # windows whose music is kept; with the published sizes 86 kB each
-_ENCODED = 32  # windows that are encoded at a time
+_WINDOWS = 512  # windows whose music is kept; with the published sizes 86 kB each
 
 
 def accelerated(gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig) -> AcceleratedGPT:

@@ -10,8 +10,8 @@ rate of the motion and with some steps on either side, into a vector per code.
 """
 
 import copy
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,8 @@ from utils.config import ConfigModel, check, to_plain
 
 STREAMS = 3  # music, upper codes, lower codes
 ALL = slice(None)  # rows
-_PIECE = 64  # codes of a song that the music transformer computes at a time
+_PIECE = 128  # codes of a song that the music transformer computes at a time
+_WINDOWS = 64  # windows whose ends it computes at a time
 _LEVELS = 256  # values of the random byte that decides whether an element is dropped
 
 
@@ -75,6 +76,13 @@ class GPTConfig(ConfigModel):
     """Groups of music features, named as in `datasets.sequences`, that the GPT ignores; this needs
     `normalise_music`. Groups that the data's version lacks change nothing. The 384 columns of the tempogram
     (`standard`) identify each song, so with them a GPT overfits a small corpus song by song."""
+    clamp_music: bool = False
+    """Limit each music feature to the range that it has over the training songs: a song that is faster than
+    all of them is to the GPT as fast as the fastest. Training is not changed by it."""
+    embed: Literal["index", "codebook"] = "index"
+    """How past codes become tokens. `index` learns a vector for each code, as published. `codebook` maps the
+    memory's codebook vectors, which stay as they are, by a learned linear map for each half: similar movement
+    has similar tokens from the first step on, also for codes that are rare in training."""
     cross_conditional: bool = True
     """Let each half attend to the codes of the other half, as in the paper. With `false` a half attends to
     the music and its own codes only, for comparison: two GPTs that share their weights."""
@@ -86,6 +94,8 @@ class GPTConfig(ConfigModel):
     def _check(self) -> Self:
         if self.excluded_features and not self.normalise_music:
             raise ValueError("excluded_features need normalise_music: true")
+        if self.clamp_music and self.music_transformer is not None:
+            raise ValueError("clamp_music goes with music_transformer: null only")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be divisible by heads {self.heads}")
         return self
@@ -255,17 +265,19 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.residual_dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
-        """Attention output (B, n, C) of the tokens x (B, N, C) in `rows`.
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values (B, 3, heads, N, C/heads) of the tokens x (B, N, C)."""
+        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(0, 2, 3, 1, 4)
+
+    def forward(self, qkv: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
+        """Attention output (B, n, C) of the N tokens in `rows`.
 
         Args:
-            x: the tokens.
+            qkv: see `project`.
             bias: (n, columns), the `attention_bias`.
             cache: earlier tokens of the window, to which these are appended; None if there are none.
             rows: tokens whose output is needed.
         """
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
-        qkv = qkv.permute(0, 2, 3, 1, 4)
         query, key, value = qkv.unbind(1)  # (B, heads, N, C/heads) each
         query = query[:, :, rows]
         if cache is not None:
@@ -287,10 +299,52 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(dropout)
         )
 
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of the tokens x (B, N, C), see `Attention.project`."""
+        return self.attention.project(self.norm_attention(x))
+
+    def mix(
+        self, x: Tensor, qkv: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL
+    ) -> Tensor:
+        """Features (B, n, C) of the tokens x (B, n, C), which are the `rows` of those in `qkv`."""
+        x = x + self.attention(qkv, bias, cache, rows)
+        return x + self.mlp(self.norm_mlp(x))
+
     def forward(self, x: Tensor, bias: Tensor, cache: KVCache | None = None, rows: slice = ALL) -> Tensor:
         """Features (B, n, C) of the tokens x (B, N, C) in `rows`; arguments as of `Attention`."""
-        x = x[:, rows] + self.attention(self.norm_attention(x), bias, cache, rows)
-        return x + self.mlp(self.norm_mlp(x))
+        return self.mix(x[:, rows], self.project(x), bias, cache, rows)
+
+
+class CodebookEmbedding(nn.Module):
+    """Tokens of codes by a linear map of their codebook vectors, which are not trained.
+
+    The vectors are centred and scaled to a total variance of 1 over the codes, as a group of music features
+    is, so that the scale of a memory's latents does not decide how large the first tokens are.
+
+    Buffers: vectors (K, D).
+
+    Args:
+        num_codes: K.
+        code_dim: D, length of a codebook vector.
+        width: channels C of a token.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, num_codes: int, code_dim: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(num_codes, code_dim))
+        self.linear = nn.Linear(code_dim, width)
+
+    @torch.no_grad()
+    def set_codebook(self, codebook: Tensor) -> None:
+        """Copy the codebook (K, D) of a memory."""
+        centred = codebook - codebook.mean(0)
+        self.vectors.copy_(centred / centred.square().sum(1).mean().sqrt().clamp(min=1e-12))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Tokens (B, t, C) of codes (B, t)."""
+        return self.linear(F.embedding(codes, self.vectors))
 
 
 def band_mask(frames: int, reach: int, device: torch.device | None = None) -> Tensor:
@@ -361,7 +415,7 @@ class MusicTransformer(nn.Module):
         Differs from the paper, where the context of a code ends with its window.
         """
         margin = self.config.reach * self.frames_per_code
-        return self._join(self._outputs(music)[-1][None, margin:-margin])[0]
+        return self._join(self._outputs(music)[0][-1][None, margin:-margin])[0]
 
     @torch.no_grad()
     def of_windows(self, music: Tensor, starts: Tensor, steps: Tensor) -> list[Tensor]:
@@ -382,27 +436,28 @@ class MusicTransformer(nn.Module):
             start, length = int(starts[window]), int(lengths[window])
             found[window] = self(music[None, start : start + length])[0]
         long = (lengths >= 2 * blocks * reach).nonzero().flatten()
-        if len(long):
-            outputs = self._outputs(music)
-            first = (starts[long] * frames).to(music.device).unsqueeze(1)
-            last = first + (lengths[long] * frames).to(music.device).unsqueeze(1) - 1
-            edges = outputs[0].new_zeros(2 * len(long), 0, self.config.width)
-            for number, block in enumerate(self.blocks):
+        outputs, projected = self._outputs(music) if len(long) else ([], [])
+        inner = blocks * margin
+        for some in long.split(_WINDOWS) if len(long) else ():
+            begin, end = starts[some] * frames, (starts[some] + lengths[some]) * frames
+            first, last = (place.to(music.device).unsqueeze(1) for place in (begin, end - 1))
+            edges = outputs[0].new_zeros(2 * len(some), 0, self.config.width)
+            for number, block in enumerate(cast("Iterable[Block]", self.blocks)):
                 size = (number + 1) * margin
                 inwards = torch.arange(size - margin, size + margin, device=music.device)
-                around = outputs[number][torch.cat([first + inwards, last - inwards])]
-                tokens = torch.cat([edges, around], 1)
+                around = torch.cat([first + inwards, last - inwards])
+                qkv = torch.cat([block.project(edges), projected[number][:, :, around].movedim(2, 0)], 3)
+                tokens = torch.cat([edges, outputs[number][around[:, :margin]]], 1)
                 kept = slice(margin if number == blocks - 1 else 0, size)
-                bias = attention_bias(band_mask(tokens.shape[1], margin, tokens.device), tokens)
-                edges = block(tokens, bias[kept], rows=kept)
+                bias = attention_bias(band_mask(qkv.shape[3], margin, tokens.device), tokens)
+                edges = block.mix(tokens[:, kept], qkv, bias[kept], rows=kept)
             left, right = edges.chunk(2)
-            inner, parts = blocks * margin, []
-            for place, window in enumerate(long.tolist()):
-                begin, end = int(starts[window]) * frames, int(starts[window] + lengths[window]) * frames
-                middle = outputs[-1][begin + inner : end - inner]
-                parts.append(torch.cat([left[place], middle, right[place].flip(0)]))
-            vectors = self._join(torch.cat(parts)[None])[0].split(steps[long].tolist())
-            found |= dict(zip(long.tolist(), vectors, strict=True))
+            middles = [
+                outputs[-1][a + inner : b - inner] for a, b in zip(begin.tolist(), end.tolist(), strict=True)
+            ]
+            whole = [torch.cat(parts) for parts in zip(left, middles, right.flip(1), strict=True)]
+            vectors = self._join(torch.cat(whole)[None])[0].split(steps[some].tolist())
+            found |= dict(zip(some.tolist(), vectors, strict=True))
         return [found[window] for window in range(len(starts))]
 
     def _embed(self, music: Tensor) -> Tensor:
@@ -416,25 +471,33 @@ class MusicTransformer(nn.Module):
         """Vectors (B, t, C) of codes from those of their frames (B, 8t, C)."""
         return self.join(x.to(self.join.weight.dtype).unflatten(1, (-1, self.frames_per_code)).flatten(2))
 
-    def _outputs(self, music: Tensor) -> list[Tensor]:
-        """Embeddings and outputs of each block (8N, C) of a song (N, D) as one window.
+    def _outputs(self, music: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Embeddings and outputs of each block (8N, C) of a song (N, D) as one window, and what they project.
 
         They are computed in pieces that overlap by the reach of all blocks, so an hour needs no more memory
         for attention than a minute.
+
+        Returns:
+            The embeddings and the output of each block; and each block's (3, heads, 8N, C/heads) queries,
+            keys and values.
         """
-        overlap, parts = self.config.reach * len(self.blocks), []
+        overlap = self.config.reach * len(self.blocks)
+        outputs: list[list[Tensor]] = [[] for _ in range(len(self.blocks) + 1)]
+        projected: list[list[Tensor]] = [[] for _ in self.blocks]
         for start in range(0, len(music), _PIECE):
             first, end = max(0, start - overlap), min(start + _PIECE, len(music))
             x = self._embed(music[None, first : end + overlap])
             bias = attention_bias(
                 band_mask(x.shape[1], self.config.reach * self.frames_per_code, x.device), x
             )
-            outputs = [x]
-            for block in self.blocks:
-                outputs.append(block(outputs[-1], bias))
             kept = slice((start - first) * self.frames_per_code, (end - first) * self.frames_per_code)
-            parts.append([output[0, kept] for output in outputs])
-        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+            outputs[0].append(x[0, kept])
+            for number, block in enumerate(cast("Iterable[Block]", self.blocks)):
+                qkv = block.project(x)
+                x = block.mix(x, qkv, bias)
+                projected[number].append(qkv[0, :, :, kept])
+                outputs[number + 1].append(x[0, kept])
+        return [torch.cat(pieces) for pieces in outputs], [torch.cat(pieces, 2) for pieces in projected]
 
 
 class Base(nn.Module):
@@ -442,17 +505,28 @@ class Base(nn.Module):
 
     music_mean: Tensor
     music_deviation: Tensor
+    music_low: Tensor
+    music_high: Tensor
 
-    def __init__(self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int) -> None:
+    def __init__(
+        self, config: GPTConfig, num_codes: tuple[int, int], music_channels: int, code_dim: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         self.normalises = config.normalise_music and config.music_transformer is None
         if self.normalises:
             self.register_buffer("music_mean", torch.zeros(music_channels))
             self.register_buffer("music_deviation", torch.ones(music_channels))
+        if config.clamp_music:
+            self.register_buffer("music_low", torch.full((music_channels,), -torch.inf))
+            self.register_buffer("music_high", torch.full((music_channels,), torch.inf))
         self.embed_music = nn.Linear(music_channels, config.width)
-        self.embed_upper = nn.Embedding(num_codes[0], config.width)
-        self.embed_lower = nn.Embedding(num_codes[1], config.width)
+        self.embed_upper, self.embed_lower = (
+            CodebookEmbedding(number, code_dim, config.width)
+            if config.embed == "codebook"
+            else nn.Embedding(number, config.width)
+            for number in num_codes
+        )
         self.positions = nn.Parameter(torch.zeros(STREAMS, config.context, config.width))
         self.dropout = Dropout(config.dropout)
         sizes = config.width, config.heads, config.dropout
@@ -462,6 +536,12 @@ class Base(nn.Module):
     def dtype(self) -> torch.dtype:
         """The data type of the blocks' weights."""
         return next(self.blocks.parameters()).dtype
+
+    def set_codebooks(self, upper: Tensor, lower: Tensor) -> None:
+        """Set the codebook vectors (K, D) of both halves for `embed: codebook`."""
+        for embedding, codebook in zip((self.embed_upper, self.embed_lower), (upper, lower), strict=True):
+            assert isinstance(embedding, CodebookEmbedding)
+            embedding.set_codebook(codebook)
 
     def embed(self, music: Tensor, codes: Codes, cache: KVCache | None = None) -> Tensor:
         """Tokens (B, 3t, C) of music (B, t, D) and codes (B, t), at the window's start or behind a cache.
@@ -475,6 +555,8 @@ class Base(nn.Module):
                 f"{steps} codes need {steps} music steps and a context of at least {steps}; "
                 f"got {music.shape[1]} music steps and a context of {self.config.context}"
             )
+        if self.config.clamp_music:
+            music = music.clamp(self.music_low, self.music_high)
         if self.normalises:
             music = (music - self.music_mean) / self.music_deviation
         streams = (self.embed_music(music), self.embed_upper(codes.upper), self.embed_lower(codes.lower))
@@ -551,6 +633,7 @@ class MotionGPT(nn.Module):
         num_codes: codes of the upper and of the lower codebook.
         music_channels: D, features of a step of music; with a music transformer those of all its frames.
         frames_per_step: frames of music in a step, for the music transformer.
+        code_dim: length of a codebook vector, for `embed: codebook`.
 
     Raises:
         ValueError: if the features of a step are not those of as many frames.
@@ -562,10 +645,13 @@ class MotionGPT(nn.Module):
         num_codes: tuple[int, int],
         music_channels: int,
         frames_per_step: int = 1,
+        code_dim: int = 0,
     ) -> None:
         super().__init__()
         self.config, self.num_codes, self.music_channels = config, num_codes, music_channels
         self.frames_per_step = frames_per_step
+        self.code_dim = code_dim if config.embed == "codebook" else 0
+        assert self.code_dim or config.embed == "index", "embed: codebook needs code_dim"
         self.music: MusicTransformer | None = None
         if config.music_transformer is not None:
             if frames_per_step < 2 or music_channels % frames_per_step:
@@ -579,13 +665,15 @@ class MotionGPT(nn.Module):
                 config.music_transformer, frames_per_step, channels, config.context, normalise
             )
             music_channels = config.music_transformer.width
-        self.base = Base(config, num_codes, music_channels)
+        self.base = Base(config, num_codes, music_channels, self.code_dim)
         self.head = Head(config, config.head_blocks, num_codes, first_block=config.base_blocks)
         initialise(self)
 
     def architecture(self) -> dict[str, Any]:
         """The entries of a checkpoint from which `from_architecture` builds this GPT again."""
         sizes: dict[str, Any] = {"num_codes": list(self.num_codes), "music_channels": self.music_channels}
+        if self.code_dim:
+            sizes["code_dim"] = self.code_dim
         if self.music is not None:
             sizes["frames_per_step"] = self.frames_per_step
         return {"gpt": to_plain(self.config), **sizes}
@@ -594,11 +682,13 @@ class MotionGPT(nn.Module):
     def from_architecture(cls, architecture: dict[str, Any], source: str = "architecture") -> "MotionGPT":
         """Build the GPT that a checkpoint describes, with newly initialised weights."""
         upper, lower = architecture["num_codes"]
+        config = check(GPTConfig, architecture["gpt"], source)
         return cls(
-            check(GPTConfig, architecture["gpt"], source),
+            config,
             (upper, lower),
             architecture["music_channels"],
             architecture.get("frames_per_step", 1),
+            architecture["code_dim"] if config.embed == "codebook" else 0,
         )
 
     @property
@@ -622,6 +712,12 @@ class MotionGPT(nn.Module):
         holder = self.base if self.music is None else self.music
         holder.music_mean.copy_(mean)
         holder.music_deviation.copy_(std)
+
+    @torch.no_grad()
+    def set_music_range(self, low: Tensor, high: Tensor) -> None:
+        """Set the range (D,) of each feature for `clamp_music`."""
+        self.base.music_low.copy_(low)
+        self.base.music_high.copy_(high)
 
     def forward(
         self, music: Tensor, codes: Codes, cache: KVCache | None = None, last_only: bool = False

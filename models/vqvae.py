@@ -202,6 +202,12 @@ class ChoreographicMemory(nn.Module):
         lower = self.lower.quantizer.num_codes
         return lower if self.upper is None else self.upper.quantizer.num_codes, lower
 
+    @property
+    def code_vectors(self) -> tuple[Tensor, Tensor]:
+        """Codebook vectors (K, C) of the upper and the lower half, which decode to the codes' motion."""
+        lower = _code_vectors(self.lower)
+        return lower if self.upper is None else _code_vectors(self.upper), lower
+
     def set_pose_statistics(self, poses: Tensor) -> None:
         """Set the statistics that `normalise_pose` needs to those of the training poses (N, J*3)."""
         upper, lower = self.split(poses)
@@ -420,3 +426,9 @@ def _replaced(key: str, module: str, other: str, buffers: Mapping[str, str]) -> 
 def _channels(joints: tuple[int, ...] | list[int], size: int) -> Tensor:
     """Channels of joints with `size` numbers each."""
     return torch.tensor([size * joint + i for joint in joints for i in range(size)], dtype=torch.long)
+
+
+@torch.no_grad()
+def _code_vectors(half: HalfVQVAE) -> Tensor:
+    codes = torch.arange(half.quantizer.num_codes, device=next(half.parameters()).device)
+    return half.quantizer.decode(codes.unsqueeze(0))[0].T.clone()

@@ -19,6 +19,7 @@ from utils.dance import Dance, save_dance
 from utils.floor import floor_height
 
 if TYPE_CHECKING:
+    from utils.body_model import BodyModel, BodyMotion
     from utils.export.fit import Fit
     from utils.export.footlock import FootLock
     from utils.render.index import IndexEntry
@@ -69,6 +70,7 @@ class WriterInput:
         options: settings of the writers.
         facts: metrics and the like, shown on its page.
         beside: other dances on its page, each with its facts.
+        body_model: SMPL's body, whose mesh glb holds and videos show; None for a figure of limbs.
     """
 
     dance: Dance
@@ -76,6 +78,7 @@ class WriterInput:
     options: WriterOptions = WriterOptions()
     facts: Mapping[str, Any] = field(default_factory=dict)
     beside: Sequence[tuple[Dance, Mapping[str, Any]]] = ()
+    body_model: "BodyModel | None" = None
 
     @property
     def title(self) -> str:
@@ -88,6 +91,11 @@ class WriterInput:
         from utils.smpl import rest_joints
 
         return rest_joints()
+
+    @property
+    def smpl_rest(self) -> np.ndarray:
+        """(24, 3) rest joints of SMPL's body, metres: those of the body model, if there is one."""
+        return self.rest if self.body_model is None else self.body_model.rest_joints
 
     @cached_property
     def floor(self) -> float:
@@ -120,13 +128,22 @@ class WriterInput:
 
         if self.dance.rotations is not None:
             return self.own_fit, 1.0  # decoded rotations move SMPL's own body
-        return fit_smpl(self.dance.joints, self.rest)
+        return fit_smpl(self.dance.joints, self.smpl_rest)
 
     @cached_property
     def smpl_body(self) -> "tuple[Fit, float]":
         """Content of smpl: SMPL's body, with its feet locked if so wanted, and its size."""
         fit, size = self.smpl_fit
         return (self._locked(fit).fit if self.options.footlock else fit), size
+
+    @cached_property
+    def body_motion(self) -> "BodyMotion":
+        """SMPL's mesh in motion; there must be a body model."""
+        from utils.body_model import BodyMotion
+
+        assert self.body_model is not None
+        fit, size = self.smpl_body
+        return BodyMotion(self.body_model, fit.rotations, fit.root, size)
 
     @cached_property
     def drawn(self) -> Dance:
@@ -137,6 +154,18 @@ class WriterInput:
 
         joints = fitted_joints(self.body, self.dance.skeleton).astype(np.float32)
         return replace(self.dance, joints=joints, rotations=None)
+
+    @property
+    def filmed(self) -> "tuple[Dance, BodyMotion | None]":
+        """The dance as videos and pictures show it, and SMPL's mesh if it is shown."""
+        if self.body_model is None:
+            return self.drawn, None
+        return replace(self.dance, joints=self.body_motion.joints), self.body_motion
+
+    def fitted_for(self, name: str) -> Literal["", "body", "smpl"]:
+        """The body that is fitted for a format: SMPL's where its mesh is written or shown."""
+        meshes = self.body_model is not None and name in ("glb", "mp4")
+        return "smpl" if meshes else WRITERS[name].needs
 
     def _locked(self, fit: "Fit") -> "FootLock":
         from utils.export.footlock import lock_feet
@@ -162,11 +191,17 @@ def write_bvh(path: Path, given: WriterInput) -> None:
 
 
 def write_glb(path: Path, given: WriterInput) -> None:
-    """Write the fitted body as a skinned figure."""
-    from utils.export import gltf
+    """Write SMPL's mesh if there is a body model, else the fitted body as a skinned figure."""
+    from utils.export import gltf, mesh
 
     dance, how = given.dance, given.options
     name = path.stem
+    if given.body_model is not None:
+        mesh.write_mesh(
+            path, given.body_motion, dance.fps, every=how.every, name=name, names=how.names,
+            in_place=how.in_place,
+        )  # fmt: skip
+        return
     gltf.write_glb(
         path, given.body, dance.fps, every=how.every, name=name, names=how.names, in_place=how.in_place,
         skeleton=dance.skeleton,
@@ -177,16 +212,20 @@ def write_smpl(path: Path, given: WriterInput) -> None:
     """Write SMPL parameters of SMPL's own body."""
     from utils.export import smpl
 
-    smpl.write_smpl(path, *given.smpl_body, given.rest, given.dance.fps)
+    model, (fit, size) = given.body_model, given.smpl_body
+    smpl.write_smpl(
+        path, fit, size, given.smpl_rest, given.dance.fps, gender="male" if model is None else model.gender,
+        betas=() if model is None else model.betas,
+    )  # fmt: skip
 
 
 def write_mp4(path: Path, given: WriterInput) -> None:
     """Draw a video with the song."""
     from utils.render import video
 
-    how = given.options
+    how, (shown, body) = given.options, given.filmed
     video.render_video(
-        path, given.drawn, audio=given.audio, title=given.title, height=how.height, progress=how.progress
+        path, shown, audio=given.audio, title=given.title, height=how.height, progress=how.progress, body=body
     )
 
 
@@ -295,7 +334,7 @@ def index_entry(
 
     thumbnail = folder / "thumbnails" / f"{stem}.jpg"
     with attempt(f"picture of {stem}", failures, thumbnail):
-        write_thumbnail(thumbnail, given.drawn)
+        write_thumbnail(thumbnail, *given.filmed)
     linked = sorted(
         paths.keys() - {"html", "mp4"}, key=lambda name: (name == "npz", list(WRITERS).index(name))
     )

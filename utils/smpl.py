@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from utils.skeleton import SMPL_24
 
@@ -45,6 +44,8 @@ def forward_kinematics(
     Raises:
         ValueError: on shapes other than these.
     """
+    from scipy.spatial.transform import Rotation  # configs import this file for the names of genders
+
     skeleton = SMPL_24
     rest = rest_joints() if rest is None else np.asarray(rest, np.float64)
     poses, translation = np.asarray(poses, np.float64), np.asarray(translation, np.float64)

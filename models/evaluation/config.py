@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from models.body import BodyConfig
 from utils.config import ConfigModel
 
 
@@ -30,6 +31,8 @@ class EvaluationConfig(ConfigModel):
     """Number of dances of which a video is made."""
     video_height: PositiveInt = 540
     """Height of the videos in pixels."""
+    body: BodyConfig = BodyConfig()
+    """Body that the videos show."""
     players: NonNegativeInt = 40
     """Number of dances that get a page, beside the real ones. If there is any, an index page is written."""
 

@@ -51,7 +51,7 @@ class Evaluation(DanceMaker):
         self, data: PreparedData, config: EvaluationConfig, memory: ChoreographicMemory, seed: int
     ) -> None:
         super().__init__(data, config.split, config.length, memory, seed)
-        self.config = config
+        self.config, self.body_model = config, config.body.load(data.skeleton)
         self.files = file_names(data)
 
     def report(
@@ -133,7 +133,7 @@ class Evaluation(DanceMaker):
         for dance in tqdm(some, "videos", leave=False, disable=None):
             failures: Failures = {}
             how = WriterOptions(title=f"{label}  {dance.name}", height=self.config.video_height)
-            given = WriterInput(dance, audio_of(self.data, dance), how)
+            given = WriterInput(dance, audio_of(self.data, dance), how, body_model=self.body_model)
             write_files(given, {"mp4": folder / "videos" / f"{self.files[dance.name]}.mp4"}, failures)
             shares.append(dance.name if failures else "")
         return [name for name in distributed.gather_shares(shares) if name]

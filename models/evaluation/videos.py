@@ -11,7 +11,7 @@ from models.evaluation.report import file_names
 from models.stages.base import RunConfig, Stage
 from models.vqvae import Codes
 from utils.dance import Dance, save_dance
-from utils.render.video import render_video
+from utils.dance_formats import WriterInput, WriterOptions, write_mp4
 
 
 def show_real(config: RunConfig) -> list[Path]:
@@ -30,6 +30,7 @@ def show_real(config: RunConfig) -> list[Path]:
             f"{data.root} has no sequences to show (keys visgt.dances, evaluation.split "
             f"{config.evaluation.split}, evaluation.videos {config.evaluation.videos})"
         )
+    body_model = config.evaluation.body.load(data.skeleton)
     made, files = [], file_names(data)
     for sequence in [data.sequence(name) for name in names]:
         name = sequence.name
@@ -42,7 +43,8 @@ def show_real(config: RunConfig) -> list[Path]:
         beats, audio = (None, None) if song is None else (song.beats, song.audio)
         dance = Dance(name, joints, beats, data.fps, sequence.song, skeleton=data.skeleton)
         height = config.evaluation.video_height
-        render_video(path, dance, audio=audio, title=f"real  {name}", height=height, progress=True)
+        how = WriterOptions(title=f"real  {name}", height=height, progress=True)
+        write_mp4(path, WriterInput(dance, audio, how, body_model=body_model))
         made.append(path)
     print(f"{len(made)} videos of real dances are in {config.folder / 'visgt'}")
     return made
@@ -55,6 +57,7 @@ def show_codes(stage: Stage, folder: Path) -> Path:
         ValueError: if codes are not in the codebooks, or the halves differ in length.
     """
     wanted, memory = stage.config.sample, stage.memory
+    body_model = stage.config.evaluation.body.load(memory.skeleton)
     generator = np.random.default_rng(wanted.seed)
     given = {"upper": wanted.upper, "lower": wanted.lower}
     lengths = {len(codes) for codes in given.values() if codes is not None}
@@ -86,12 +89,11 @@ def show_codes(stage: Stage, folder: Path) -> Path:
     )
     save_dance(folder / "codes.npz", dance)
     path = folder / "codes.mp4"
-    render_video(
-        path,
-        dance,
+    how = WriterOptions(
         title="given codes" if lengths or wanted.upper or wanted.lower else "random codes",
         height=stage.config.evaluation.video_height,
         progress=True,
     )
+    write_mp4(path, WriterInput(dance, options=how, body_model=body_model))
     print(f"the video of {length} codes is {path}")
     return path

@@ -4,8 +4,17 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
+from models.body import BodyConfig
+from models.generation import GenerationConfig
 from utils.config import ConfigModel
 from utils.dance_formats import WRITERS
 
@@ -37,8 +46,17 @@ class DanceConfig(ConfigModel):
     holds `codes`. The GPT chooses where they are -1 and after their end. null gives none."""
     lock_lower: str | tuple[int, ...] | None = None
     """Codes that the lower half is given, in the same form."""
+    temperature: NonNegativeFloat | None = 1.0
+    """Divisor of the logits before a code is drawn, in place of generation.temperature: the most probable
+    codes stand still where a song is unlike those of the training. 0 takes the most probable code, as
+    published; null is generation.temperature."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.9
+    """Draw from the fewest codes that together have this probability; null is generation.top_p."""
+    max_hold: PositiveInt | None = 10
+    """Number of steps for which a half of the body may hold a code: 10 codes, 1.3 s, are as long as training
+    dances of the sample corpus hold one. null is generation.max_hold, where null sets no limit."""
     variants: PositiveInt = 1
-    """Number of dances to each song; more than one needs generation.temperature above 0."""
+    """Number of dances to each song; more than one needs a temperature above 0."""
     formats: tuple[str, ...] = ("bvh", "glb", "smpl", "mp4", "html")
     """Files that are written beside the .npz of each dance: bvh and glb (rotations of a fitted body), smpl
     (SMPL parameters), mp4 (a video with the song), html (a page to turn the dance and play it)."""
@@ -51,6 +69,13 @@ class DanceConfig(ConfigModel):
     """Whether planted feet are held in place, in all files but the .npz."""
     video_height: Annotated[int, Field(ge=64)] = 540
     """Height of the video in pixels."""
+    body: BodyConfig = BodyConfig()
+    """Body that video and picture show and glb holds."""
+
+    def drawing(self, generation: GenerationConfig) -> GenerationConfig:
+        """How codes are generated: the config of the generation, with what is set here for drawing."""
+        own = {"temperature": self.temperature, "top_p": self.top_p, "max_hold": self.max_hold}
+        return generation.model_copy(update={key: value for key, value in own.items() if value is not None})
 
     @model_validator(mode="before")
     @classmethod

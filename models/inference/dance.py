@@ -41,6 +41,7 @@ from models.inference.songs import (
 )
 from models.stages.base import GPTRunConfig, RunConfig
 from models.vqvae import ChoreographicMemory, Codes
+from utils.body_model import BodyModel
 from utils.config import to_plain
 from utils.dance import Dance, Provenance
 from utils.dance_formats import WRITERS, Failures, attempt
@@ -99,7 +100,8 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
             "configs/actor_critic.yaml or configs/cc_motion_gpt.yaml"
         )
     folder = out or config.folder / "dance"
-    _check(config.dance, config.generation.temperature, songs, folder)
+    generation = config.dance.drawing(config.generation)
+    _check(config.dance, generation.temperature, songs, folder)
     rhythm = given_rhythm(config.dance)
     progress = Progress()
     log.info("loading the weights that %s names", config.name)
@@ -109,6 +111,7 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
     log.info(
         "%s, epoch %s, of %s: %.1f s", facts["stage"], facts["epoch"], facts["checkpoint"], progress.total
     )
+    body_model = config.dance.body.load(networks.memory.skeleton)
     opening, locked = opening_codes(config, networks), locked_codes(config.dance, networks)
     found = find_songs([Path(song) for song in songs])
     for path, why in found.skipped.items():
@@ -126,7 +129,8 @@ def dance(config: RunConfig, songs: Sequence[str], device: torch.device, out: Pa
             "the beats of the pages, the .npz and dance.start change",
             rhythm.source,
         )
-    run = _Run(config, device, networks, (opening, locked), rhythm, folder, found, progress)
+    log.info("%s", about_drawing(generation))
+    run = _Run(config, device, networks, (opening, locked), rhythm, folder, found, progress, body_model)
     with progress.bars(len(found.songs) * config.dance.variants):
         run.all_songs()
     if not run.entries:
@@ -260,12 +264,14 @@ class _Run:
         folder: Path,
         found: Found,
         progress: Progress,
+        body_model: BodyModel | None,
     ) -> None:
         self.config, self.device, self.networks, self.given = config, device, networks, given
-        self.rhythm = rhythm
+        self.rhythm, self.body_model = rhythm, body_model
         self.folder, self.songs, self.progress = folder, found.songs, progress
         self.names = FileNames(folder, [writer.suffix for writer in WRITERS.values()], found.songs)
-        self.gpt = accelerated(networks.gpt, config.generation)
+        self.generation = config.dance.drawing(config.generation)
+        self.gpt = accelerated(networks.gpt, self.generation)
         self.facts = _facts(config, networks)
         self.fps = float(networks.memory.skeleton.fps)
         self.entries: list[IndexEntry] = []
@@ -338,8 +344,9 @@ class _Run:
                     self.broken,
                     progress.of,
                     drift,
+                    self.body_model,
                 )
-            notes = remarks(dance, self.config.generation)
+            notes = remarks(dance, self.generation)
             for note in notes:
                 log.info("  %s %s", request.title, note)
             self.entries.append(replace(entry, notes=[f"{note[0].upper()}{note[1:]}" for note in notes]))
@@ -355,6 +362,16 @@ class _Run:
         tables = {"Left out": reasons} if reasons else {}
         with attempt("index of the dances", self.broken):
             write_index(self.folder, self.entries, f"{self.config.name} dances", tables)
+
+
+def about_drawing(generation: GenerationConfig) -> str:
+    """How the codes are chosen, and the keys that decide it."""
+    if generation.temperature == 0:
+        how = "the most probable codes are taken"
+    else:
+        how = f"codes are drawn at temperature {generation.temperature:g}, top_p {generation.top_p:g}"
+    hold = "for any time" if generation.max_hold is None else f"for at most {generation.max_hold} steps"
+    return f"{how}, and held {hold} (dance.temperature, dance.top_p, dance.max_hold)"
 
 
 def remarks(dance: Dance, generation: GenerationConfig) -> list[str]:
@@ -373,9 +390,9 @@ def remarks(dance: Dance, generation: GenerationConfig) -> list[str]:
     still, speed = freezing(moving, dance.fps), float(mean_speed(moving, dance.fps).mean() * dance.fps)
     if still < _STILL_SHARE and speed >= _STILL_SPEED:
         return []
-    advice = "generation.temperature=1 generation.top_p=0.9"
+    advice = "dance.temperature=1 dance.top_p=0.9 dance.max_hold=10"
     if generation.temperature > 0:
-        other = "a higher generation.temperature or generation.top_p"
+        other = "a higher dance.temperature or dance.top_p"
         advice = f"generation.seed={generation.seed + 1}, or {other}"
     slow = f"slower than {100 * STILL_SPEED:.0f} cm/s for {100 * still:.0f} % of the time"
     return [f"mostly stands still: it moves {slow}, and at {speed:.2f} m/s on average; try {advice}"]
@@ -385,8 +402,8 @@ def _check(wanted: DanceConfig, temperature: float, songs: Sequence[str], folder
     """Raise ValueError if the settings leave nothing to do, or cannot be met by any song."""
     if wanted.variants > 1 and temperature == 0:
         raise ValueError(
-            f"dance.variants is {wanted.variants}, but at generation.temperature 0 all variants are the same "
-            "dance; set generation.temperature=1 to draw codes"
+            f"dance.variants is {wanted.variants}, but at dance.temperature 0 all variants are the same "
+            "dance; set dance.temperature=1 to draw codes"
         )
     if not songs:
         raise ValueError("--dance needs songs: sound files, or folders of them")
@@ -415,7 +432,7 @@ def generate_codes(
 
     Locked codes take precedence over the opening.
     """
-    prompts = []
+    prompts, how = [], config.dance.drawing(config.generation)
     for request in requests:
         features, first = request.song.features, request.first_step
         steps = len(features) - first
@@ -428,7 +445,7 @@ def generate_codes(
     while order:
         size = max(1, _BATCH_STEPS // len(prompts[order[0]].music))
         now, order = order[:size], order[size:]
-        codes = generate(gpt, [prompts[i] for i in now], config.generation, device, progress=True)
+        codes = generate(gpt, [prompts[i] for i in now], how, device, progress=True)
         generated |= dict(zip(now, codes, strict=True))
     return [generated[i] for i in range(len(requests))]
 
@@ -493,7 +510,7 @@ def _facts(config: GPTRunConfig, networks: Networks) -> Provenance:
         "run": config.name,
         **networks.facts,
         "seed": config.generation.seed,
-        "generation": json.dumps(plain["generation"], sort_keys=True),
+        "generation": json.dumps(to_plain(config.dance.drawing(config.generation)), sort_keys=True),
         "dance": json.dumps(plain["dance"], sort_keys=True),
         "python": platform.python_version(),
         **{package: version(package) for package in _PACKAGES},

@@ -134,7 +134,8 @@ class LiveDance:
         if locked is not None:
             length = max(len(given.upper), len(locked.upper))
             given = overlay(cut(given, 0, length), cut(locked, 0, length))
-        how = config.generation.model_copy(update={"compile": False})  # it would stop the music for a while
+        drawing = config.dance.drawing(config.generation)
+        how = drawing.model_copy(update={"compile": False})  # it would stop the music for a while
         self.stream = DanceStream(networks.gpt, networks.memory, given, how, key)
         self.level = LevelStream(float(networks.memory.skeleton.fps)) if config.dance.level else None
         self.codes: deque[tuple[int, int]] = deque()  # of the frames to come

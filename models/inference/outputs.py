@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.inference.config import DanceConfig
+from utils.body_model import BodyModel
 from utils.dance import Dance
 from utils.dance_formats import (
     WRITERS,
@@ -36,6 +37,7 @@ def write_dance(
     failures: Failures,
     timed: Callable[[str], AbstractContextManager[Any]],
     drift: float | None = None,
+    body_model: BodyModel | None = None,
 ) -> IndexEntry:
     """Write all files of a dance; one that fails does not stop the others.
 
@@ -48,6 +50,7 @@ def write_dance(
         failures: takes what could not be made.
         timed: context of each part of the work, by its name.
         drift: metres by which the floor drifted before that was removed; None if it was not.
+        body_model: SMPL's body, which the video shows and glb holds; None for a figure of limbs.
 
     Returns:
         Its card on the index page.
@@ -56,14 +59,14 @@ def write_dance(
         dance = grounded(dance)
     name, formats = dance.name, config.formats
     paths = {key: folder / f"{name}{WRITERS[key].suffix}" for key in ("npz", *formats)}
-    of_body = [paths[key] for key in formats if WRITERS[key].needs == "body"]
-    fitted = bool(of_body) or config.footlock
     facts: dict[str, Any] = {}  # complete before the page is written
     how = WriterOptions(
-        title=title, height=config.video_height, progress=sys.stderr.isatty(), footlock=config.footlock,
-        draw_fitted=fitted,
-    )  # fmt: skip
-    given = WriterInput(dance, audio, how, facts)
+        title=title, height=config.video_height, progress=sys.stderr.isatty(), footlock=config.footlock
+    )
+    given = WriterInput(dance, audio, how, facts, body_model=body_model)
+    of_body = [paths[key] for key in formats if given.fitted_for(key) == "body"]
+    fitted = bool(of_body) or config.footlock
+    given = replace(given, options=replace(how, draw_fitted=fitted))
     write_files(given, {"npz": paths["npz"]}, failures, timed)
     metrics: dict[str, Any] = {"seconds": dance.seconds}
     metrics |= {key: dance.provenance[key] for key in ("tempo", "beats_from") if key in dance.provenance}

@@ -105,6 +105,8 @@ def to_published(content: Mapping[str, Any], source: str) -> dict[str, Any]:
                 raise ValueError(
                     "its halves are independent (cross_conditional: false), no published one's are"
                 )
+            if gpt.embed != "index":
+                raise ValueError("it embeds codebook vectors (embed: codebook), published ones embed indices")
             upper, lower = architecture["num_codes"]
             blocks = architecture.get("value_blocks")
             frames = architecture.get("frames_per_step", 1)

@@ -47,11 +47,21 @@ class MotionGPTStage(Stage):
             )
         check_rate(self.data.music_fps, self.data.fps, self._memory.frames_per_code, config.data.root)
         check_music(config.model, self.data)
-        sizes = self._memory.num_codes, self.data.num_features, self.data.frames_per_step
-        self.model = MotionGPT(config.model, *sizes).to(device)
+        code_vectors = self._memory.code_vectors
+        self.model = MotionGPT(
+            config.model,
+            self._memory.num_codes,
+            self.data.num_features,
+            self.data.frames_per_step,
+            code_vectors[0].shape[1],
+        ).to(device)
         self.trainable = self.model
+        if config.model.embed == "codebook":
+            self.model.base.set_codebooks(*code_vectors)
         if config.model.normalise_music and self.data.names("train"):  # else they are in the checkpoint
             self.model.set_music_statistics(*music_statistics(self.data, config.model.excluded_features))
+        if config.model.clamp_music and self.data.names("train"):
+            self.model.set_music_range(*music_range(self.data))
 
     @property
     def memory(self) -> ChoreographicMemory:
@@ -113,23 +123,28 @@ class MotionGPTStage(Stage):
         return {**self.model.architecture(), "music": self.data.feature_version}
 
     def check_architecture(self, architecture: Mapping[str, Any], path: Path) -> None:
-        """Check the music features, the number of heads and the kind of attention.
+        """Check the music features, the number of heads, the kind of attention, and what enters the GPT.
 
         Raises:
             ValueError: if one differs from the data or the config.
         """
         check_features(architecture, self.data.feature_version, path, self.config.data.root)
-        gpt, model = architecture["gpt"], self.config.model  # no tensor's shape shows these
+        gpt, model = architecture["gpt"], self.config.model
         if gpt["heads"] != model.heads:
             raise ValueError(
                 f"{path} has {gpt['heads']} attention heads, the config's model.heads is {model.heads}"
             )
-        crossed = gpt.get("cross_conditional", True)
-        if crossed != model.cross_conditional:
-            raise ValueError(
-                f"{path} was trained with model.cross_conditional {str(crossed).lower()}, "
-                f"the config says {str(model.cross_conditional).lower()}"
-            )
+        for key in ("cross_conditional", "embed", "clamp_music"):
+            then, now = gpt.get(key, GPTConfig.model_fields[key].default), getattr(model, key)
+            if then != now:
+                raise ValueError(
+                    f"{path} was trained with model.{key} {_yaml(then)}, the config says {_yaml(now)}; "
+                    "restore it, or train under another name (name=...)"
+                )
+
+
+def _yaml(value: bool | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def check_rate(music_fps: float, fps: float, frames_per_code: int, root: str) -> None:
@@ -177,14 +192,7 @@ def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[
     Raises:
         ValueError: if no training dance has the features of its song.
     """
-    songs = sorted({data.sequence(name).song for name in data.names("train")} & set(data.songs))
-    features = [data.song(song).features for song in songs]
-    if not sum(map(len, features)):
-        raise ValueError(
-            f"none of the {len(data.names('train'))} training dances in {data.root} has the features of its "
-            "song, which the GPT is conditioned on; prepare the data with their songs (--songs DIR)"
-        )
-    music = np.concatenate(features).astype(np.float64)
+    music = training_music(data).astype(np.float64)
     music = music.reshape(len(music) * data.frames_per_step, -1)
     std = music.std(0)
     for name, columns in feature_columns(data.feature_version).items():
@@ -195,3 +203,29 @@ def music_statistics(data: PreparedData, excluded: Sequence[str] = ()) -> tuple[
         typical = float(np.sqrt(np.mean(group**2)))
         std[columns] = np.maximum(group, 0.1 * typical) * np.sqrt(len(group)) if typical > 1e-6 else 1.0
     return torch.from_numpy(music.mean(0)), torch.from_numpy(std)
+
+
+def music_range(data: PreparedData) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest value (D,) of each feature over the training songs, for `clamp_music`.
+
+    Raises:
+        ValueError: if no training dance has the features of its song.
+    """
+    music = training_music(data)
+    return torch.from_numpy(music.min(0)), torch.from_numpy(music.max(0))
+
+
+def training_music(data: PreparedData) -> np.ndarray:
+    """Return the features (N, D) of all training songs, one after the other.
+
+    Raises:
+        ValueError: if no training dance has the features of its song.
+    """
+    songs = sorted({data.sequence(name).song for name in data.names("train")} & set(data.songs))
+    features = [data.song(song).features for song in songs]
+    if not sum(map(len, features)):
+        raise ValueError(
+            f"none of the {len(data.names('train'))} training dances in {data.root} has the features of its "
+            "song, which the GPT is conditioned on; prepare the data with their songs (--songs DIR)"
+        )
+    return np.concatenate(features)

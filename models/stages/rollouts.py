@@ -16,7 +16,7 @@ from torch import Tensor
 from datasets.clips import usable_frames, whole_music, with_context
 from datasets.sequences import PreparedData
 from models.actor_critic import action_nll, group_advantage, returns
-from models.generation import GenerationConfig, Prompt, generate, windows_of
+from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
 from models.reward import NEED_REAL, RealMotion, RewardConfig, real_motion, reward
 from models.vqvae import ChoreographicMemory, Codes
@@ -460,17 +460,18 @@ class WindowEncoder:
     """
 
     def __init__(self, gpt: MotionGPT, steps: int) -> None:
-        self._gpt, self._steps = gpt, steps
+        assert gpt.music is not None
+        self._transformer, self._reach, self._steps = gpt.music, gpt.reach, steps
         self._songs: dict[str, WindowVectors] = {}
 
     def of(self, song: TargetSong, device: torch.device) -> WindowVectors:
         """Vectors (W, S - 1, C) and (W, S - 2, C) of all windows of a song, one code apart."""
         if song.song not in self._songs:
-            music = with_context(song.music, 0, len(song.music), self._gpt.reach).to(device)
+            music = with_context(song.music, 0, len(song.music), self._reach).to(device)
             starts = torch.arange(1, len(song.music) - self._steps + 2)
             lengths = self._steps - 1, self._steps - 2
             vectors = (
-                torch.stack(windows_of(self._gpt, music, starts, torch.full_like(starts, length)))
+                torch.stack(self._transformer.of_windows(music, starts, torch.full_like(starts, length)))
                 for length in lengths
             )
             self._songs[song.song] = WindowVectors(*vectors)

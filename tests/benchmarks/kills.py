@@ -128,7 +128,7 @@ def dancing(base: Path) -> Job:
     write_yaml(synthetic.make_config("actor_critic", base / "data", base / "runs"), config)
 
     def command(folder: Path) -> int:
-        options = ["generation.temperature=1", "generation.first_codes=[1,2]", "dance.formats=[bvh,glb,smpl]"]
+        options = ["generation.first_codes=[1,2]", "dance.formats=[bvh,glb,smpl]"]
         return stages.main(["--config", str(config), "--dance", str(songs), *options, "--out", str(folder)])
 
     def done(folder: Path) -> int:

@@ -4,9 +4,10 @@
 
 Files of every kind that a command reads are mutated (flipped bits, truncation, concatenation, headers of
 another length, arrays of another type or shape, YAML and JSON with values of another type, checkpoints with
-exchanged tensors) and given to preparation, --dance, metrics, export and --eval, in turn. A case fails if it
-ends in a traceback or a signal, takes longer than --seconds, needs more than 2 GB, or changes a file that was
-there before. The exit status is 1 if any fails; the files of failed cases are kept in --folder.
+exchanged tensors) and given to preparation, --dance, metrics, export, --eval and, body models, to the export
+again, in turn. A case fails if it ends in a traceback or a signal, takes longer than --seconds, needs more
+than 2 GB, or changes a file that was there before. The exit status is 1 if any fails; the files of failed
+cases are kept in --folder.
 """
 
 import argparse
@@ -35,6 +36,7 @@ import utils.export.__main__ as exporting
 import utils.metrics.__main__ as scoring
 from datasets.sequences import PreparedData
 from tests.benchmarks.forked import CRASHED, Ended, run
+from tests.body_models import chumpy_pickle, save_npz
 from tests.datasets.aistpp.fakes import body, motion
 from tests.models.inference.songs import RATE, encode, sound
 from tests.models.stages import synthetic
@@ -50,7 +52,7 @@ class Case(NamedTuple):
     """A mutated file and the command that reads it.
 
     Attributes:
-        target: what reads it: prepare, dance, metrics, export or eval.
+        target: what reads it: prepare, dance, metrics, export, eval or model.
         file: the file.
         mutation: what was done to it.
         command: runs the command; returns its exit status.
@@ -166,7 +168,8 @@ BYTES = (flip_bits, truncate, concatenate, change_header)
 def mutate(path: Path, rng: Generator) -> str:
     """Mutate a file in a way that fits its kind; return the name of the way."""
     special = {".npy", ".npz", ".pkl", ".json", ".yaml", ".pt"}
-    if path.suffix not in special or rng.random() < 0.5:
+    plain = path.suffix in special and b"chumpy" not in path.read_bytes()  # its classes are not to be had
+    if not plain or rng.random() < 0.5:
         change = BYTES[rng.integers(len(BYTES))]
         path.write_bytes(change(path.read_bytes(), rng))
         return change.__name__
@@ -210,6 +213,7 @@ class Workplace:
         self.dances = self._dances(self.base / "dances")
         self.songs = self._songs(self.base / "songs")
         self.raw = self._raw(self.base / "raw")
+        self.models = self._models(self.base / "models")
 
     def _dances(self, folder: Path) -> list[Path]:
         folder.mkdir(parents=True)
@@ -225,6 +229,11 @@ class Workplace:
         for name, codec in (("b.mp3", "libmp3lame"), ("c.m4a", "aac")):
             encode(folder / name, sound(3.0), codec)
         return sorted(folder.iterdir())
+
+    def _models(self, folder: Path) -> list[Path]:
+        folder.mkdir(parents=True)
+        (folder / "SMPL_MALE.pkl").write_bytes(chumpy_pickle())
+        return [save_npz(folder / "SMPL_MALE.npz"), folder / "SMPL_MALE.pkl"]
 
     def _raw(self, folder: Path) -> Path:
         for name in ("motions", "songs", "splits"):
@@ -283,7 +292,7 @@ class Workplace:
         mutation = self.mutate(file, rng)
         formats = "dance.formats=[bvh,glb,smpl,html]"
         given = [f"{key}={path}" for key, path in weights.items()]
-        command = ["--config", str(config), "--dance", str(song), *given, "generation.temperature=1"]
+        command = ["--config", str(config), "--dance", str(song), *given]
         command += ["generation.first_codes=[1,2]", formats]
         command += ["--out", str(place / "out")]
         return Case("dance", file, mutation, lambda: stages.main(command))
@@ -323,11 +332,17 @@ class Workplace:
         command = ["--config", str(config), "--eval", *given, f"output={place / 'runs'}", f"data.root={data}"]
         return Case("eval", file, mutation, lambda: stages.main(command))
 
+    def _model(self, place: Path, rng: Generator) -> Case:
+        file = self._copy(self.models[rng.integers(len(self.models))], place)
+        mutation = self.mutate(file, rng)
+        command = [str(self.dances[0]), "--glb", "--body-model", str(file), "--out", str(place / "out")]
+        return Case("model", file, mutation, lambda: exporting.main(command))
+
     def _copy(self, file: Path, place: Path) -> Path:
         return Path(shutil.copy(file, place / file.name))
 
 
-TARGETS = ("prepare", "dance", "metrics", "export", "eval")
+TARGETS = ("prepare", "dance", "metrics", "export", "eval", "model")
 
 
 def digests(*folders: Path) -> dict[Path, bytes]:

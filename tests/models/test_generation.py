@@ -1,5 +1,7 @@
 """Windows, cache, batches, draws, given codes: each against the plainest way to the same codes."""
 
+import math
+
 import pytest
 import torch
 
@@ -190,6 +192,57 @@ def test_draws_follow_the_probabilities():
     squared = torch.tensor([0.25, 0.09, 0.0225, 0.0025])
     torch.testing.assert_close(shares(0.5), squared / squared.sum(), **near)
     assert choose(logits[:1], torch.tensor([1 - 1e-16], dtype=torch.float64), 1.0).item() == 3
+
+
+def longest_hold(half):
+    changes = torch.nonzero(half[1:] != half[:-1]).flatten() + 1
+    edges = torch.cat([torch.tensor([0]), changes, torch.tensor([len(half)])])
+    return int(edges.diff().max())
+
+
+@pytest.mark.parametrize("window", [{"window": "exact"}, {"window": "hop", "hop": 4}], ids=str)
+def test_no_half_holds_a_code_for_longer(window):
+    """Dances of a GPT that would hold its first codes for ever, in a batch of several lengths."""
+    gpt = lively_gpt()
+    for layer in (gpt.head.to_upper, gpt.head.to_lower):  # all codes are equally probable: the first is taken
+        layer.weight.data.zero_()
+    prompts = [Prompt(random_music(n, seed=n), start(0, 0), f"song {n}") for n in (40, 9, 25)]
+    assert longest_hold(generate(gpt, prompts, GenerationConfig(**window), CPU)[0].upper) == 40
+    for dance in generate(gpt, prompts, GenerationConfig(**window, max_hold=3), CPU):
+        for half in dance:
+            assert half.tolist() == ([0, 0, 0, 1] * 10)[: len(half)]
+
+
+@pytest.mark.parametrize("window", [{"window": "exact"}, {"window": "hop", "hop": 4}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.7, "top_p": 0.9, "seed": 3}], ids=str)
+def test_holds_end_as_by_definition(window, how):
+    gpt, prompts = lively_gpt(), [Prompt(random_music(n, seed=n), start(0, 0), f"{n}") for n in (40, 9, 25)]
+    without = generate(gpt, prompts, GenerationConfig(**window, **how), CPU)
+    assert max(longest_hold(half) for dance in without for half in dance) > 1
+    config = GenerationConfig(**window, **how, max_hold=1)
+    for dance, prompt in zip(generate(gpt, prompts, config, CPU), prompts, strict=True):
+        assert equal(dance, generate_naively(gpt, prompt, config))
+        assert [longest_hold(half) for half in dance] == [1, 1]
+
+
+def test_given_codes_are_held_as_given_and_count():
+    gpt, music, config = lively_gpt(), random_music(20), GenerationConfig(max_hold=2)
+    given = Codes(torch.tensor([5] * 8 + [FREE] * 12), torch.full((20,), 7))
+    (dance,) = generate(gpt, [Prompt(music, given)], config, CPU)
+    assert equal(dance, generate_naively(gpt, Prompt(music, given), config))
+    assert dance.upper[:8].tolist() == [5] * 8
+    assert dance.upper[8] != 5
+    assert dance.lower.tolist() == [7] * 20
+
+
+def test_a_barred_code_is_not_chosen():
+    logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    assert choose(logits, None, 0, barred=torch.tensor([0, FREE])).tolist() == [1, 0]
+    uniform = torch.rand(2000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    drawn = choose(logits[:1].expand(2000, -1), uniform, 1.0, barred=torch.zeros(2000, dtype=torch.long))
+    assert 0 not in drawn
+    assert float((drawn == 1).float().mean()) == pytest.approx(1 / (1 + math.exp(-1)), abs=0.03)
+    assert choose(torch.zeros(1, 1), None, 0, barred=torch.tensor([0])).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,18 @@ import pytest
 
 from tests.helpers import ROOT
 
-HEAVY = ("librosa", "numba", "matplotlib", "av", "scipy", "tensorboard", "torch._dynamo", "sympy", "PIL")
+HEAVY = (
+    "librosa",
+    "numba",
+    "matplotlib",
+    "av",
+    "scipy",
+    "tensorboard",
+    "torch._dynamo",
+    "sympy",
+    "PIL",
+    "smplx",
+)
 PROBE = """
 import json, os, sys
 sys.argv = json.loads(sys.argv[1])

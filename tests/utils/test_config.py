@@ -61,6 +61,7 @@ def _of(content, key):
         "actor_critic_demo",
         "cc_motion_gpt_music_trans",
         "actor_critic_music_trans_400",
+        "actor_critic_music_trans_400_mix_rotmat",
     ],
 )
 def test_published_and_sample_configs_exist(name):

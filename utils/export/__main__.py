@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from utils.body_model import BodyModel, add_shape_options, load_body_model
 from utils.dance_formats import WRITERS, WriterInput, WriterOptions
 from utils.export import Fit, level_floor, worst_stretch
 from utils.export.bvh import PER_METRE
@@ -39,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument(
             f"--{name}", action="store_true", help=f"write DANCE{writer.suffix}: {writer.contains}"
         )
+    p.add_argument(
+        "--body-model", type=Path, metavar="DIR|FILE",
+        help="SMPL's licensed model: .glb holds and .mp4 shows its mesh",
+    )  # fmt: skip
+    add_shape_options(p)
     p.add_argument("--song", type=Path, help="sound file for .mp4 and .html (they are silent)")
     p.add_argument("--level", action="store_true", help="take the slow drift of height out")
     p.add_argument("--footlock", action="store_true", help="keep planted feet in place, and above the floor")
@@ -59,18 +65,31 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, or 2 if any dance was not written."""
     tolerant_output()
     options = parser().parse_args(arguments)
-    status = 0
+    status, body_model = 0, None
+    try:
+        if options.body_model is not None:
+            body_model = load_body_model(options.body_model, options.gender, tuple(options.betas))
+        elif options.betas or options.gender != "male":
+            raise ValueError("--gender and --betas describe the body of --body-model; name SMPL's file there")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for path in options.dances:
         try:
-            export(path, options)
+            export(path, options, body_model)
         except (ValueError, FileNotFoundError) as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
     return status
 
 
-def export(path: Path, options: argparse.Namespace) -> None:
+def export(path: Path, options: argparse.Namespace, body_model: BodyModel | None = None) -> None:
     """Write one dance, and print how well bodies were fitted to it.
+
+    Args:
+        path: of the dance.
+        options: the command line.
+        body_model: SMPL's body, if its mesh is wanted.
 
     Raises:
         FileNotFoundError: if there is no such file, or no such song.
@@ -109,15 +128,16 @@ def export(path: Path, options: argparse.Namespace) -> None:
         f"{dance.name}: {stretch.bone} stretches most, {1000 * stretch.shortest:.0f} to "
         f"{1000 * stretch.longest:.0f} mm; in the files bones are rigid"
     )
-    fitted = any(WRITERS[name].needs == "body" for name in formats)
     how = WriterOptions(
-        footlock=options.footlock, draw_fitted=fitted or options.footlock, names=options.names,
-        unit=options.unit, every=options.every, in_place=options.in_place,
+        footlock=options.footlock, names=options.names, unit=options.unit, every=options.every,
+        in_place=options.in_place,
     )  # fmt: skip
-    given = WriterInput(dance, options.song, how)
+    given = WriterInput(dance, options.song, how, body_model=body_model)
+    fitted = any(given.fitted_for(name) == "body" for name in formats)
+    given = replace(given, options=replace(how, draw_fitted=fitted or options.footlock))
     told: set[str] = set()
     for name, file in paths.items():
-        needs = WRITERS[name].needs
+        needs = given.fitted_for(name)
         if needs not in told:
             told.add(needs)
             _print_fit(needs, given)

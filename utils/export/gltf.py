@@ -9,6 +9,7 @@ Source: Khronos Group, glTF 2.0 specification.
 import json
 import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,11 @@ from utils.skeleton import SMPL_24, Skeleton
 COLOURS = {"upper": (1.0, 0.23, 0.06), "lower": (0.02, 0.39, 0.83)}  # linear RGB
 _TYPES = {np.dtype("f4"): 5126, np.dtype("u1"): 5121, np.dtype("u2"): 5123, np.dtype("u4"): 5125}
 _SHAPES = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (16,): "MAT4"}
-_VERTICES, _INDICES = 34962, 34963
+VERTICES, INDICES = 34962, 34963
 _ROUND, _CAP = 12, 3  # corners around a limb; rings on each of its ends
 
 
-class _Buffer:
+class Buffer:
     """The binary part, and the accessors that describe it."""
 
     def __init__(self) -> None:
@@ -82,17 +83,45 @@ def write_glb(
     Raises:
         ValueError: if the frame rate is not positive, `every` is below 1, or the names are not usable.
     """
-    if not fps > 0 or every < 1:
-        raise ValueError(f"the frame rate must be positive and every at least 1, got {fps} and {every}")
     num = skeleton.num_joints
     still = np.tile(np.eye(3), (1, num, 1, 1))
     rest = forward(still, np.zeros((1, 3)), fit.offsets, skeleton)[0][0]
     rest[:, 1] -= skin_of(rest, skeleton).points[:, 1].min()  # at rest the soles stand on the ground
-    buffer, below, named = _Buffer(), children(skeleton), joint_names(names, skeleton)
+    buffer = Buffer()
+    turns = np.abs(fit.rotations[..., :3]).max((0, 2)) > 0  # a fit leaves joints without children as they are
+    turning = [joint for joint, kids in enumerate(children(skeleton)) if kids or turns[joint]]
+    animation = animate(
+        buffer, fit.rotations, fit.root, turning, fps, every=every, name=name, in_place=in_place
+    )
+    mesh = _mesh(buffer, rest, skeleton)
+    save_glb(path, buffer, rest, mesh, animation, skeleton, joint_names(names, skeleton))
+
+
+def save_glb(
+    path: Path,
+    buffer: Buffer,
+    rest: np.ndarray,
+    mesh: dict[str, Any],
+    animation: dict[str, Any],
+    skeleton: Skeleton,
+    names: Sequence[str],
+) -> None:
+    """Write a skinned figure: a node on the ground, one per joint below it, a mesh and an animation.
+
+    Args:
+        path: of the .glb.
+        buffer: with the arrays of mesh and animation.
+        rest: (J, 3) joints at rest, metres, the pelvis above the origin.
+        mesh: the glTF object; its skin has the node on the ground first, then the joints.
+        animation: the glTF object, of `animate`.
+        skeleton: the tree of joints.
+        names: of the joints in the file.
+    """
+    num = skeleton.num_joints
     nodes: list[dict[str, Any]] = [{"name": ROOT, "translation": [0.0, 0.0, 0.0], "children": [1]}]
-    for joint, kids in enumerate(below):  # node of a joint: one after its number
-        place = rest[0] if joint == 0 else fit.offsets[joint]
-        node = {"name": named[joint], "translation": np.float32(place).tolist()}
+    for joint, kids in enumerate(children(skeleton)):  # node of a joint: one after its number
+        place = rest[0] if joint == 0 else rest[joint] - rest[skeleton.parents[joint]]
+        node = {"name": names[joint], "translation": np.float32(place).tolist()}
         nodes.append(node | ({"children": [kid + 1 for kid in kids]} if kids else {}))
     nodes.append({"name": "dancer", "mesh": 0, "skin": 0})
     inverse = _inverse(buffer, np.concatenate([np.zeros((1, 3)), rest]))
@@ -101,10 +130,10 @@ def write_glb(
         "scene": 0,
         "scenes": [{"nodes": [0, num + 1]}],
         "nodes": nodes,
-        "meshes": [_mesh(buffer, rest, skeleton)],
+        "meshes": [mesh],
         "materials": [_material(half) for half in COLOURS],
         "skins": [{"joints": list(range(num + 1)), "skeleton": 0, "inverseBindMatrices": inverse}],
-        "animations": [_animation(buffer, fit, fps, every, name, below, in_place)],
+        "animations": [animation],
         "buffers": [{"byteLength": len(buffer.data)}],
         "bufferViews": buffer.views,
         "accessors": buffer.accessors,
@@ -124,28 +153,28 @@ def _material(half: str) -> dict[str, Any]:
     return {"name": half, "pbrMetallicRoughness": look}
 
 
-def _inverse(buffer: _Buffer, rest: np.ndarray) -> int:
+def _inverse(buffer: Buffer, rest: np.ndarray) -> int:
     """Matrices from the world to each joint at rest: minus the joint's position. Column-major."""
     matrices = np.tile(np.eye(4, dtype=np.float32), (len(rest), 1, 1))
     matrices[:, 3, :3] = -rest  # the transpose of a 4 x 4 whose last column is the translation
     return buffer.add(matrices.reshape(-1, 16))
 
 
-def _mesh(buffer: _Buffer, rest: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
+def _mesh(buffer: Buffer, rest: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
     skin = skin_of(rest, skeleton)
     joints, weights = np.zeros((len(skin.points), 4), np.uint8), np.zeros((len(skin.points), 4), np.float32)
     joints[:, 0], weights[:, 0] = skin.joints + 1, 1.0  # the first of the skin's joints is the root
     attributes = {
-        "POSITION": buffer.add(skin.points.astype(np.float32), _VERTICES, bounds=True),
-        "NORMAL": buffer.add(skin.normals.astype(np.float32), _VERTICES),
-        "JOINTS_0": buffer.add(joints, _VERTICES),
-        "WEIGHTS_0": buffer.add(weights, _VERTICES),
+        "POSITION": buffer.add(skin.points.astype(np.float32), VERTICES, bounds=True),
+        "NORMAL": buffer.add(skin.normals.astype(np.float32), VERTICES),
+        "JOINTS_0": buffer.add(joints, VERTICES),
+        "WEIGHTS_0": buffer.add(weights, VERTICES),
     }
     kind = np.uint16 if len(skin.points) < 2**16 - 1 else np.uint32
     parts = [
         {
             "attributes": attributes,
-            "indices": buffer.add(skin.faces[half].reshape(-1).astype(kind), _INDICES),
+            "indices": buffer.add(skin.faces[half].reshape(-1).astype(kind), INDICES),
             "material": material,
         }
         for material, half in enumerate(COLOURS)
@@ -154,24 +183,52 @@ def _mesh(buffer: _Buffer, rest: np.ndarray, skeleton: Skeleton) -> dict[str, An
     return {"name": "dancer", "primitives": parts}
 
 
-def _animation(
-    buffer: _Buffer, fit: Fit, fps: float, every: int, name: str, below: list[list[int]], in_place: bool
+def animate(
+    buffer: Buffer,
+    rotations: np.ndarray,
+    root: np.ndarray,
+    turning: Sequence[int],
+    fps: float,
+    *,
+    every: int,
+    name: str,
+    in_place: bool,
+    morphs: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    last = len(fit.root) - 1
+    """The glTF object of an animation; its arrays are appended to the buffer.
+
+    Args:
+        buffer: of the file.
+        rotations: (T, J, 4) unit quaternions x, y, z, w relative to the parent.
+        root: (T, 3) place of the pelvis, metres.
+        turning: the joints whose rotations are written.
+        fps: frames per second of the dance.
+        every: keep each n-th frame, and the last.
+        name: of the animation.
+        in_place: whether the dancer stays over the origin, without the path on the ground.
+        morphs: (T, K) weights of the mesh's morph targets.
+
+    Raises:
+        ValueError: if the frame rate is not positive, or `every` is below 1.
+    """
+    if not fps > 0 or every < 1:
+        raise ValueError(f"the frame rate must be positive and every at least 1, got {fps} and {every}")
+    last = len(root) - 1
     kept = np.unique([*range(0, last + 1, every), last])
     times = (kept / fps).astype(np.float32)
     if not math.isfinite(float(times[-1])):
         raise ValueError(f"a frame rate of {fps} is of no use")
     clock = buffer.add(times, bounds=True)
-    ground, pelvis = ground_track(fit.root, in_place)
+    ground, pelvis = ground_track(root, in_place)
     tracks = [(0, "translation", ground), (1, "translation", pelvis)]
-    turns = np.abs(fit.rotations[..., :3]).max((0, 2)) > 0  # a fit leaves joints without children as they are
-    moving = [joint for joint, kids in enumerate(below) if kids or turns[joint]]
-    tracks += [(joint + 1, "rotation", fit.rotations[:, joint]) for joint in moving]
+    tracks += [(joint + 1, "rotation", rotations[:, joint]) for joint in turning]
+    if morphs is not None:
+        tracks.append((rotations.shape[1] + 1, "weights", morphs))  # of the node after the joints
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
     for joint, what, values in tracks:
-        output = buffer.add(values[kept].astype(np.float32))
+        keys = values[kept].astype(np.float32)
+        output = buffer.add(keys.reshape(-1) if what == "weights" else keys)
         channels.append({"sampler": len(samplers), "target": {"node": joint, "path": what}})
         samplers.append({"input": clock, "output": output, "interpolation": "LINEAR"})
     return {"name": name, "samplers": samplers, "channels": channels}

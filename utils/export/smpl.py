@@ -9,6 +9,7 @@ Beside them are AMASS's keys, which SMPL add-ons for Blender open. AMASS is z up
 stand on the ground as the dancer's do.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from utils.export.chain import body_size, offsets_of
 from utils.export.fit import Fit, fit_body
 from utils.files import write_npz
 from utils.skeleton import SMPL_24
+from utils.smpl import Gender
 
 _Z_UP = Rotation.from_euler("x", 90, degrees=True)  # from y up
 _SMPL_H_JOINTS = 52
@@ -43,10 +45,18 @@ def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
     return fit_body(joints, rest, offsets=offsets * size), size
 
 
-def write_smpl(path: Path, fit: Fit, size: float, rest: np.ndarray, fps: float = SMPL_24.fps) -> None:
+def write_smpl(
+    path: Path,
+    fit: Fit,
+    size: float,
+    rest: np.ndarray,
+    fps: float = SMPL_24.fps,
+    gender: Gender = "male",
+    betas: Sequence[float] | np.ndarray = (),
+) -> None:
     """Write the parameters, as AIST++ has them and as AMASS has them.
 
-    `smpl_poses` (T, 72) axis-angle, `smpl_trans` (T, 3) metres, `smpl_scaling` (1,), `betas` (10,) zeros and
+    `smpl_poses` (T, 72) axis-angle, `smpl_trans` (T, 3) metres, `smpl_scaling` (1,), `betas` (10 or more) and
     `fps`; `poses` (T, 156) axis-angle of SMPL-H (hands at rest) in a world with z up, `trans` (T, 3) metres,
     `gender` and `mocap_framerate` in Hz. Axis-angle vectors do not jump in time (`nearest_vectors`).
 
@@ -54,8 +64,10 @@ def write_smpl(path: Path, fit: Fit, size: float, rest: np.ndarray, fps: float =
         path: of the .npz.
         fit: from `fit_smpl`.
         size: from `fit_smpl`.
-        rest: (24, 3) the same rest joints, of the male body.
+        rest: (24, 3) the same rest joints.
         fps: frame rate in Hz.
+        gender: of the body that has these rest joints.
+        betas: its shape coefficients, the first ones; the others are 0.
     """
     frames, pelvis = len(fit.root), np.asarray(rest)[0]
     standing = (_Z_UP * Rotation.from_quat(fit.rotations[:, 0])).as_quat()
@@ -69,11 +81,11 @@ def write_smpl(path: Path, fit: Fit, size: float, rest: np.ndarray, fps: float =
         smpl_poses=poses.reshape(frames, -1).astype(np.float32),
         smpl_trans=(fit.root - size * pelvis).astype(np.float32),
         smpl_scaling=np.array([size], np.float32),
-        betas=np.zeros(10, np.float32),
+        betas=np.pad(np.asarray(betas, np.float32), (0, max(0, 10 - len(betas)))),
         fps=np.asarray(fps),
         poses=amass.reshape(frames, -1).astype(np.float32),
         trans=(_Z_UP.apply(fit.root / size) - pelvis).astype(np.float32),
-        gender=np.asarray("male"),
+        gender=np.asarray(gender),
         mocap_framerate=np.asarray(float(fps)),
     )
 

@@ -109,6 +109,12 @@ class Canvas:
             "screen",
         )
 
+    def triangles(self, corners: np.ndarray, colours: np.ndarray) -> None:
+        """Fill (N, 3, 2) triangles, the first one lowest, with colours (N, 3, 4) between their corners'."""
+        self._renderer.draw_gouraud_triangles(
+            _pen((0.0, 0.0, 0.0), 0.0, "round"), corners, colours, self._flip
+        )
+
     def lines(self, points: np.ndarray, colour: Colour, width: float, cap: str = "butt") -> None:
         """Draw (N, points, 2) polylines."""
         num, each, _ = points.shape

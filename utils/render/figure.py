@@ -84,18 +84,23 @@ def limbs(joints: np.ndarray, skeleton: Skeleton, camera: Camera, frames: slice)
     return Limbs(capsules(centres, radii), capsules(centres + shift, 0.42 * radii), scales[:, ends].mean(-1))
 
 
-def limb_colours(skeleton: Skeleton, palette: Palette) -> list[Colour]:
-    """Colour of each bone by the half and side of its child joint; then that of the head."""
+def joint_colours(skeleton: Skeleton, palette: Palette) -> list[Colour]:
+    """Colour of each joint by its half and side."""
     colours = []
-    for _, child in skeleton.bones:
-        base = palette.lower if child in skeleton.lower else palette.upper
-        name = skeleton.joints[child]
+    for joint, name in enumerate(skeleton.joints):
+        base = palette.lower if joint in skeleton.lower else palette.upper
         if name.startswith("left_"):
             base = mixed(base, _WHITE, 0.38)
         elif name.startswith("right_"):
             base = mixed(base, _BLACK, 0.16)
         colours.append(base)
-    return [*colours, mixed(palette.upper, _WHITE, 0.15)]
+    return colours
+
+
+def limb_colours(skeleton: Skeleton, palette: Palette) -> list[Colour]:
+    """Colour of each bone, that of its child joint; then that of the head."""
+    colours = joint_colours(skeleton, palette)
+    return [*(colours[child] for _, child in skeleton.bones), mixed(palette.upper, _WHITE, 0.15)]
 
 
 def draw_figure(canvas: Canvas, seen: Limbs, frame: int, colours: list[Colour], outline: Colour) -> None:

@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ import matplotlib.image
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from utils.body_model import BodyMotion
 from utils.dance import Dance, checked
 from utils.files import write_beside
 from utils.render.canvas import Canvas
@@ -157,12 +158,13 @@ def lively_frame(joints: np.ndarray, fps: float) -> int:
     return int((speed >= _LIVELY * speed.max()).argmax())
 
 
-def write_thumbnail(path: Path, dance: Dance) -> Path:
+def write_thumbnail(path: Path, dance: Dance, body: BodyMotion | None = None) -> Path:
     """A JPEG of a dance's first lively frame, drawn as in the videos; about 15 kB.
 
     Args:
         path: of the picture; written beside and renamed.
         dance: what is drawn.
+        body: drawn instead of a figure of limbs; its joints are those of the dance.
 
     Raises:
         ValueError: if a part of the dance is not as `Dance` says.
@@ -171,11 +173,14 @@ def write_thumbnail(path: Path, dance: Dance) -> Path:
     joints, fps = dance.joints, dance.fps
     frame = lively_frame(joints, fps)
     first = max(0, frame - round(_AROUND_SECONDS * fps))
-    part = joints[first : frame + round(0.5 * fps) + 1]
+    around = slice(first, frame + round(0.5 * fps) + 1)
+    part = joints[around]
+    if body is not None:
+        body = replace(body, rotations=body.rotations[around], root=body.root[around])
     left, top = _MARGIN
     width, height = _THUMBNAIL[0] + 2 * left, _THUMBNAIL[1] + top + top * 2 // 3
     canvas = Canvas(width, height)
-    Scene(part, dance.skeleton, fps, width, height, np.zeros(len(part))).draw(canvas, frame - first)
+    Scene(part, dance.skeleton, fps, width, height, np.zeros(len(part)), body).draw(canvas, frame - first)
     file = io.BytesIO()
     picture = canvas.pixels[top : top + _THUMBNAIL[1], left : left + _THUMBNAIL[0], :3]
     matplotlib.image.imsave(file, picture, format="jpeg", pil_kwargs={"quality": 86})

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from utils.body_model import BodyMotion
 from utils.floor import ground_height
 from utils.render import ground
+from utils.render.body import BodyMesh
 from utils.render.camera import Camera, following
 from utils.render.canvas import Canvas
 from utils.render.figure import Limbs, Palette, draw_figure, limb_colours, limbs
@@ -24,19 +26,28 @@ class Scene:
         width: of the picture, pixels.
         height: of the picture, pixels.
         beats: (T,) how strongly the beat's ring shows in each frame, 0..1.
+        body: drawn instead of a figure of limbs; its joints are `joints`.
 
     Attributes:
         background: (height, width, 4) uint8, what every frame begins with; may be replaced.
     """
 
     def __init__(
-        self, joints: np.ndarray, skeleton: Skeleton, fps: float, width: int, height: int, beats: np.ndarray
+        self,
+        joints: np.ndarray,
+        skeleton: Skeleton,
+        fps: float,
+        width: int,
+        height: int,
+        beats: np.ndarray,
+        body: BodyMotion | None = None,
     ) -> None:
         self.joints, self.skeleton, self.fps, self.beats = joints.astype(np.float64), skeleton, fps, beats
         self.floor = ground_height(self.joints, fps, skeleton)
         self.camera = following(self.joints, self.floor, fps, width, height)
         self.palette = Palette()
         self._colours = limb_colours(skeleton, self.palette)
+        self._mesh = None if body is None else BodyMesh(body, skeleton, self.palette)
         off = floor_distance(self.camera, self.floor)
         self.background = background(self.camera, off)
         self._grid = ground.grid_light(self.camera, self.background, off)
@@ -53,7 +64,10 @@ class Scene:
         ground.draw_beat(canvas, camera, frame, roots[frame], floor, float(self.beats[frame]))
         body, shadow = self._shapes(frame // _CHUNK)
         ground.draw_shadow(canvas, shadow[frame % _CHUNK])
-        draw_figure(canvas, body, frame % _CHUNK, self._colours, self.palette.outline)
+        if self._mesh is None:
+            draw_figure(canvas, body, frame % _CHUNK, self._colours, self.palette.outline)
+        else:
+            self._mesh.draw(canvas, camera, frame)
 
     def _shapes(self, chunk: int) -> tuple[Limbs, np.ndarray]:
         """Limbs and shadows of a chunk of frames, kept until another chunk is needed."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from utils.body_model import BodyMotion
 from utils.dance import Dance, checked
 from utils.render.canvas import Canvas
 from utils.render.movie import Movie, read_song
@@ -22,6 +23,7 @@ def render_video(
     title: str = "",
     height: int = 540,
     progress: bool = False,
+    body: BodyMotion | None = None,
 ) -> None:
     """Draw a dance as an mp4 (H.264, and AAC where there is a song), 16:9.
 
@@ -35,6 +37,7 @@ def render_video(
         title: written at the top left.
         height: of the picture, pixels, at least 64; rounded up to an even number.
         progress: show a progress bar.
+        body: drawn instead of a figure of limbs; its joints are those of the dance.
 
     Raises:
         ValueError: if a part of the dance is not as `Dance` says, the height is too small, or the sound file
@@ -48,7 +51,7 @@ def render_video(
     strengths = beat_strengths(beats, frames, fps)
     height += height % 2
     width = 2 * round(height * 16 / 9 / 2)
-    scene = Scene(dance.joints, dance.skeleton, fps, width, height, strengths)
+    scene = Scene(dance.joints, dance.skeleton, fps, width, height, strengths, body)
     canvas = Canvas(width, height)
     overlay = Overlay(width, height, frames, fps, title, beats, strengths)
     canvas.pixels[:] = scene.background

@@ -7,6 +7,7 @@ import math
 import re
 import urllib.parse
 from dataclasses import replace
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -27,10 +28,13 @@ from datasets.sequences import (
 from models.conv import ConvConfig
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.report import Evaluation, reconstruction
+from models.evaluation.videos import show_real
 from models.generation import GenerationConfig
 from models.gpt import GPTConfig, MotionGPT
 from models.quantizer import CodebookConfig
+from models.stages.base import DataConfig, VisgtConfig
 from models.vqvae import ChoreographicMemory, MemoryConfig
+from tests.body_models import save_npz
 from tests.utils.metrics.motions import smooth_dance
 from utils.dance import Dance
 from utils.metrics.reference import FILE_NAME, Reference
@@ -224,6 +228,27 @@ def test_a_video_that_fails_costs_nothing_else(data, tmp_path, monkeypatch, caps
     assert made == [TEST[0], TEST[2]]
     assert f"1 of 3 videos could not be made: {TEST[1]}" in capsys.readouterr().out
     assert f"{TEST[1]}.mp4: {error}" in caplog.text
+
+
+def test_videos_show_the_body_of_a_model(data, tmp_path, monkeypatch):
+    bodies = []
+    monkeypatch.setattr(video, "render_video", lambda path, dance, **more: bodies.append(more["body"]))
+    save_npz(tmp_path / "SMPL_MALE.npz")
+    judge = evaluation(data, videos=1, body={"model": str(tmp_path), "betas": [1.0]})
+    judge.report(tmp_path / "out", {"memory": judge.reconstructions()}, shown="memory", title="t")
+    (body,) = bodies
+    assert body.model.betas.tolist() == [1.0]
+    wanted = EvaluationConfig(videos=2, body={"model": str(tmp_path)})
+    config = SimpleNamespace(
+        data=DataConfig(root=str(data.root)),
+        evaluation=wanted,
+        visgt=VisgtConfig(seconds=0.5),
+        folder=tmp_path,
+    )
+    assert len(show_real(config)) == 2
+    assert [len(shown.root) for shown in bodies[1:]] == [30, 30]
+    with pytest.raises(FileNotFoundError, match="no female SMPL model"):
+        evaluation(data, body={"model": str(tmp_path), "gender": "female"})
 
 
 def test_numbers_are_there_when_it_is_stopped_in_a_video(data, tmp_path, monkeypatch):

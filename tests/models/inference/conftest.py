@@ -70,7 +70,7 @@ def dance(files, tmp_path):
     def run(*more, config=CONFIG, weights=("memory", "gpt"), out="out"):
         names = dict(zip(("vqvae", "checkpoint"), weights, strict=True))
         given = [f"{key}={files[name]}" for key, name in names.items()]
-        given += [f"output={tmp_path}", "data.root=nowhere", "device=cpu", "generation.temperature=1"]
+        given += [f"output={tmp_path}", "data.root=nowhere", "device=cpu"]
         arguments = ["--config", config, "--dance", *given, "--out", str(tmp_path / out), *map(str, more)]
         return main.main(arguments)
 

@@ -86,7 +86,7 @@ def test_what_is_wrong_is_said_before_a_song_is_analysed(dance, files, songs, tm
     np.savez(tmp_path / "a.npz", joints=np.zeros((4, 24, 3)))
     for more, message in (
         ([], "--dance needs songs"),
-        ([one, "dance.variants=2", "generation.temperature=0"], "set generation.temperature=1"),
+        ([one, "dance.variants=2", "dance.temperature=0"], "set dance.temperature=1"),
         ([one, "dance.lock_upper=[3,24]"], "dance.lock_upper: code 24 is not in the codebook, 0..23, or -1"),
         ([one, "dance.opening=[[1,16]]"], "dance.opening: code 16 is not in the codebook, 0..15"),
         ([one, "dance.opening=[]"], "dance.opening holds no codes"),
@@ -123,7 +123,7 @@ def test_the_help_names_what_people_look_for(capsys):
     for wanted in (
         "dance.formats=[mp4,html]",
         "dance.variants",
-        "generation.temperature",
+        "dance.temperature",
         "tempo",
         "generation.window=hop",
     ):

@@ -5,8 +5,10 @@ import re
 
 import bvhio
 import numpy as np
+import pygltflib
 import pytest
 
+from tests.body_models import save_npz
 from tests.models.inference.songs import entries, motion
 from utils.export import fit_body, fitted_joints, worst_stretch
 from utils.floor import ground_height
@@ -58,6 +60,32 @@ def test_video_and_player_show_the_fitted_body(dance, songs, tmp_path, monkeypat
         np.testing.assert_allclose(shown[what], body, atol=1e-5)
     dance(songs / "three.m4a", "dance.formats=[mp4,html]", out="raw")
     np.testing.assert_array_equal(shown["player"], motion(tmp_path / "raw", "three")["joints"])
+
+
+def test_the_body_of_a_model_is_in_glb_and_video(dance, songs, tmp_path, monkeypatch, capsys):
+    shown = {}
+    monkeypatch.setattr(video, "render_video", lambda path, dance, **more: shown.update(more))
+    save_npz(tmp_path / "SMPL_NEUTRAL.npz", "neutral")
+    body = (f"dance.body.model={tmp_path}", "dance.body.gender=neutral", "dance.body.betas=[2,-1]")
+    assert dance(songs / "three.m4a", "dance.formats=[mp4,glb]", *body) == 0
+    assert shown["body"].model.gender == "neutral"
+    np.testing.assert_array_equal(shown["body"].model.betas, [2, -1])
+    assert len(shown["body"].root) == len(motion(tmp_path / "out", "three")["joints"])
+    with_body = (tmp_path / "out" / "thumbnails" / "three.jpg").read_bytes()
+    assert dance(songs / "three.m4a", "dance.formats=[]", out="limbs") == 0
+    assert (tmp_path / "limbs" / "thumbnails" / "three.jpg").read_bytes() != with_body
+    file = pygltflib.GLTF2().load(str(tmp_path / "out" / "three.glb"))
+    assert file.accessors[file.meshes[0].primitives[0].attributes.POSITION].count == 6890
+    capsys.readouterr()
+    for key, message in (
+        (f"dance.body.model={tmp_path}", "no male SMPL model in"),
+        ("dance.body.gender=female", "give `model` SMPL's file too"),
+        ("dance.body.gender=robot", "dance.body.gender"),
+    ):
+        assert dance(songs / "three.m4a", key) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ")
+        assert message in told
 
 
 def test_the_card_says_how_good_the_fit_is(dance, songs, tmp_path):

@@ -91,7 +91,8 @@ def test_codes_are_those_of_the_gpt_and_joints_those_of_the_memory(
         dance(
             songs / "three.m4a",
             *SILENT,
-            "generation.temperature=0",
+            "dance.temperature=0",
+            "dance.max_hold=null",
             "generation.first_codes=[3,2]",
             "dance.level=false",
             "dance.ground=false",

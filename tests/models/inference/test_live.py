@@ -15,6 +15,7 @@ import torch
 from datasets.live import windowed_features
 from models.generation import GenerationConfig, Prompt, generate
 from models.inference import live
+from models.inference.config import DanceConfig
 from models.vqvae import Codes
 from tests.helpers import ROOT
 from tests.models.inference.songs import CONFIG, RATE, sound
@@ -55,8 +56,8 @@ def test_a_file_as_fast_as_possible(command, songs, networks):
     assert [line["frame"] for line in lines] == list(range(1 + int(3.0 * 60)))
     assert lines[90]["time"] == 1.5
     features = torch.from_numpy(windowed_features(resample(*decode_audio(songs / "one.wav"), 3840)))
-    prompt = Prompt(features, Codes(torch.tensor([3]), torch.tensor([2])))
-    (codes,) = generate(gpt, [prompt], GenerationConfig(), torch.device("cpu"))
+    prompt = Prompt(features, Codes(torch.tensor([3]), torch.tensor([2])), "one")
+    (codes,) = generate(gpt, [prompt], DanceConfig().drawing(GenerationConfig()), torch.device("cpu"))
     assert [tuple(line["codes"]) for line in lines[::8]] == list(
         zip(codes.upper.tolist(), codes.lower.tolist(), strict=True)
     )[: len(lines[::8])]

@@ -141,7 +141,7 @@ def test_a_dance_that_stands_still_says_so_and_what_to_try():
     for joints in (still, half):
         (note,) = dance_module.remarks(made(joints), greedy)
         assert "mostly stands still" in note
-        assert note.endswith("try generation.temperature=1 generation.top_p=0.9")
+        assert note.endswith("try dance.temperature=1 dance.top_p=0.9 dance.max_hold=10")
     assert "slower than 5 cm/s for 100 % of the time" in dance_module.remarks(made(still), greedy)[0]
     assert "generation.seed=5" in dance_module.remarks(made(half), drawn)[0]
     slow = swing * 0.08  # never quite still, but hardly moves
@@ -154,11 +154,11 @@ def test_a_dance_that_stands_still_says_so_and_what_to_try():
 def test_the_note_is_on_the_card_and_in_the_log(dance, songs, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(dance_module, "_STILL_SPEED", 1e9)
     with caplog.at_level("INFO"):
-        assert dance(songs / "one.wav", *SILENT, "generation.temperature=0") == 0
+        assert dance(songs / "one.wav", *SILENT, "dance.temperature=0") == 0
     assert "one mostly stands still: it moves slower than" in caplog.text
     (card,) = entries(tmp_path / "out")
     assert card["notes"][0].startswith("Mostly stands still")
-    assert "generation.temperature=1 generation.top_p=0.9" in card["notes"][0]
+    assert "dance.temperature=1 dance.top_p=0.9" in card["notes"][0]
 
 
 def test_times_and_terminals(capsys, monkeypatch):

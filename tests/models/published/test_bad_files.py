@@ -228,10 +228,11 @@ def test_ours_and_published_in_each_others_place(tmp_path, capsys):
     [
         ({"normalise_music": True}, "base.music_deviation, base.music_mean has no place in a published file"),
         ({"cross_conditional": False}, "its halves are independent (cross_conditional: false)"),
+        ({"embed": "codebook"}, "it embeds codebook vectors (embed: codebook), published ones embed indices"),
     ],
 )
 def test_what_has_no_published_form(tmp_path, capsys, more, message):
-    gpt = MotionGPT(GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=1, **more), (6, 5), 7)
+    gpt = MotionGPT(GPTConfig(width=8, heads=2, base_blocks=1, head_blocks=1, **more), (6, 5), 7, code_dim=3)
     ours, out = tmp_path / "ours.pt", tmp_path / "out.pt"
     content = {"stage": "motion_gpt", "architecture": {**gpt.architecture(), "music": "standard"}}
     save_checkpoint({**content, "model": gpt.state_dict(), "config": {}, "epoch": 1}, ours)

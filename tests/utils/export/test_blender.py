@@ -13,9 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from tests.helpers import ROOT
+from tests.body_models import save_npz
+from tests.utils.export.test_mesh import motion
+from utils.body_model import load_body_model
 from utils.export import fit_body, fitted_joints, write_bvh, write_glb
+from utils.export.mesh import write_mesh
 from utils.export.names import TABLES
 from utils.floor import on_ground, sole_thickness
 from utils.music import audio
@@ -51,7 +55,7 @@ def blender():
         out, request = path.with_suffix(".seen.npz"), path.with_suffix(".json")
         given = {"file": str(path), "out": str(out), "frames": SAMPLED, **more}
         request.write_text(json.dumps(given))
-        command = [named or sys.executable, str(ROOT / "tests" / "blender_probe.py"), str(request)]
+        command = [named or sys.executable, str(Path(__file__).with_name("blender_probe.py")), str(request)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert out.is_file(), done.stderr[-3000:]
         with np.load(out) as file:
@@ -134,6 +138,20 @@ def test_glb(blender, fit, tmp_path):
     compare(seen, fit)
     assert seen.facts["rest_lowest_mesh"] == pytest.approx(0, abs=1e-5)  # the rest pose stands
     assert np.abs(seen.lowest).max() < 0.02  # and so does the skin in the dance; a pointed toe digs a little
+
+
+def test_mesh(blender, tmp_path):
+    """The mesh of a body that rolls is where SMPL has it, corrections for the pose included."""
+    body = motion(load_body_model(save_npz(tmp_path / "SMPL_MALE.npz")))
+    turned = Rotation.from_euler("x", 90, degrees=True) * Rotation.from_quat(body.rotations[:, 0])
+    body.rotations[:, 0] = turned.as_quat()
+    write_mesh(tmp_path / "a.glb", body)
+    frames = list(range(0, len(body.root), 3))
+    seen = blender(tmp_path / "a.glb", frames=frames)
+    assert seen.facts["meshes"] == 1
+    lowest = np.concatenate([body.vertices(slice(frame, frame + 1)) for frame in frames])[..., 1].min(1)
+    assert np.ptp(lowest) > 0.05
+    np.testing.assert_allclose(seen.lowest, lowest, atol=6e-4)
 
 
 def test_bvh(blender, fit, tmp_path):
