@@ -124,10 +124,12 @@ class WriterInput:
     @cached_property
     def smpl_fit(self) -> "tuple[Fit, float]":
         """SMPL's body at the dancer's size, feet not locked, and that size."""
-        from utils.export.smpl import fit_smpl
+        from utils.export.smpl import fit_smpl, resized
 
         if self.dance.rotations is not None:
-            return self.own_fit, 1.0  # decoded rotations move SMPL's own body
+            if self.body_model is None:
+                return self.own_fit, 1.0  # the rotations are those of SMPL's mean male body
+            return resized(self.own_fit, self.dance.joints, self.smpl_rest)
         return fit_smpl(self.dance.joints, self.smpl_rest)
 
     @cached_property

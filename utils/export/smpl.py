@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from utils.dance import checked_joints
 from utils.export.chain import body_size, offsets_of
-from utils.export.fit import Fit, fit_body
+from utils.export.fit import Fit, fit_body, measured
 from utils.files import write_npz
 from utils.skeleton import SMPL_24
 from utils.smpl import Gender
@@ -43,6 +43,22 @@ def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
     offsets = offsets_of(rest, SMPL_24)
     size = body_size(joints, rest, SMPL_24)
     return fit_body(joints, rest, offsets=offsets * size), size
+
+
+def resized(fit: Fit, joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
+    """The rotations and root of a body moving another one: SMPL's of another shape, at the dancer's size.
+
+    Args:
+        fit: a body's rotations, and its root.
+        joints: (T, 24, 3) of the dancer, metres.
+        rest: (24, 3) rest joints of the other body, metres.
+
+    Returns:
+        The other body's motion, in metres, and how many times as large as `rest` it is.
+    """
+    joints = checked_joints(joints).astype(np.float64)
+    size = body_size(joints, rest, SMPL_24)
+    return measured(joints, offsets_of(rest, SMPL_24) * size, fit.rotations, fit.root), size
 
 
 def write_smpl(
