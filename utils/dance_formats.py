@@ -124,10 +124,12 @@ class WriterInput:
     @cached_property
     def smpl_fit(self) -> "tuple[Fit, float]":
         """SMPL's body at the dancer's size, feet not locked, and that size."""
-        from utils.export.smpl import fit_smpl
+        from utils.export.smpl import fit_smpl, resized
 
         if self.dance.rotations is not None:
-            return self._moved_smpl()
+            if self.body_model is None:
+                return self.own_fit, 1.0  # the rotations are those of SMPL's mean male body
+            return resized(self.own_fit, self.dance.joints, self.smpl_rest)
         return fit_smpl(self.dance.joints, self.smpl_rest)
 
     @cached_property
@@ -166,18 +168,6 @@ class WriterInput:
         """The body that is fitted for a format: SMPL's where its mesh is written or shown."""
         meshes = self.body_model is not None and name in ("glb", "mp4")
         return "smpl" if meshes else WRITERS[name].needs
-
-    def _moved_smpl(self) -> "tuple[Fit, float]":
-        """SMPL's body moved by the rotations of the dance, and its size."""
-        if self.body_model is None:
-            return self.own_fit, 1.0  # decoded rotations move SMPL's own body
-        from utils.export.chain import body_size, offsets_of
-        from utils.export.fit import measured
-
-        joints, skeleton = np.asarray(self.dance.joints, np.float64), self.dance.skeleton
-        size = body_size(joints, self.smpl_rest, skeleton)
-        offsets = size * offsets_of(self.smpl_rest, skeleton)
-        return measured(joints, offsets, self.own_fit.rotations, self.own_fit.root, skeleton), size
 
     def _locked(self, fit: "Fit") -> "FootLock":
         from utils.export.footlock import lock_feet

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from utils.dance import checked_joints
 from utils.export.chain import body_size, offsets_of
-from utils.export.fit import Fit, fit_body
+from utils.export.fit import Fit, fit_body, measured
 from utils.files import write_npz
 from utils.skeleton import SMPL_24
 from utils.smpl import Gender
@@ -43,6 +43,22 @@ def fit_smpl(joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
     offsets = offsets_of(rest, SMPL_24)
     size = body_size(joints, rest, SMPL_24)
     return fit_body(joints, rest, offsets=offsets * size), size
+
+
+def resized(fit: Fit, joints: np.ndarray, rest: np.ndarray) -> tuple[Fit, float]:
+    """The rotations and root of a body moving another one: SMPL's of another shape, at the dancer's size.
+
+    Args:
+        fit: a body's rotations, and its root.
+        joints: (T, 24, 3) of the dancer, metres.
+        rest: (24, 3) rest joints of the other body, metres.
+
+    Returns:
+        The other body's motion, in metres, and how many times as large as `rest` it is.
+    """
+    joints = checked_joints(joints).astype(np.float64)
+    size = body_size(joints, rest, SMPL_24)
+    return measured(joints, offsets_of(rest, SMPL_24) * size, fit.rotations, fit.root), size
 
 
 def write_smpl(
@@ -98,15 +114,12 @@ def nearest_vectors(rotations: np.ndarray) -> np.ndarray:
     itself may change fast: no vectors of that rotation avoid it.
     """
     vectors = Rotation.from_quat(rotations.reshape(-1, 4)).as_rotvec().reshape(*rotations.shape[:2], 3)
-    angles = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    for t in range(1, len(vectors)):
-        before = vectors[t - 1]
-        far = np.linalg.norm(before, axis=-1, keepdims=True)
-        # no rotation at all has any axis: the one before
-        axis = np.where(
-            angles[t] > 1e-8, vectors[t] / np.maximum(angles[t], 1e-8), before / np.maximum(far, 1e-8)
-        )
-        along = (before * axis).sum(-1, keepdims=True)
-        whole = np.round((along - angles[t]) / (2 * np.pi))
-        vectors[t] = (angles[t] + 2 * np.pi * whole) * axis
-    return vectors
+    angles = np.linalg.norm(vectors, axis=-1)
+    axes = vectors / np.maximum(angles, 1e-8)[..., None]
+    # no rotation at all has any axis: the one before
+    known = np.where(angles > 1e-8, np.arange(len(axes))[:, None], 0)
+    axes = np.take_along_axis(axes, np.maximum.accumulate(known)[..., None], axis=0)
+    cosines = (axes[:-1] * axes[1:]).sum(-1)
+    for t in range(1, len(angles)):  # from here on angles are those of the vectors, whole turns included
+        angles[t] += 2 * np.pi * np.round((angles[t - 1] * cosines[t - 1] - angles[t]) / (2 * np.pi))
+    return angles[..., None] * axes

@@ -15,6 +15,7 @@ from utils.dance import Dance, checked, load_dance, save_dance
 from utils.dance_formats import WRITERS, WriterInput, WriterOptions
 from utils.export import __main__ as command
 from utils.export import body_of_rotations, fit, fitted_joints
+from utils.export.smpl import resized
 from utils.floor import on_ground
 from utils.metrics.reading import read_dance, read_dances, read_recording
 from utils.rotations import joints_of_rotations
@@ -114,6 +115,18 @@ def test_quaternions_are_those_of_scipy():
     ours, theirs = fit.quaternions_of(turns.as_matrix()), turns.as_quat()
     assert set(np.abs(theirs).argmax(-1)) == {0, 1, 2, 3}
     np.testing.assert_allclose(np.abs((ours * theirs).sum(-1)), 1, atol=1e-12)
+
+
+def test_another_body_moves_by_the_same_rotations_at_the_dancers_size(dance):
+    body = body_of_rotations(dance.joints, dance.rotations, rest_joints())
+    again, size = resized(body, dance.joints, 1.25 * rest_joints())
+    assert size == pytest.approx(0.8, abs=1e-6)
+    np.testing.assert_allclose(fitted_joints(again), dance.joints, atol=1e-5)
+    other, size = resized(body, dance.joints, rest_joints("female"))
+    np.testing.assert_array_equal(other.rotations, body.rotations)
+    np.testing.assert_array_equal(other.root, body.root)
+    assert 0.9 < size < 1.2
+    assert 1e-3 < other.error < 0.05
 
 
 def test_rotations_of_other_joints_are_refused(dance):
