@@ -1,7 +1,7 @@
 """Song -> features per step: timbre, harmony, onsets, beats, tempo; columns as in `feature_columns`.
 
 As in the published system's preparation: the song as mono at 512 samples per step, then librosa. There are
-four versions:
+five versions:
 
 * `beat_phase` (of data that is prepared without another choice): timbre and harmony as in `standard`, rhythm
   from an analysis at the rate of the motion, 60 frames per second. The onset column is the highest onset
@@ -19,6 +19,8 @@ four versions:
 * `frames`: the first 55 columns of `compat` at the rate of the motion, 60 frames per second, of which a step
   holds those of its time one after the other. They are the input of the music transformer of Bailando++. At
   this rate the rhythm columns have content.
+* `frames_beat_phase`: the same with the analysis and the columns of `beat_phase`, so that each frame says
+  where in the beat it is: the music transformer has no positions to see that by.
 
 `compat` also resamples songs as the published system did (`utils.music.resampling`), the others by soxr. On a
 drum track the MFCC of `compat` come within 0.002 (60 steps per second) and 0.008 (7.5) of a coefficient's
@@ -105,7 +107,7 @@ def song_features(
     """Features of a sound file at the code rate, and its beats at the motion's.
 
     Beats that follow a given tempo, or are given themselves, also fill the rhythm columns of `beat_phase` and
-    the beat column of `standard` and `frames`; the features of `compat` stay as published: at 7.5 steps per
+    the beat columns of `standard` and `frames`; the features of `compat` stay as published: at 7.5 steps per
     second that column is 0.
 
     Args:
@@ -130,8 +132,8 @@ def song_features(
             found = found._replace(beats=_frames_of(beat_times, len(found.onset), beat_fps))
         if version == "beat_phase":
             features = _beat_phase_features(samples, found, code_fps, beat_fps)
-        elif version == "frames":
-            features = _frame_features(samples, found, code_fps, beat_fps)
+        elif version in ("frames", "frames_beat_phase"):
+            features = _frame_features(samples, found, code_fps, beat_fps, version)
         elif version == "standard" and (bpm is not None or beat_times is not None):
             features[:, BEAT_COLUMN] = _flags(np.round(found.beats * code_fps / beat_fps), len(features))
         return SongFeatures(features, _flags(found.beats, len(found.onset)))
@@ -145,7 +147,7 @@ def sample_rate(fps: float, version: FeatureVersion) -> int:
     Raises:
         ValueError: if that is no whole number of samples per second, or the version is unknown.
     """
-    return feature_sample_rate(BEAT_FPS if check_version(version) in ("beat_phase", "frames") else fps)
+    return feature_sample_rate(fps if check_version(version) in ("standard", "compat") else BEAT_FPS)
 
 
 def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "standard") -> np.ndarray:
@@ -159,8 +161,8 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
         version: of the features.
 
     Returns:
-        (T', D) float32 with T' = 1 + floor(N / samples per step); columns as in `feature_columns`. Of
-        `frames` as many steps as hold the 1 + floor(N / 512) frames, filled up by zeros.
+        (T', D) float32 with T' = 1 + floor(N / samples per step); columns as in `feature_columns`. By
+        frames as many steps as hold the 1 + floor(N / 512) frames, filled up by zeros.
 
     Raises:
         ValueError: if the samples are not mono, not finite or too short, or the version is unknown.
@@ -169,8 +171,8 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
     check_samples(samples, rate, version)
     if version == "beat_phase":
         return _beat_phase_features(samples, rhythm(samples, BEAT_FPS, version), fps, BEAT_FPS)
-    if version == "frames":
-        return _frame_features(samples, rhythm(samples, BEAT_FPS, version), fps, BEAT_FPS)
+    if version in ("frames", "frames_beat_phase"):
+        return _frame_features(samples, rhythm(samples, BEAT_FPS, version), fps, BEAT_FPS, version)
     if not samples.any():
         return np.zeros((1 + len(samples) // HOP, num_features(version)), np.float32)
     pad_mode = padding(version)
@@ -219,20 +221,27 @@ def _beat_phase_features(samples: np.ndarray, found: Rhythm, code_fps: float, be
     return _in_columns(rows, "beat_phase")
 
 
-def _frame_features(samples: np.ndarray, found: Rhythm, code_fps: float, beat_fps: float) -> np.ndarray:
-    """Features (T', D) of version `frames`; arguments as of `_beat_phase_features`."""
-    per_step, columns = frames_per_step("frames", code_fps), feature_columns("frames")
-    single = np.zeros((len(found.onset), columns["sound"].stop), np.float32)
+def _frame_features(
+    samples: np.ndarray, found: Rhythm, code_fps: float, beat_fps: float, version: FeatureVersion
+) -> np.ndarray:
+    """Features (T', D) of a version by frames; arguments as of `_beat_phase_features`."""
+    per_step, total = frames_per_step(version, code_fps), len(found.onset)
+    single = np.zeros((total, num_features(version, beat_fps)), np.float32)
     if samples.any():
-        rate, pad_mode = feature_sample_rate(beat_fps), padding("frames")
-        rows = {
+        rate, pad_mode = feature_sample_rate(beat_fps), padding(version)
+        rows: dict[FeatureGroup, np.ndarray] = {
             **_timbre(samples, harmonic_percussive(samples, pad_mode)[0], rate, pad_mode),
             "onset": found.onset[None],
-            "beat": _flags(found.beats, len(found.onset))[None],
-            "sound": tempogram(found.onset, _TEMPOGRAM_FRAMES, kept=1),
+            "beat": _flags(found.beats, total)[None],
         }
-        single = _in_columns(rows, "frames")
-    single = np.pad(single, ((0, -len(single) % per_step), (0, 0)))
+        if version == "frames":
+            rows["sound"] = tempogram(found.onset, _TEMPOGRAM_FRAMES, kept=1)
+        else:
+            phase = beat_phase(found.beats, np.arange(total), beat_fps)
+            rows["beat_phase"] = np.stack([phase.sine, phase.cosine])
+            rows |= {"beat_time": phase.to_next[None], "tempo": phase.bpm[None]}
+        single = _in_columns(rows, version)
+    single = np.pad(single, ((0, -total % per_step), (0, 0)))
     return single.reshape(len(single) // per_step, -1)
 
 

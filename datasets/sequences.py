@@ -4,7 +4,7 @@
     <root>/motion/<sequence>.npy         float32 (T, 24, 3), metres, y up, 60 fps
     <root>/motion/<sequence>.rotations.npy   float32 (T, 24, 3, 3), where they were asked for
     <root>/music/<song>.features.npy     float32 (T', D) of the whole song, 7.5 steps per second; D by
-                                         version. `frames`: 8 frames of 55 features in a step, the last one
+                                         version. By frames: 8 frames of 55 or 58 in a step, the last one
                                          filled up by zeros
     <root>/music/<song>.beats.npy        bool (T60,) of the whole song, 60 fps
 
@@ -50,14 +50,22 @@ _GROUPS: dict[FeatureVersion, tuple[FeatureGroup, ...]] = {
     "compat": (*_SHARED, "tempogram"),
     "beat_phase": (*_SHARED, "beat_phase", "beat_time", "tempo"),
     "frames": (*_SHARED, "sound"),
+    "frames_beat_phase": (*_SHARED, "beat_phase", "beat_time", "tempo"),
 }
 # raised when a version's numbers change: older data is then made again
-RECIPES: dict[FeatureVersion, int] = {"standard": 1, "compat": 2, "beat_phase": 1, "frames": 1}
-FRAME_FPS = 60  # frames per second of version `frames`
+RECIPES: dict[FeatureVersion, int] = {
+    "standard": 1,
+    "compat": 2,
+    "beat_phase": 1,
+    "frames": 1,
+    "frames_beat_phase": 1,
+}
+FRAME_FPS = 60  # frames per second of the versions with several frames in a step
+_BY_FRAME = ("frames", "frames_beat_phase")
 
 
 def feature_columns(version: str) -> dict[FeatureGroup, slice]:
-    """Columns of each group of the music features of a version, in their order; of `frames`, in a frame.
+    """Columns of each group of the music features of a version, in their order, or in that of a frame.
 
     Raises:
         ValueError: if the version is unknown.
@@ -68,12 +76,12 @@ def feature_columns(version: str) -> dict[FeatureGroup, slice]:
 
 
 def frames_per_step(version: str, fps: float = 7.5) -> int:
-    """Frames of music in a step of the features: 1, or those at 60 per second of version `frames`.
+    """Frames of music in a step of the features: 1, or those at 60 per second of the versions by frames.
 
     Raises:
         ValueError: if the version is unknown, or a step holds no whole number of frames.
     """
-    if check_version(version) != "frames":
+    if check_version(version) not in _BY_FRAME:
         return 1
     frames = FRAME_FPS / fps
     if frames != int(frames):
@@ -84,7 +92,7 @@ def frames_per_step(version: str, fps: float = 7.5) -> int:
 def num_features(version: str, fps: float = 7.5) -> int:
     """Number of columns of the music features of a version: 438 as published, 58 of `beat_phase`.
 
-    Those of `frames` are 55 per frame, as many frames as a step holds.
+    Those of `frames` are 55 per frame, of `frames_beat_phase` 58, as many frames as a step holds.
 
     Raises:
         ValueError: as of `frames_per_step`.
@@ -148,7 +156,7 @@ class PreparedData:
 
     @property
     def frames_per_step(self) -> int:
-        """Frames of music in a step of the features, 1 unless the version is `frames`."""
+        """Frames of music in a step of the features; 1 unless the version is one by frames."""
         return frames_per_step(self.feature_version, self.music_fps)
 
     @property

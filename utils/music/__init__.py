@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-FeatureVersion = Literal["standard", "compat", "beat_phase", "frames"]
+FeatureVersion = Literal["standard", "compat", "beat_phase", "frames", "frames_beat_phase"]
 NEWEST: FeatureVersion = "beat_phase"  # of data that is prepared without another choice
 
 

@@ -26,6 +26,7 @@ _COMPAT_HIGHEST_HZ = 11025.0
 _TEMPO_SECONDS = 8.0  # how far apart librosa looks for beats that repeat
 _FASTEST_BPM = 320.0  # librosa's own limit
 AS_LIBROSA_0_8 = ("compat", "frames")  # versions with which published weights were trained
+FOLLOW_TEMPO = ("beat_phase", "frames_beat_phase")  # versions whose beats follow a tempo that changes
 
 
 class Rhythm(NamedTuple):
@@ -170,7 +171,7 @@ def beat_frames(
     tempo: float | np.ndarray
     if bpm is not None:
         tempo = bpm
-    elif version == "beat_phase":
+    elif version in FOLLOW_TEMPO:
         tempo = tempo_curve(onset, rate / HOP)
     else:
         tempo = _one_tempo(onset, rate)
