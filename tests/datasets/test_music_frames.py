@@ -10,7 +10,8 @@ from tests.datasets.test_live import arriving
 from tests.datasets.test_music import assert_close, drums
 from tests.helpers import golden
 from utils.music.audio import write_wav
-from utils.music.beats import track_beats
+from utils.music.beat_phase import beat_phase
+from utils.music.beats import rhythm, track_beats
 
 COLUMNS = feature_columns("frames")
 
@@ -82,3 +83,23 @@ def test_of_arriving_sound():
     flags = single(expected)[: 1 + len(samples) // 512, 53] > 0
     assert 8 <= flags.sum() <= 12
     assert track_beats(samples, 60.0, "frames").sum() >= 8
+
+
+def test_each_frame_knows_where_in_the_beat_it_is():
+    sound = drums(110, 6.0, 30720, seed=2)
+    features = music_features(sound, 7.5, "frames_beat_phase")
+    columns, total = feature_columns("frames_beat_phase"), 1 + len(sound) // 512
+    assert features.shape == (-(-total // 8), 8 * 58)
+    frames = features.reshape(-1, 58)
+    found = rhythm(sound, 60.0, "beat_phase")
+    np.testing.assert_array_equal(np.flatnonzero(frames[:, columns["beat"]]), found.beats)
+    np.testing.assert_array_equal(frames[:total, columns["onset"]][:, 0], found.onset)
+    phase = beat_phase(found.beats, np.arange(total), 60.0)
+    expected = np.stack([phase.sine, phase.cosine, phase.to_next, phase.bpm], 1)
+    np.testing.assert_allclose(frames[:total, 54:], expected, rtol=1e-6)
+    assert abs(np.median(frames[:total, columns["tempo"]]) - 110) < 3
+    at_code_rate = music_features(sound, 7.5, "beat_phase")[: len(features)]
+    first = frames[::8]  # of each code
+    for name in ("beat_phase", "beat_time", "tempo"):
+        there = at_code_rate[:, feature_columns("beat_phase")[name]]
+        np.testing.assert_allclose(first[: len(there), columns[name]], there, rtol=1e-5, atol=1e-6)
