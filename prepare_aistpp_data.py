@@ -214,6 +214,11 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         what, idle = "--songs alone", joints | {"--beats": args.beats, "--no-songs": args.no_songs}
     if args.betas and not args.smpl:
         raise ValueError("--betas goes with --smpl only: body shapes are in SMPL's model files")
+    if args.rotations and (args.gender != "male" or args.betas):
+        raise ValueError(
+            "--rotations are those of AIST++'s mean male body, as are decoded dances; "
+            "leave out --gender and --betas"
+        )
     skeleton = None if args.skeleton == SMPL_24.name else args.skeleton
     for option, value in (("--skeleton", skeleton), ("--fps", args.fps), ("--up", args.up)):
         if value is not None and not args.adapter:

@@ -112,6 +112,13 @@ def test_other_data_have_none(tmp_path, capsys):
         assert f"--rotations would change nothing beside {what}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [("--gender", "female"), ("--smpl", "model.pkl", "--betas", "1")])
+def test_rotations_of_another_body_are_refused(more, tmp_path, capsys):
+    arguments = ["--source", str(tmp_path), "--out", str(tmp_path / "out"), "--rotations", *more]
+    assert prepare_aistpp_data.main(arguments) == 1
+    assert "mean male body" in capsys.readouterr().err
+
+
 def test_ill_shaped_poses_leave_no_rotations(source, tmp_path):
     content = motion()
     content["smpl_poses"] = content["smpl_poses"][:, :60]
