@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -50,7 +49,7 @@ class Policy(NamedTuple):
         epoch: of the weights: the selected one, else the last one.
         epochs: how many the run has done.
         published: whether it is a published file.
-        built_on: hashes of the data and of earlier checkpoints, by config key; empty if they are not known.
+        codes: `fingerprint_of_codes` of the memory that it was trained with; '' if that is not known.
     """
 
     model: MotionGPT | ActorCritic
@@ -60,7 +59,7 @@ class Policy(NamedTuple):
     epoch: int
     epochs: int
     published: bool
-    built_on: Mapping[str, str] = MappingProxyType({})
+    codes: str = ""
 
     @property
     def gpt(self) -> MotionGPT:
@@ -167,8 +166,8 @@ def load_policy(path: Path, made_by: str, stages: tuple[str, ...] = POLICY_STAGE
         model_type = ActorCritic if stage == "actor_critic" else MotionGPT
         model = model_type.from_architecture(architecture, str(path))
         load_weights(model, dict(weights), path)
-        built_on = dict(content.get("built_on", {}))
-    return Policy(model.eval(), path, stage, architecture, epoch, epochs, is_published(path), built_on)
+        codes = str(content.get("codes", ""))
+    return Policy(model.eval(), path, stage, architecture, epoch, epochs, is_published(path), codes)
 
 
 def load_run_policy(config: PolicyConfig, stages: tuple[str, ...] = POLICY_STAGES) -> Policy:

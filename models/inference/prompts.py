@@ -67,7 +67,7 @@ def load_networks(config: GPTRunConfig, device: torch.device) -> Networks:
             f"{path} knows {gpt.num_codes} codes (upper, lower), the memory {vqvae} has {memory.num_codes}; "
             "they must be of one training"
         )
-    check_codes(policy.built_on, memory, path, config.vqvae)
+    check_codes(policy.codes, memory, path, config.vqvae)
     per_second = memory.skeleton.fps / memory.frames_per_code
     given = num_features(features, per_second)
     if gpt.music_channels != given:

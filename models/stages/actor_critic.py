@@ -164,6 +164,7 @@ class ActorCriticStage(Stage):
         path = Path(self.config.gpt)
         policy = load_policy(path, self.config.made_by(path))
         check_features(policy.architecture, self.data.feature_version, path, self.config.data.root)
+        check_codes(policy.codes, self._memory, path, self.config.vqvae)
         gpt = policy.gpt
         if gpt.num_codes != self._memory.num_codes:
             raise ValueError(
@@ -366,7 +367,7 @@ class ActorCriticStage(Stage):
         """Load the weights of `load_run_policy` into the model; return the run's number of epochs."""
         policy = load_run_policy(self.config, (self.name,))
         replaces_run = policy.published and policy.path != self.config.checkpoint_path
-        check_codes(policy.built_on, self.memory, policy.path, self.config.vqvae)
+        check_codes(policy.codes, self.memory, policy.path, self.config.vqvae)
         self.judged = ROWS[policy.stage] if replaces_run else None
         if isinstance(policy.model, ActorCritic):
             if replaces_run:

@@ -188,13 +188,20 @@ class Stage(ABC):
         return {"data.root": hashlib.sha256(manifest).hexdigest()}
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        return {
+        content = {
             "stage": self.name,
             "architecture": self.architecture(),
             "model": self.model.state_dict(),
             "config": to_plain(self.config),
             "built_on": dict(self.built_on),
         }
+        if isinstance(self.config, GPTRunConfig):
+            content["codes"] = self._codes
+        return content
+
+    @cached_property
+    def _codes(self) -> str:
+        return fingerprint_of_codes(self.memory)
 
     def load_state_dict(self, content: Mapping[str, Any], path: Path) -> None:  # noqa: D102
         with described_by(path):
@@ -229,7 +236,7 @@ class Stage(ABC):
             load_weights(self.model, content["model"], path)
             epoch = int(content["epoch"])
         if isinstance(self.config, GPTRunConfig):
-            check_codes(content.get("built_on", {}), self.memory, path, self.config.vqvae)
+            check_codes(content.get("codes", ""), self.memory, path, self.config.vqvae)
         self.model.eval()
         return epoch
 
@@ -246,11 +253,11 @@ class Stage(ABC):
         return self._loader.begin(self.epoch_batches(len(clips), epoch))
 
 
-def check_codes(built_on: Mapping[str, str], memory: ChoreographicMemory, path: Path, vqvae: str) -> None:
+def check_codes(codes: str, memory: ChoreographicMemory, path: Path, vqvae: str) -> None:
     """Check that a motion GPT was trained on the codes of a memory.
 
     Args:
-        built_on: hashes that the GPT's checkpoint holds; published files and older checkpoints hold none.
+        codes: `fingerprint_of_codes` of its memory; '' in published files and older checkpoints.
         memory: the memory that is to decode its codes.
         path: of the GPT, for the message.
         vqvae: file of the memory, likewise.
@@ -258,11 +265,23 @@ def check_codes(built_on: Mapping[str, str], memory: ChoreographicMemory, path: 
     Raises:
         ValueError: if it was trained on those of another one.
     """
-    if "vqvae" in built_on and built_on["vqvae"] != fingerprint_of_memory(memory):
+    if codes and codes != fingerprint_of_codes(memory):
         raise ValueError(
             f"{path} was trained on the codes of another memory than that of {vqvae}, whose codes mean other "
             "motion; name the memory that it was trained with, or one with its codes (key vqvae)"
         )
+
+
+def fingerprint_of_codes(memory: ChoreographicMemory) -> str:
+    """Return a hash of what a memory's codes mean: its code vectors and position decoders, in float32.
+
+    A memory that was written as a published file and read again has the same one.
+    """
+    upper, lower = memory.code_vectors
+    state = {"upper": upper, "lower": lower}
+    for name, half in memory.halves.items():
+        state |= {f"{name}.{key}": value for key, value in half.decoder.state_dict().items()}
+    return fingerprint({key: value.to(torch.float32) for key, value in state.items()})
 
 
 def fingerprint_of_memory(memory: ChoreographicMemory) -> str:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from models.stages.base import fingerprint_of_memory
+from models.stages.base import fingerprint_of_codes
 from models.vqvae import ChoreographicMemory, Codes
 from tests.models.inference.songs import RATE, SILENT, motion, sound
 from utils.export import fit
@@ -83,7 +83,7 @@ def test_rest_until_the_first_beat_has_rotations_too(dance, mix, tmp_path):
 
 def test_a_gpt_of_another_memorys_codes_is_refused(dance, networks, mix, files, songs, tmp_path, capsys):
     content = load_checkpoint(files["gpt"], "")
-    content["built_on"] = {"vqvae": fingerprint_of_memory(networks[0])}
+    content["codes"] = fingerprint_of_codes(networks[0])
     save_checkpoint(content, tmp_path / "gpt.pt")
     own = [f"checkpoint={tmp_path / 'gpt.pt'}"]
     assert dance(songs / "one.wav", *SILENT, *own, f"vqvae={mix[0]}") == 0

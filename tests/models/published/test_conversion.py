@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.actor_critic import ActorCritic, ValueConfig
-from models.checkpoints import MEMORY_STAGES, POLICY_STAGES, read_checkpoint
+from models.checkpoints import MEMORY_STAGES, POLICY_STAGES, load_memory, read_checkpoint
 from models.conv import ConvConfig
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import GPTConfig, MotionGPT, MusicTransformerConfig
@@ -14,6 +14,7 @@ from models.published.conversion import from_published, to_published
 from models.published.files import is_published, read_published
 from models.published.names import gpt_table, memory_table, to_ours, to_theirs
 from models.quantizer import CodebookConfig
+from models.stages.base import fingerprint_of_codes, fingerprint_of_memory
 from models.vqvae import ChoreographicMemory, Codes, MemoryConfig
 from tests.golden.select_arrays import OUTPUTS
 from tests.helpers import SHARED, golden
@@ -281,3 +282,19 @@ def test_the_golden_memory_of_other_sizes(tmp_path):
     assert torch.equal(codes.upper, arrays["codes_up"])
     assert torch.equal(codes.lower, arrays["codes_down"])
     torch.testing.assert_close(pose, arrays["decode"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_memory_there_and_back_has_the_same_codes(tmp_path):
+    """Its moving averages are not kept, and a GPT of its codes is still one of its codes."""
+    memory = ChoreographicMemory(MEMORY_SMALL, velocity=True)
+    for half in memory.halves.values():
+        half.quantizer.codebook.normal_()
+        half.quantizer.ema_sum.normal_()
+    content = {"stage": "sep_vqvae_root", "architecture": memory.architecture(), "model": memory.state_dict()}
+    made = to_published({**content, "config": {}, "epoch": 1}, "memory")
+    path = write(tmp_path / "memory.pt", made["model"], made["config"])
+    again = load_memory(path, "", velocity=True)
+    assert fingerprint_of_memory(again) != fingerprint_of_memory(memory)
+    assert fingerprint_of_codes(again) == fingerprint_of_codes(memory)
+    again.lower.quantizer.codebook[3] += 1
+    assert fingerprint_of_codes(again) != fingerprint_of_codes(memory)
