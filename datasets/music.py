@@ -38,6 +38,7 @@ import numpy as np
 import utils.music.numba_cache  # noqa: F401  locks the cache before librosa's functions are compiled
 from datasets.sequences import (
     BEAT_COLUMN,
+    BY_FRAME,
     FeatureGroup,
     feature_columns,
     frames_per_step,
@@ -132,7 +133,7 @@ def song_features(
             found = found._replace(beats=_frames_of(beat_times, len(found.onset), beat_fps))
         if version == "beat_phase":
             features = _beat_phase_features(samples, found, code_fps, beat_fps)
-        elif version in ("frames", "frames_beat_phase"):
+        elif version in BY_FRAME:
             features = _frame_features(samples, found, code_fps, beat_fps, version)
         elif version == "standard" and (bpm is not None or beat_times is not None):
             features[:, BEAT_COLUMN] = _flags(np.round(found.beats * code_fps / beat_fps), len(features))
@@ -171,7 +172,7 @@ def music_features(samples: np.ndarray, fps: float, version: FeatureVersion = "s
     check_samples(samples, rate, version)
     if version == "beat_phase":
         return _beat_phase_features(samples, rhythm(samples, BEAT_FPS, version), fps, BEAT_FPS)
-    if version in ("frames", "frames_beat_phase"):
+    if version in BY_FRAME:
         return _frame_features(samples, rhythm(samples, BEAT_FPS, version), fps, BEAT_FPS, version)
     if not samples.any():
         return np.zeros((1 + len(samples) // HOP, num_features(version)), np.float32)

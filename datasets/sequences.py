@@ -61,7 +61,7 @@ RECIPES: dict[FeatureVersion, int] = {
     "frames_beat_phase": 1,
 }
 FRAME_FPS = 60  # frames per second of the versions with several frames in a step
-_BY_FRAME = ("frames", "frames_beat_phase")
+BY_FRAME = ("frames", "frames_beat_phase")  # versions with several frames in a step
 
 
 def feature_columns(version: str) -> dict[FeatureGroup, slice]:
@@ -81,7 +81,7 @@ def frames_per_step(version: str, fps: float = 7.5) -> int:
     Raises:
         ValueError: if the version is unknown, or a step holds no whole number of frames.
     """
-    if check_version(version) not in _BY_FRAME:
+    if check_version(version) not in BY_FRAME:
         return 1
     frames = FRAME_FPS / fps
     if frames != int(frames):

@@ -469,7 +469,7 @@ class EncodedMusic:
                 self._encoded[song, place, self.window - len(vectors) :] = vectors
 
 
-_WINDOWS = 512  # windows whose music is kept; with the published sizes 86 kB each
+_WINDOWS = 2048  # windows whose music is kept; with the published sizes 86 kB each
 
 
 def accelerated(gpt: MotionGPT | AcceleratedGPT, config: GenerationConfig) -> AcceleratedGPT:

@@ -389,7 +389,7 @@ class ChoreographicMemory(nn.Module):
         return Motion(joints_of_rotations(rotations, root, self.skeleton), rotations.float())
 
     def _in_pieces(self, decode: Callable[[Codes], Tensor], codes: Codes) -> Tensor:
-        """What `decode` makes of the codes (T',) of a whole dance, (T, ...) on the CPU, in bounded memory."""
+        """Apply `decode` to the codes (T',) of a whole dance in bounded memory: (T, ...) on the CPU."""
         length, overlap, step = len(codes.lower), self.config.conv.look_ahead, self.frames_per_code
         device, pieces = self._whole.device, []
         at_once = _DECODED.get(device.type, _DECODED["cpu"])

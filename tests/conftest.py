@@ -86,3 +86,14 @@ def prepare_small(raw_corpus: Path, folder: Path) -> None:
         "--rotations",
     ]
     assert prepare_aistpp_data.main(arguments) == 0
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """Any fit of a body is an error."""
+    from utils.export import fit
+
+    def fails(*_, **__):
+        raise AssertionError("a body is fitted")
+
+    monkeypatch.setattr(fit, "_fit_window", fails)

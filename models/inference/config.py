@@ -73,7 +73,7 @@ class DanceConfig(ConfigModel):
     """Body that video and picture show and glb holds."""
 
     def drawing(self, generation: GenerationConfig) -> GenerationConfig:
-        """How codes are generated: the config of the generation, with what is set here for drawing."""
+        """Return the config of the generation with the keys for drawing that are set here."""
         own = {"temperature": self.temperature, "top_p": self.top_p, "max_hold": self.max_hold}
         return generation.model_copy(update={key: value for key, value in own.items() if value is not None})
 

@@ -365,7 +365,7 @@ class _Run:
 
 
 def about_drawing(generation: GenerationConfig) -> str:
-    """How the codes are chosen, and the keys that decide it."""
+    """Describe in a line how codes are chosen, and name the keys that decide it."""
     if generation.temperature == 0:
         how = "the most probable codes are taken"
     else:

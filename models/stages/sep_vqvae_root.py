@@ -4,10 +4,11 @@ Source: Bailando (CVPR 2022), section 3.3. Only this second decoder is trained; 
 so each clip is encoded once.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import NonNegativeFloat
@@ -60,33 +61,74 @@ class VelocityClips(Dataset[VelocityClip]):
         return VelocityClip(self.lower[index], root_velocity(self.poses[index][:, :3]))
 
 
-class SepVQVAERoot(Stage):
-    """Trains `memory.velocity` on the frozen lower codes."""
+class BranchStage(Stage):
+    """Trains one branch of a trained memory, which decodes its frozen codes; the rest stays as it is.
 
-    name = "sep_vqvae_root"
-    Config = SepVQVAERootConfig
-    config: SepVQVAERootConfig
+    Args:
+        config: of the stage.
+        device: of the computation.
+        vqvae: checkpoint of the memory; it may lack the branch.
 
-    def __init__(self, config: SepVQVAERootConfig, device: torch.device) -> None:
+    Attributes:
+        branch: the attribute of the memory: `velocity`, or `rotations`, which comes after it.
+    """
+
+    branch: ClassVar[Literal["velocity", "rotations"]]
+
+    def __init__(self, config: RunConfig, device: torch.device, vqvae: str) -> None:
         super().__init__(config, device)
-        trained = load_memory(Path(config.vqvae), config.made_by(Path(config.vqvae)), velocity=False)
-        memory = ChoreographicMemory(trained.config, velocity=True)
-        own = {k: v for k, v in trained.state_dict().items() if not k.startswith("velocity.")}
+        rotations = self.branch == "rotations"
+        trained = load_memory(Path(vqvae), config.made_by(Path(vqvae)), velocity=rotations)
+        memory = ChoreographicMemory(trained.config, velocity=True, rotations=rotations)
+        own = {k: v for k, v in trained.state_dict().items() if not k.startswith(f"{self.branch}.")}
         memory.load_state_dict(own, strict=False)
         memory.requires_grad_(False)
-        assert memory.velocity is not None
-        memory.velocity.requires_grad_(True)
-        if trained.config.normalise_pose and self.data.names("train"):  # else they are in the checkpoint
-            memory.velocity.set_statistics(training_velocities(self.data))
+        branch = memory.get_submodule(self.branch).requires_grad_(True)
+        if trained.config.normalise_pose:
+            self.set_statistics(memory)
         self._memory_hash = fingerprint_of_memory(memory)  # `load_state_dict` replaces the weights
         self.model = memory.eval().to(device)
-        self.trainable = memory.velocity
-        use_channels_last(memory.velocity, config.training.channels_last)
+        self.trainable = branch
+        use_channels_last(branch, config.training.channels_last)
+
+    @abstractmethod
+    def set_statistics(self, memory: ChoreographicMemory) -> None:
+        """Set the branch's statistics for `normalise_pose`, unless the data lack what they are of.
+
+        They are then in the checkpoint that is evaluated.
+        """
 
     @property
     def memory(self) -> ChoreographicMemory:
         """The model itself."""
         return self.model  # type: ignore[return-value]
+
+    @cached_property
+    def built_on(self) -> Mapping[str, str]:
+        """Hashes of the data, and of the memory's encoders, codebooks and position decoders."""
+        return {**super().built_on, "vqvae": self._memory_hash}
+
+    def architecture(self) -> dict[str, Any]:
+        """Return the memory's architecture."""
+        return self.memory.architecture()
+
+
+class SepVQVAERoot(BranchStage):
+    """Trains `memory.velocity` on the frozen lower codes."""
+
+    name = "sep_vqvae_root"
+    branch = "velocity"
+    Config = SepVQVAERootConfig
+    config: SepVQVAERootConfig
+
+    def __init__(self, config: SepVQVAERootConfig, device: torch.device) -> None:
+        super().__init__(config, device, config.vqvae)
+
+    def set_statistics(self, memory: ChoreographicMemory) -> None:
+        """Set those of the training dances' root velocities."""
+        if self.data.names("train"):
+            assert memory.velocity is not None
+            memory.velocity.set_statistics(training_velocities(self.data))
 
     @cached_property
     def clips(self) -> "VelocityClips":
@@ -112,15 +154,6 @@ class SepVQVAERoot(Stage):
         evaluation = self.evaluation()
         rows = {"random codes": evaluation.random_codes(), "memory": evaluation.reconstructions()}
         return evaluation.report(folder, rows, shown="memory", title=self.config.name)
-
-    @cached_property
-    def built_on(self) -> Mapping[str, str]:
-        """Hashes of the data, and of the memory's encoders, codebooks and decoders."""
-        return {**super().built_on, "vqvae": self._memory_hash}
-
-    def architecture(self) -> dict[str, Any]:
-        """Return the memory's architecture."""
-        return self.memory.architecture()
 
 
 @torch.no_grad()

@@ -17,11 +17,9 @@ from torch.utils.data import Dataset
 
 from datasets.clips import PoseClips, training_rotations
 from datasets.sequences import PreparedData
-from models.checkpoints import load_memory
-from models.conv import use_channels_last
-from models.stages.base import RunConfig, Stage, fingerprint_of_memory
+from models.stages.base import RunConfig
 from models.stages.memory_losses import RotationLossConfig, rotation_loss
-from models.stages.sep_vqvae_root import encode_clips
+from models.stages.sep_vqvae_root import BranchStage, encode_clips
 from models.vqvae import ChoreographicMemory, Codes
 from utils.training.trainer import Batches
 
@@ -67,33 +65,21 @@ class RotationClips(Dataset[RotationClip]):
         return RotationClip(self.codes.upper[index], self.codes.lower[index], torch.from_numpy(rotations))
 
 
-class SepVQVAERootMix(Stage):
+class SepVQVAERootMix(BranchStage):
     """Trains `memory.rotations` on the frozen codes of both halves."""
 
     name = "sep_vqvae_root_mix"
+    branch = "rotations"
     Config = SepVQVAERootMixConfig
     config: SepVQVAERootMixConfig
 
     def __init__(self, config: SepVQVAERootMixConfig, device: torch.device) -> None:
-        super().__init__(config, device)
-        trained = load_memory(Path(config.vqvae), config.made_by(Path(config.vqvae)), velocity=True)
-        memory = ChoreographicMemory(trained.config, velocity=True, rotations=True)
-        own = {key: value for key, value in trained.state_dict().items() if not key.startswith("rotations.")}
-        memory.load_state_dict(own, strict=False)
-        memory.requires_grad_(False)
-        assert memory.rotations is not None
-        memory.rotations.requires_grad_(True)
-        if trained.config.normalise_pose and self.data.has_rotations("train"):  # else in the checkpoint
-            memory.set_rotation_statistics(training_rotations(self.data))
-        self._memory_hash = fingerprint_of_memory(memory)  # `load_state_dict` replaces the weights
-        self.model = memory.eval().to(device)
-        self.trainable = memory.rotations
-        use_channels_last(memory.rotations, config.training.channels_last)
+        super().__init__(config, device, config.vqvae)
 
-    @property
-    def memory(self) -> ChoreographicMemory:
-        """The model itself."""
-        return self.model  # type: ignore[return-value]
+    def set_statistics(self, memory: ChoreographicMemory) -> None:
+        """Set those of the training dances' rotations."""
+        if self.data.has_rotations("train"):
+            memory.set_rotation_statistics(training_rotations(self.data))
 
     @cached_property
     def clips(self) -> RotationClips:
@@ -120,12 +106,3 @@ class SepVQVAERootMix(Stage):
             "memory": evaluation.reconstructions(),
         }
         return evaluation.report(folder, rows, shown="memory", title=self.config.name)
-
-    @cached_property
-    def built_on(self) -> Mapping[str, str]:
-        """Hashes of the data, and of the memory's encoders, codebooks and position decoders."""
-        return {**super().built_on, "vqvae": self._memory_hash}
-
-    def architecture(self) -> dict[str, Any]:
-        """Return the memory's architecture."""
-        return self.memory.architecture()

@@ -107,10 +107,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained_with_music(tmp_path_factory):
     """The same with a music transformer in front of the GPT."""
-    folder = tmp_path_factory.mktemp("graphs_music")
-    data = synthetic.make_data(folder / "data", "frames")
-    synthetic.train_all(data, folder / "runs", own=synthetic.WITH_MUSIC, epochs=1)
-    return folder
+    return synthetic.train_all_with_music(tmp_path_factory.mktemp("graphs_music"))
 
 
 def train(name, folder, output, graphed, **more):

@@ -1,4 +1,4 @@
-"""How movement follows the music beyond the beat score: landings of feet, brakes and surges, loudness.
+"""Metrics of rhythm beyond the beat score: landings of feet, brakes and surges, following of loudness.
 
 Conventions: times are in seconds, beats ascending; all values are means or medians over one dance, not a
 number where the dance has too little of what is measured. None of them needs a reference. They are compared

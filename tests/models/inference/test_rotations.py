@@ -8,7 +8,6 @@ from scipy.spatial.transform import Rotation
 from models.stages.base import fingerprint_of_codes
 from models.vqvae import ChoreographicMemory, Codes
 from tests.models.inference.songs import RATE, SILENT, motion, sound
-from utils.export import fit
 from utils.export.chain import worst_stretch
 from utils.metrics.reading import read_dance
 from utils.music import audio
@@ -27,16 +26,6 @@ def mix(networks, files):
     content |= {"model": memory.state_dict(), "config": {}, "epoch": 3}
     save_checkpoint(content, files["memory"].with_name("mix.pt"))
     return files["memory"].with_name("mix.pt"), memory
-
-
-@pytest.fixture
-def no_fit(monkeypatch):
-    """Any fit is an error."""
-
-    def fails(*_, **__):
-        raise AssertionError("a body is fitted")
-
-    monkeypatch.setattr(fit, "_fit_window", fails)
 
 
 @pytest.mark.usefixtures("no_fit")

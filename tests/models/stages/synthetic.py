@@ -166,6 +166,12 @@ def train_all(
     return found
 
 
+def train_all_with_music(folder: Path) -> Path:
+    """Trains all stages for an epoch, the GPT behind a music transformer: `data` and `runs` of the folder."""
+    train_all(make_data(folder / "data", "frames"), folder / "runs", own=WITH_MUSIC, epochs=1)
+    return folder
+
+
 if __name__ == "__main__":  # for torchrun: folders of the data, of earlier stages, and of these runs
     distributed.start("cpu")
     data_root, before, output = map(Path, sys.argv[1:])

@@ -16,10 +16,7 @@ REACH = synthetic.MUSIC_TRANSFORMER["reach"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("music")
-    data = synthetic.make_data(folder / "data", "frames")
-    synthetic.train_all(data, folder / "runs", own=synthetic.WITH_MUSIC, epochs=1)
-    return folder
+    return synthetic.train_all_with_music(tmp_path_factory.mktemp("music"))
 
 
 def make(name, folder, own=None, data=None):

@@ -41,16 +41,6 @@ def dance():
     return Dance("a", joints, rotations=rotations.astype(np.float32))
 
 
-@pytest.fixture
-def no_fit(monkeypatch):
-    """Any fit is an error."""
-
-    def fails(*_, **__):
-        raise AssertionError("a body is fitted")
-
-    monkeypatch.setattr(fit, "_fit_window", fails)
-
-
 @pytest.mark.usefixtures("no_fit")
 def test_smpl_parameters_are_the_rotations(dance, tmp_path):
     path = tmp_path / "a_smpl.npz"
