@@ -4,14 +4,15 @@ Beat reward and consistency of the halves: Bailando (CVPR 2022), section 3.5, eq
 published code differs, both forms are implemented. The beat reward is a yes or no per code, and half of it is
 paid to a dancer who does not move. The further parts are for finetuning beyond the paper: `recall` and
 `precision` measure how near beats are in time, by the Gaussian of BAS, and `energy` and `spread` compare the
-movement around each code with that of real dances, so neither jitter nor standing still pays.
+movement around each code with that of real dances, so neither jitter nor standing still pays. `usage` is the
+only part that sees the dances of an epoch together: it pays for codes that they use less than real dances do.
 
 Poses are (B, T, J*3), root-relative, with the root velocity in the root slot (metres per frame); beats are
 (B, T) flags at the same rate.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -20,13 +21,14 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
+from models.vqvae import Codes
 from utils.config import ConfigModel
 from utils.motion import joints_to_pose, pose_to_joints, root_velocity, with_root
 from utils.skeleton import SMPL_24
 
 BeatReward = Literal["published", "paper"]
-PARTS = ("beat_reward", "recall", "precision", "energy", "spread", "consistency")
-NEED_REAL = ("energy", "spread")  # parts that compare with real dances
+PARTS = ("beat_reward", "recall", "precision", "energy", "spread", "usage", "consistency")
+NEED_REAL = ("energy", "spread", "usage")  # parts that compare with real dances
 SPAN = 16  # codes around a code over which its energy and spread are measured; 2.1 s
 _LEAST_SPEED, _LEAST_SPREAD, _LEAST_WAY = 0.01, 0.002, 0.05  # m/s, m, m; added before a logarithm
 
@@ -61,10 +63,15 @@ class RewardConfig(ConfigModel):
     spread: NonNegativeFloat = 0.0
     """Weight of the spread: how near each joint's range of positions in the two seconds around a code, and
     the distance from the start of the dance, are to those of real dances. 0 as published."""
+    usage: NonNegativeFloat = 0.0
+    """Weight of the usage of codes: the logarithm of how often real dances use a code, over how often the
+    dances of the epoch do, mean of the halves. Its mean is minus the Kullback-Leibler divergence of the two
+    distributions of codes, in nats, so dances that come down to a few codes lose. 0 as published."""
     consistency: NonNegativeFloat = 0.0
     """Weight of the consistency of the halves; 0 in the published weights."""
     reference: str | None = None
-    """Prepared data whose training dances are the real ones of energy and spread; null is `data.root`."""
+    """Prepared data whose training dances are the real ones of energy, spread and usage; null is
+    `data.root`."""
     lower_sign: Literal["lower", "upper"] = "lower"
     """Joints that determine the sign of the lower half's normal in the consistency: the `lower` ones as in
     the paper, or the `upper` ones as in the published code."""
@@ -73,7 +80,8 @@ class RewardConfig(ConfigModel):
     def weights(self) -> dict[str, float]:
         """The weight of each part, in the order of `PARTS`."""
         weights = (
-            self.beat_reward, self.recall, self.precision, self.energy, self.spread, self.consistency
+            self.beat_reward, self.recall, self.precision, self.energy, self.spread, self.usage,
+            self.consistency,
         )  # fmt: skip
         return dict(zip(PARTS, weights, strict=True))
 
@@ -271,10 +279,40 @@ def likeness(level: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return torch.exp(-0.5 * ((level - mean.to(level)) / (std.to(level) + 1e-3)).square().mean(-1))
 
 
+def code_shares(dances: Iterable[Codes], num_codes: tuple[int, int]) -> Codes:
+    """Return how often dances use each code of each half: shares (K,) that sum to 1, none of which is 0.
+
+    Each code counts once more than it occurs, so that one that does not occur has a logarithm.
+    """
+    halves = zip(*dances, strict=True)
+    counts = (torch.cat(half).bincount(minlength=k) for half, k in zip(halves, num_codes, strict=True))
+    return Codes(*((count + 1.0) / (count + 1.0).sum() for count in counts))
+
+
+def usage_rewards(dances: Sequence[Codes], real: Codes) -> list[Tensor]:
+    """Return the usage (L,) of each code of several dances, codes (L,) each; see RewardConfig.
+
+    As a reward of a policy gradient it lowers the Kullback-Leibler divergence of the policy's codes, whatever
+    their order, from those of real dances: its gradient is that of E[log(real / own)].
+
+    Args:
+        dances: codes of all dances of an epoch.
+        real: shares (K,) of each half's codes in real dances, of `code_shares`.
+    """
+    own = code_shares(dances, (len(real.upper), len(real.lower)))
+    scores = [(r.log() - o.log()) / len(own) for r, o in zip(real, own, strict=True)]
+    return [
+        torch.stack([score[half] for score, half in zip(scores, codes, strict=True)]).sum(0)
+        for codes in dances
+    ]
+
+
 def reward(
     pose: Tensor, beats: Tensor, frames_per_code: int, config: RewardConfig, real: RealMotion | None = None
 ) -> dict[str, Tensor]:
-    """Return per code (B, T') the `reward` and its parts (`PARTS`), weighted or not.
+    """Return per code (B, T') the `reward` and its parts (`PARTS`), weighted or not, but for the usage.
+
+    The usage is of all dances together: `RolloutCollector` adds it.
 
     Args:
         pose: decoded (B, T, J*3), T = T' * frames_per_code.
@@ -293,6 +331,6 @@ def reward(
         parts["spread"] = (spread * way).sqrt()
     if config.consistency > 0 or pose.shape[-1] == 3 * SMPL_24.num_joints:  # it is defined on this skeleton
         parts["consistency"] = consistency_reward(pose, frames_per_code, config.lower_sign)
-    weighted = [weight * parts[name] for name, weight in config.weights.items() if weight > 0]
+    weighted = [weight * parts[n] for n, weight in config.weights.items() if weight > 0 and n in parts]
     total = torch.stack(weighted).sum(0) if weighted else torch.zeros_like(parts["beat_reward"])
     return {"reward": total, **parts}

@@ -47,6 +47,7 @@ from models.stages.rollouts import (
     WindowEncoder,
     mean_rewards,
     real_levels,
+    real_shares,
     target_songs,
 )
 from models.stages.selection import Selection, SelectionConfig, nll
@@ -150,6 +151,7 @@ class ActorCriticStage(Stage):
             device,
             real_levels(self.data, config.reward, self._memory.frames_per_code),
             self.model.gpt.reach,
+            real_shares(self.data, config.reward, self._memory),
         )
         self.encoder: WindowEncoder | None = None
         if self.model.gpt.music is not None:

@@ -18,7 +18,15 @@ from datasets.sequences import PreparedData
 from models.actor_critic import action_nll, group_advantage, returns
 from models.generation import GenerationConfig, Prompt, generate
 from models.gpt import MotionGPT
-from models.reward import NEED_REAL, RealMotion, RewardConfig, real_motion, reward
+from models.reward import (
+    NEED_REAL,
+    RealMotion,
+    RewardConfig,
+    code_shares,
+    real_motion,
+    reward,
+    usage_rewards,
+)
 from models.vqvae import ChoreographicMemory, Codes
 from utils.device import to_device
 from utils.motion import joints_to_pose, root_velocity, with_root
@@ -231,6 +239,7 @@ class RolloutCollector:
         steps: codes in a window.
         device: device of the computation.
         real: levels of real dances that rewards compare with; None if they are not known.
+        real_codes: shares of the codes of real dances; None if the usage has no weight.
         reach: steps of music around a window that the policy needs, see `MotionGPT.reach`.
     """
 
@@ -244,8 +253,9 @@ class RolloutCollector:
         device: torch.device,
         real: RealMotion | None = None,
         reach: int = 0,
+        real_codes: Codes | None = None,
     ) -> None:
-        self.reach = reach
+        self.reach, self.real_codes = reach, real_codes
         self.memory, self.generation, self.rules = memory, generation, rules
         self.batch_size, self.steps, self.device, self.real = batch_size, steps, device, real
 
@@ -267,7 +277,11 @@ class RolloutCollector:
         dances = self._generate(policy, [(songs[i], songs[i].name) for i in own], self.generation)
         done = [(i, codes, self._rewards(codes, songs[i])) for i, codes in zip(own, dances, strict=True)]
         results = distributed.gather_shares(done)
-        return [Rollout(i, codes, self._windows(codes, songs[i]), parts) for i, codes, parts in results]
+        rewards = self._with_usage([codes for _, codes, _ in results], [parts for _, _, parts in results])
+        return [
+            Rollout(i, codes, self._windows(codes, songs[i]), parts)
+            for (i, codes, _), parts in zip(results, rewards, strict=True)
+        ]
 
     @torch.no_grad()
     def draw(
@@ -290,12 +304,15 @@ class RolloutCollector:
             nll = self._nll(policy, windows, draws.temperature)
             done.append((i, codes, self._whole_rewards(codes, songs[i]), nll))
         results = distributed.gather_shares(done)
+        rewards = self._with_usage([each[1] for each in results], [each[2] for each in results])
         found = []
         for start in range(0, len(results), draws.group_size):
-            group = results[start : start + draws.group_size]
-            rewards = torch.stack([parts["reward"] for _, _, parts, _ in group])
-            advantages = group_advantage(returns(rewards, draws.discount))
-            for (i, codes, parts, nll), advantage in zip(group, advantages, strict=True):
+            group = slice(start, start + draws.group_size)
+            earned = torch.stack([parts["reward"] for parts in rewards[group]])
+            advantages = group_advantage(returns(earned, draws.discount))
+            for (i, codes, _, nll), parts, advantage in zip(
+                results[group], rewards[group], advantages, strict=True
+            ):
                 cut = {k: self._per_window(x, hop) for k, x in {**parts, "advantage": advantage}.items()}
                 windows = self._windows(codes, songs[i], hop)
                 found.append(Rollout(i, codes, windows, {**cut, "behaviour_nll": nll}, hop))
@@ -318,9 +335,11 @@ class RolloutCollector:
         """
         generator, per_code = torch.Generator().manual_seed(seed), self.memory.frames_per_code
         rows: dict[str, list[dict[str, Tensor]]] = {"real": [], "memory": [], "random codes": []}
+        random = []
         for song in songs:
             length = len(song.codes.upper) if song.frames else len(song.music)
             drawn = Codes(*(torch.randint(k, (length,), generator=generator) for k in self.memory.num_codes))
+            random.append(drawn)
             rows["random codes"].append(self._whole_rewards(drawn, song))
             frames = song.frames // per_code * per_code
             if frames:
@@ -329,6 +348,9 @@ class RolloutCollector:
                 pose = with_root(joints_to_pose(joints), root_velocity(joints[:, 0]))[None]
                 parts = reward(pose, song.beats[None, :frames], per_code, self.rules, self.real)
                 rows["real"].append({name: part[0] for name, part in parts.items()})
+        rows["random codes"] = self._with_usage(random, rows["random codes"])
+        for row in ("real", "memory"):  # of the same codes
+            rows[row] = self._with_usage([song.codes for song in songs if song.frames], rows[row])
         return {
             row: {name: float(torch.cat([part[name] for part in parts]).mean()) for name in parts[0]}
             for row, parts in rows.items()
@@ -384,6 +406,19 @@ class RolloutCollector:
         whole = self._decode_and_reward(Codes(codes.upper[None], codes.lower[None]), beats[None])
         return {name: part[0] for name, part in whole.items()}
 
+    def _with_usage(
+        self, dances: Sequence[Codes], rewards: Sequence[dict[str, Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        """Return the rewards of all dances of an epoch, per code or per window, with the usage of codes."""
+        if self.real_codes is None:
+            return list(rewards)
+        found = []
+        for parts, usage in zip(rewards, usage_rewards(dances, self.real_codes), strict=True):
+            total = parts["reward"]
+            part = usage[: len(total)] if total.ndim == 1 else self._per_window(usage)
+            found.append({**parts, "usage": part, "reward": total + self.rules.usage * part})
+        return found
+
     def _decode_and_reward(self, codes: Codes, beats: Tensor) -> dict[str, Tensor]:
         pose = self.memory.decode(Codes(codes.upper.to(self.device), codes.lower.to(self.device)))
         parts = reward(pose, beats.to(self.device), self.memory.frames_per_code, self.rules, self.real)
@@ -407,6 +442,19 @@ def real_levels(data: PreparedData, rules: RewardConfig, frames_per_code: int) -
             "has none to train on; name prepared data that has (reward.reference=data/sample), or set it to 0"
         )
     return None
+
+
+def real_shares(data: PreparedData, rules: RewardConfig, memory: ChoreographicMemory) -> Codes | None:
+    """Return how often real dances use each code; None if the usage has no weight.
+
+    Call it after `real_levels`, which says what is missing if there are no real dances.
+    """
+    if rules.usage == 0:
+        return None
+    source = PreparedData(Path(rules.reference)) if rules.reference else data
+    sequences = (source.sequence(name) for name in source.names("train"))
+    dances = (memory.encode_dance(each.joints[: usable_frames(each)]) for each in sequences)
+    return code_shares(dances, memory.num_codes)
 
 
 _RENAMED = {"piece": "song", "earned": "rewards"}  # entries of checkpoints of formats 1 and 2

@@ -9,12 +9,15 @@ from models.reward import (
     NEED_REAL,
     PARTS,
     RewardConfig,
+    code_shares,
     motion_beats,
     motion_levels,
     nearness_rewards,
     real_motion,
     reward,
+    usage_rewards,
 )
+from models.vqvae import Codes
 from tests.utils.metrics.motions import REST, smooth_dance
 from tests.utils.metrics.test_beats import statue
 from utils.metrics.beats import alignment, beat_align, mean_speed, prominent_minima
@@ -105,7 +108,7 @@ def test_energy_and_spread_are_highest_for_movement_as_in_real_dances():
     dances = [stepping(seed=9), stepping(seed=9, size=0.04), stepping(seed=9, size=2.0), statue(8)]
     beats = torch.from_numpy(np.stack([MUSIC] * len(dances)))
     parts = reward(poses(*dances), beats, 8, RewardConfig(context="dance"), real)
-    for name in NEED_REAL:
+    for name in ("energy", "spread"):
         values = parts[name].mean(1)
         assert values[0] > 0.4, name
         assert (values[1:] < 0.1 * values[0]).all(), name
@@ -129,7 +132,8 @@ def test_the_reward_is_the_weighted_sum_of_its_parts():
     real = real_motion([stepping(seed=1), stepping(seed=2)], 8)
     weights = {name: 0.5 + number for number, name in enumerate(PARTS)}
     found = reward(pose, beats, 8, RewardConfig(context="dance", **weights), real)
-    assert list(found) == ["reward", *PARTS]
+    del weights["usage"]  # of all dances together
+    assert list(found) == ["reward", *weights]
     expected = sum(weight * found[name] for name, weight in weights.items())
     torch.testing.assert_close(found["reward"], expected)
     published = reward(pose, beats, 8, RewardConfig())
@@ -141,3 +145,53 @@ def test_the_reward_is_the_weighted_sum_of_its_parts():
 def test_real_dances_that_are_too_short():
     with pytest.raises(ValueError, match="no real dance of at least 16 frames"):
         real_motion([REST[None].repeat(12, 0)], 8)
+
+
+def drawn_codes(weights, seed, lengths=(400, 300)):
+    """Dances whose codes are drawn with these weights in both halves."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Codes(*(torch.multinomial(torch.tensor(weights), n, True, generator=generator) for _ in range(2)))
+        for n in lengths
+    ]
+
+
+def test_usage_is_minus_the_divergence_of_the_codes():
+    weights, own_weights = [0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]
+    real, dances = code_shares(drawn_codes(weights, 0), (4, 4)), drawn_codes(own_weights, 1)
+    own = code_shares(dances, (4, 4))
+    found = usage_rewards(dances, real)
+    assert [len(each) for each in found] == [400, 300]
+    kl = sum(float((o * (o / r).log()).sum()) for o, r in zip(own, real, strict=True)) / 2
+    assert float(torch.cat(found).mean()) == pytest.approx(-kl, abs=0.01)  # up to the smoothing of counts
+    assert kl > 0.1
+    code = int(dances[1].upper[7]), int(dances[1].lower[7])
+    expected = sum(float((r[c] / o[c]).log()) for r, o, c in zip(real, own, code, strict=True)) / 2
+    assert float(found[1][7]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_usage_is_highest_for_codes_as_in_real_dances():
+    weights = [0.4, 0.3, 0.2, 0.1]
+    real = code_shares(drawn_codes(weights, 0), (4, 4))
+    others = {
+        "like real": drawn_codes(weights, 2),
+        "uniform": drawn_codes([1.0] * 4, 2),
+        "one code": [Codes(*torch.full((2, 700), 0))],
+    }
+    mean = {name: float(torch.cat(usage_rewards(dances, real)).mean()) for name, dances in others.items()}
+    assert mean["like real"] > mean["uniform"] > mean["one code"]
+    assert mean["like real"] == pytest.approx(0, abs=0.02)
+
+
+def test_a_gradient_of_usage_brings_codes_to_those_of_real_dances():
+    real = code_shares(drawn_codes([0.4, 0.3, 0.2, 0.1], 0, (4000,)), (4, 4))
+    logits = torch.tensor([3.0, 0.0, 0.0, 0.0], requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.05)
+    for step in range(300):
+        dances = drawn_codes(logits.softmax(0).tolist(), step)
+        earned = torch.cat(usage_rewards(dances, real))
+        log_p = torch.cat([logits.log_softmax(0)[torch.stack(codes)].sum(0) for codes in dances])
+        optimiser.zero_grad()
+        (-(earned - earned.mean()) * log_p).mean().backward()
+        optimiser.step()
+    torch.testing.assert_close(logits.detach().softmax(0), real.upper, atol=0.06, rtol=0)

@@ -8,6 +8,7 @@ import torch
 
 from models.actor_critic import group_advantage, returns
 from models.generation import attention_window
+from models.reward import usage_rewards
 from models.stages.rollouts import DrawnBatch, Draws, cut_windows
 from models.vqvae import Codes
 from tests.models.stages import synthetic
@@ -123,6 +124,26 @@ def test_a_run_and_its_report(root, tmp_path):
     assert not {"advantage", "behaviour_nll"} & set(trainer.stage.metrics)
 
 
+def test_the_usage_is_of_all_dances_of_the_epoch(root, tmp_path):
+    trainer = trainer_of(root, tmp_path, {"reward": {**REWARD, "usage": 2.0}}, epochs=1)
+    stage = trainer.stage
+    found = stage.collector.draw(stage.pretrained, stage.songs, [0, 2], Draws(3, 1.0, 0.7, 5))
+    usage = usage_rewards([rollout.codes for rollout in found], stage.collector.real_codes)
+    for rollout, part in zip(found, usage, strict=True):
+        kept = rollout.windows.upper
+        starts = [int((rollout.codes.upper.unfold(0, 30, 1) == row).all(-1).nonzero()[0]) for row in kept]
+        for row, start in enumerate(starts):
+            assert torch.equal(rollout.rewards["usage"][row], part[start + 1 : start + 29])
+    rewards = found[4].rewards
+    own = rewards["recall"] + rewards["precision"] + rewards["spread"] + 2 * rewards["usage"]
+    torch.testing.assert_close(rewards["reward"], own)
+    trainer.run()
+    rows = json.loads((trainer.folder / "finetuning.json").read_text())["rewards"]
+    assert list(rows) == ["GPT", "finetuned", "real", "memory", "random codes"]
+    assert all(row["usage"] < 0 for row in rows.values())
+    assert rows["real"]["usage"] == pytest.approx(rows["memory"]["usage"], abs=0.05)  # the same codes
+
+
 def test_it_resumes_within_an_epoch_bit_for_bit(root, tmp_path):
     whole = trainer_of(root, tmp_path / "whole")
     whole.run()
@@ -144,6 +165,7 @@ def test_configs_that_do_not_fit(root, tmp_path):
         ({"reward": {}}, "needs reward.context: dance"),
         ({"generation": {"window_codes": 20}}, "window_codes: null, got 20"),
         ({"grpo": {"group_size": 1}}, "group_size"),
+        ({"reward": {**REWARD, "usage": -1}}, "usage"),
     ):
         with pytest.raises(ConfigError, match=message):
             trainer_of(root, tmp_path, own)
