@@ -27,6 +27,9 @@ ALL = slice(None)  # rows
 _PIECE = 128  # codes of a song that the music transformer computes at a time
 _WINDOWS = 64  # windows whose ends it computes at a time
 _LEVELS = 256  # values of the random byte that decides whether an element is dropped
+_GROUPS = (
+    6  # groups of features, as normalised of a total variance of 1 each, that the music transformer gets
+)
 
 
 class MusicTransformerConfig(ConfigModel):
@@ -425,6 +428,16 @@ class MusicTransformer(nn.Module):
         inner = slice(margin, x.shape[1] - margin)  # rows of the last block that are kept
         return self._join(self.blocks[-1](x, bias[inner], rows=inner))
 
+    def initialise_for_normalised_features(self) -> None:
+        """Initialise both linear maps such that tokens and vectors have a variance of about 1.
+
+        Differs from the paper. N(0, 0.02) suits features as published, where MFCC are in the hundreds. Of
+        normalised ones it makes vectors so small that what the blocks add hides them: a GPT of the sample
+        corpus then does not learn the beat.
+        """
+        nn.init.normal_(self.embed.weight, std=_GROUPS**-0.5)
+        nn.init.normal_(self.join.weight, std=self.join.in_features**-0.5)
+
     @torch.no_grad()
     def of_song(self, music: Tensor) -> Tensor:
         """Vectors (N, C) of a whole song (N + 2 * reach, D) as one window.
@@ -681,6 +694,8 @@ class MotionGPT(nn.Module):
         self.base = Base(config, num_codes, music_channels, self.code_dim)
         self.head = Head(config, config.head_blocks, num_codes, first_block=config.base_blocks)
         initialise(self)
+        if self.music is not None and config.normalise_music:
+            self.music.initialise_for_normalised_features()
 
     def architecture(self) -> dict[str, Any]:
         """The entries of a checkpoint from which `from_architecture` builds this GPT again."""

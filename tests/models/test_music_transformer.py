@@ -325,3 +325,24 @@ def test_vectors_of_rollouts_are_those_of_their_windows():
         torch.testing.assert_close(value[start], gpt.music(window)[0])
         torch.testing.assert_close(policy[start], gpt.music(window[:, :-1])[0])
     assert encoder.of(song._replace(name="another dance"), CPU).value is value  # once per run
+
+
+def test_vectors_of_normalised_features_are_not_hidden_by_what_blocks_add():
+    music = torch.randn(8, 39, 8, 55, generator=torch.Generator().manual_seed(0)) * (6 / 55) ** 0.5
+
+    def spread(normalise):
+        torch.manual_seed(0)
+        config = GPTConfig(
+            width=96,
+            heads=4,
+            base_blocks=1,
+            head_blocks=1,
+            normalise_music=normalise,
+            music_transformer=MusicTransformerConfig(width=32, heads=4, blocks=2, reach=5),
+        )
+        gpt = MotionGPT(config, (4, 4), 8 * 55, frames_per_step=8).eval()
+        with torch.no_grad():
+            return float(gpt.music(music.flatten(2)).std())
+
+    assert 0.5 < spread(True) < 2
+    assert spread(False) < 0.1  # as published
