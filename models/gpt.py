@@ -27,9 +27,7 @@ ALL = slice(None)  # rows
 _PIECE = 128  # codes of a song that the music transformer computes at a time
 _WINDOWS = 64  # windows whose ends it computes at a time
 _LEVELS = 256  # values of the random byte that decides whether an element is dropped
-_GROUPS = (
-    6  # groups of features, as normalised of a total variance of 1 each, that the music transformer gets
-)
+_GROUPS = 6  # groups of features that the music transformer gets; normalised, each has a total variance of 1
 
 
 class MusicTransformerConfig(ConfigModel):

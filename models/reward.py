@@ -331,6 +331,6 @@ def reward(
         parts["spread"] = (spread * way).sqrt()
     if config.consistency > 0 or pose.shape[-1] == 3 * SMPL_24.num_joints:  # it is defined on this skeleton
         parts["consistency"] = consistency_reward(pose, frames_per_code, config.lower_sign)
-    weighted = [weight * parts[n] for n, weight in config.weights.items() if weight > 0 and n in parts]
+    weighted = [weight * parts[n] for n, weight in config.weights.items() if weight > 0 and n != "usage"]
     total = torch.stack(weighted).sum(0) if weighted else torch.zeros_like(parts["beat_reward"])
     return {"reward": total, **parts}

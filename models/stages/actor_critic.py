@@ -142,21 +142,11 @@ class ActorCriticStage(Stage):
         self.model = ActorCritic(self._load_gpt(), config.value).to(device)
         self.pretrained = copy.deepcopy(self.model.gpt).requires_grad_(False).eval()
         self.trainable = self.model
-        self.collector = RolloutCollector(
-            self._memory,
-            config.generation.model_copy(update={"compile": False}),  # compiled weights would be constants
-            config.reward,
-            config.training.batch_size,
-            self.model.gpt.config.context + 1,
-            device,
-            real_levels(self.data, config.reward, self._memory.frames_per_code),
-            self.model.gpt.reach,
-            real_shares(self.data, config.reward, self._memory),
-        )
+        self._real = real_levels(self.data, config.reward, self._memory.frames_per_code)
         self.encoder: WindowEncoder | None = None
         if self.model.gpt.music is not None:
             self._check_windows()
-            self.encoder = WindowEncoder(self.model.gpt, self.collector.steps)
+            self.encoder = WindowEncoder(self.model.gpt, self._steps)
         self.selection = Selection(config.selection)
         self.epoch = 0  # the epoch in progress, or the last one
         self.rollouts: tuple[int, list[Rollout]] | None = None  # the epoch that they are for, and the dances
@@ -188,6 +178,27 @@ class ActorCriticStage(Stage):
                 f"generation.music_context window, got {how.window} and {how.music_context}: the "
                 "probabilities of drawn codes would be those of other windows"
             )
+
+    @property
+    def _steps(self) -> int:
+        """Number of codes in a window: the context of the GPT, and the code that it predicts."""
+        return self.model.gpt.config.context + 1
+
+    @cached_property
+    def collector(self) -> RolloutCollector:
+        """Generates dances and computes their rewards; made when it is used, as --eval does not."""
+        config = self.config
+        return RolloutCollector(
+            self.memory,
+            config.generation.model_copy(update={"compile": False}),  # compiled weights would be constants
+            config.reward,
+            config.training.batch_size,
+            self._steps,
+            self.device,
+            self._real,
+            self.model.gpt.reach,
+            real_shares(self.data, config.reward, self.memory),
+        )
 
     @property
     def memory(self) -> ChoreographicMemory:

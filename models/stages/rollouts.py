@@ -425,13 +425,18 @@ class RolloutCollector:
         return {name: part.cpu() for name, part in parts.items()}
 
 
+def _real_data(data: PreparedData, rules: RewardConfig) -> PreparedData:
+    """Return the data whose training dances are the real ones."""
+    return PreparedData(Path(rules.reference)) if rules.reference else data
+
+
 def real_levels(data: PreparedData, rules: RewardConfig, frames_per_code: int) -> RealMotion | None:
     """Return the levels of the real dances that the reward compares with; None if there are none.
 
     Raises:
         ValueError: if there are none, and a part of the reward that needs them has a weight.
     """
-    source = PreparedData(Path(rules.reference)) if rules.reference else data
+    source = _real_data(data, rules)
     names = source.names("train")
     if names:
         return real_motion((source.sequence(name).joints for name in names), frames_per_code)
@@ -451,7 +456,7 @@ def real_shares(data: PreparedData, rules: RewardConfig, memory: ChoreographicMe
     """
     if rules.usage == 0:
         return None
-    source = PreparedData(Path(rules.reference)) if rules.reference else data
+    source = _real_data(data, rules)
     sequences = (source.sequence(name) for name in source.names("train"))
     dances = (memory.encode_dance(each.joints[: usable_frames(each)]) for each in sequences)
     return code_shares(dances, memory.num_codes)
